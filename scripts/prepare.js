@@ -37,7 +37,13 @@ function run(label, command, args) {
 }
 
 if (modified(installStamp) < modified(join(root, 'package-lock.json'))) {
-  run('installing packages', 'npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error']);
+  run('installing packages', 'npm', [
+    'ci',
+    '--include=dev',
+    '--no-audit',
+    '--no-fund',
+    '--loglevel=error',
+  ]);
   writeFileSync(installStamp, '');
 }
 
@@ -47,7 +53,11 @@ const sources = Math.max(
 );
 if (process.argv.includes('--build') || modified(buildStamp) < sources) {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
-  run('compiling', process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json']);
+  run('compiling', process.execPath, [
+    join(root, 'node_modules', 'typescript', 'bin', 'tsc'),
+    '-p',
+    'tsconfig.json',
+  ]);
   mkdirSync(join(root, 'dist'), { recursive: true });
   writeFileSync(buildStamp, '');
 }

@@ -12,11 +12,18 @@ import { assert } from './assert.js';
 import type { Int64 } from './int64.js';
 import { int64 } from './int64.js';
 
+/** Methods that Node documents only through `toString`, without its dispatch on the encoding. */
+type NativeBuffer = Buffer & {
+  latin1Slice(start: number, end: number): string;
+  utf8Slice(start: number, end: number): string;
+  latin1Write(text: string, offset: number): number;
+};
+
 /** View of the same memory as a Buffer, without a copy. */
-function buffer(bytes: Uint8Array): Buffer {
-  return bytes instanceof Buffer
-    ? bytes
-    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+function buffer(bytes: Uint8Array): NativeBuffer {
+  const view =
+    bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return view as NativeBuffer;
 }
 
 export function toLatin1(bytes: Uint8Array, start = 0, end = bytes.length): string {
@@ -53,11 +60,11 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
 
 /** Appends fields to a growing buffer. `finish` returns bytes of exact size that are not reused. */
 export class ByteWriter {
-  private bytes: Buffer;
+  private bytes: NativeBuffer;
   private at = 0;
 
   constructor(sizeHint = 256) {
-    this.bytes = Buffer.allocUnsafe(Math.max(16, sizeHint));
+    this.bytes = buffer(Buffer.allocUnsafe(Math.max(16, sizeHint)));
   }
 
   get length(): number {
@@ -134,7 +141,7 @@ export class ByteWriter {
 
   private room(count: number): void {
     if (this.at + count <= this.bytes.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(this.bytes.length * 2, this.at + count));
+    const larger = buffer(Buffer.allocUnsafe(Math.max(this.bytes.length * 2, this.at + count)));
     this.bytes.copy(larger, 0, 0, this.at);
     this.bytes = larger;
   }
@@ -147,7 +154,7 @@ export class MalformedBytesError extends Error {
 
 /** Reads what ByteWriter wrote. Throws MalformedBytesError instead of reading past the end. */
 export class ByteReader {
-  private readonly bytes: Buffer;
+  private readonly bytes: NativeBuffer;
   private at: number;
   private readonly end: number;
 

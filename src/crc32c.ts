@@ -25,7 +25,14 @@ const TABLES: readonly Int32Array[] = (() => {
 })();
 
 const [T0, T1, T2, T3, T4, T5, T6, T7] = TABLES as unknown as [
-  Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array,
+  Int32Array,
+  Int32Array,
+  Int32Array,
+  Int32Array,
+  Int32Array,
+  Int32Array,
+  Int32Array,
+  Int32Array,
 ];
 
 /** CRC-32C of `bytes[start, end)`, as an unsigned 32-bit number; `seed` continues an earlier one. */

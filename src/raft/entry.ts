@@ -79,7 +79,8 @@ export type ParsedEntry =
 
 /** Reads one record at `at`; checks length, checksum and type. The entry's record is a view. */
 export function parseEntry(bytes: Uint8Array, at: number): ParsedEntry {
-  if (at + RECORD_HEADER_BYTES > bytes.length) return { kind: 'bad', reason: 'header is cut short' };
+  if (at + RECORD_HEADER_BYTES > bytes.length)
+    return { kind: 'bad', reason: 'header is cut short' };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const length = view.getUint32(at, true);
   if (length < RECORD_HEADER_BYTES || length > MAX_RECORD_BYTES) {

@@ -70,12 +70,44 @@ export interface Ready {
 /** Rare transitions, as data: the shell turns them into log lines and counters, tests print them. */
 export type RaftEvent =
   | { readonly kind: 'role'; readonly role: Role; readonly term: Term; readonly reason: string }
-  | { readonly kind: 'vote'; readonly candidate: NodeId; readonly term: Term; readonly granted: boolean; readonly pre: boolean; readonly reason: string }
-  | { readonly kind: 'append-rejected'; readonly from: NodeId; readonly index: LogIndex; readonly reason: string }
+  | {
+      readonly kind: 'vote';
+      readonly candidate: NodeId;
+      readonly term: Term;
+      readonly granted: boolean;
+      readonly pre: boolean;
+      readonly reason: string;
+    }
+  | {
+      readonly kind: 'append-rejected';
+      readonly from: NodeId;
+      readonly index: LogIndex;
+      readonly reason: string;
+    }
   | { readonly kind: 'truncated'; readonly from: LogIndex; readonly last: LogIndex }
-  | { readonly kind: 'progress'; readonly peer: NodeId; readonly state: string; readonly reason: string }
+  | {
+      readonly kind: 'progress';
+      readonly peer: NodeId;
+      readonly state: string;
+      readonly reason: string;
+    }
   | { readonly kind: 'snapshot-installed'; readonly index: LogIndex }
   | { readonly kind: 'snapshot-ignored'; readonly index: LogIndex; readonly reason: string }
-  | { readonly kind: 'transfer'; readonly target: NodeId; readonly state: 'started' | 'aborted' | 'sent'; readonly reason: string }
-  | { readonly kind: 'log-regressed'; readonly peer: NodeId; readonly index: LogIndex; readonly match: LogIndex }
-  | { readonly kind: 'dropped'; readonly from: NodeId; readonly message: number; readonly reason: string };
+  | {
+      readonly kind: 'transfer';
+      readonly target: NodeId;
+      readonly state: 'started' | 'aborted' | 'sent';
+      readonly reason: string;
+    }
+  | {
+      readonly kind: 'log-regressed';
+      readonly peer: NodeId;
+      readonly index: LogIndex;
+      readonly match: LogIndex;
+    }
+  | {
+      readonly kind: 'dropped';
+      readonly from: NodeId;
+      readonly message: number;
+      readonly reason: string;
+    };
