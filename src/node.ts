@@ -1,0 +1,100 @@
+/**
+ * What a member can do for its clients, as the API services see it.
+ */
+
+import type { Int64 } from './int64.js';
+import type { Command, Envelope } from './kv/command.js';
+import type { KeyValue, OpResponse, RangeRequest, RangeResponse } from './kv/request.js';
+import type { StateMachine } from './kv/state-machine.js';
+import type { WatchService } from './watch/io/watch-service.js';
+
+export type { Envelope };
+
+/** How long a request may take and who may call it off. */
+export interface RequestContext {
+  /** Monotonic ms (Clock.now) after which the request ends with TIMEOUT. */
+  readonly deadline: number;
+  readonly signal: AbortSignal | null;
+  /** Fail at once with NO_LEADER instead of waiting for one (metadata `hasleader: true`). */
+  readonly requireLeader: boolean;
+}
+
+/** Outcome of a proposed command: the answer, and the store revision for its header. */
+export interface ProposeOutcome {
+  readonly revision: number;
+  readonly response: OpResponse | null;
+}
+
+export interface ReadOutcome {
+  readonly revision: number;
+  readonly response: RangeResponse;
+}
+
+export interface LeaseInfo {
+  /** Seconds left; -1 when the lease does not exist. */
+  readonly ttl: number;
+  readonly grantedTtl: number;
+  readonly keys: readonly string[];
+}
+
+export interface NodeStatus {
+  readonly leader: number;
+  readonly isLearner: boolean;
+  readonly term: number;
+  readonly commitIndex: number;
+  readonly appliedIndex: number;
+  readonly role: 'follower' | 'pre-candidate' | 'candidate' | 'leader';
+  readonly dbSizeBytes: number;
+  readonly dbSizeInUseBytes: number;
+  readonly walBytes: number;
+}
+
+export interface HashResult {
+  readonly hash: number;
+  readonly hashRevision: number;
+  readonly compactRevision: number;
+}
+
+/**
+ * Implemented by the running member. Every promise ends by its deadline; failures are KvErrors whose
+ * `outcome` is true.
+ */
+export interface NodeFace {
+  readonly memberId: number;
+  readonly clusterId: number;
+  /** The replicated state, for reading only. */
+  readonly machine: StateMachine;
+  readonly watches: WatchService;
+  readonly raftTerm: number;
+  readonly hasLeader: boolean;
+  /** Monotonic ms. */
+  now(): number;
+  /** A context that ends after `ms`, by default after the server's request timeout. */
+  context(ms?: number, signal?: AbortSignal | null, requireLeader?: boolean): RequestContext;
+  /** Writes through the log, from any member; resolves after this member has applied it. Throws the
+   *  KvError of the result when apply refused. */
+  propose(command: Command, context: RequestContext): Promise<ProposeOutcome>;
+  /** Resolves when everything committed before the call is applied here. */
+  linearize(context: RequestContext): Promise<void>;
+  /** A range, linearizable unless `serializable`; long ones yield to the event loop. */
+  range(
+    request: RangeRequest,
+    serializable: boolean,
+    context: RequestContext,
+  ): Promise<ReadOutcome>;
+  /** The pair as it was at exactly this modification revision; null if compaction took it. */
+  pairAt(key: string, modRevision: number): KeyValue | null;
+  /** A fresh lease id below 2^53. */
+  newLeaseId(): number;
+  /** Lowest TTL in seconds that a lease may have. */
+  readonly minLeaseTtl: number;
+  /** Renews by asking the leader; the granted TTL in seconds, or 0 for a lease that does not exist. */
+  renewLease(id: Int64, context: RequestContext): Promise<number>;
+  leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo>;
+  status(): NodeStatus;
+  /** Hash of the store at a revision, 0 = the current one. */
+  hashKv(revision: number, context: RequestContext): Promise<HashResult>;
+  transferLeadership(target: number, context: RequestContext): Promise<void>;
+  /** Makes a checkpoint and lets the disk shrink. */
+  defragment(context: RequestContext): Promise<void>;
+}
