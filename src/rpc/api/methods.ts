@@ -1,0 +1,121 @@
+/**
+ * The services and their methods, as data: message types, direction of streams, paths of the JSON
+ * gateway. Both faces (gateway, gRPC) register their routes from this table.
+ *
+ * `paths` are below the version prefix; the first is the usual one, the rest are old aliases.
+ * `waits` marks calls that may rightly last for ever (a lock that somebody else holds): only the
+ * client's own deadline ends them.
+ */
+import type { MessageName } from './schema.js';
+
+export interface Method {
+  readonly service: string;
+  readonly name: string;
+  readonly request: MessageName;
+  readonly response: MessageName;
+  readonly requestStream: boolean;
+  readonly responseStream: boolean;
+  readonly waits: boolean;
+  readonly paths: readonly string[];
+}
+
+type Shape = Partial<Pick<Method, 'request' | 'response' | 'waits'>> & {
+  readonly stream?: 'out' | 'both';
+};
+
+function method(
+  service: string,
+  name: string,
+  paths: readonly string[],
+  shape: Shape = {},
+): Method {
+  return {
+    service,
+    name,
+    request: shape.request ?? (`${name}Request` as MessageName),
+    response: shape.response ?? (`${name}Response` as MessageName),
+    requestStream: shape.stream === 'both',
+    responseStream: shape.stream !== undefined,
+    waits: shape.waits ?? false,
+    paths,
+  };
+}
+
+/** Auth's messages are named after the service, except for the first four methods. */
+function authMethod(name: string, path: string): Method {
+  const message = name.startsWith('Auth') ? name : `Auth${name}`;
+  return method('etcdserverpb.Auth', name, [`/auth/${path}`], {
+    request: `${message}Request` as MessageName,
+    response: `${message}Response` as MessageName,
+  });
+}
+
+const KV = 'etcdserverpb.KV';
+const LEASE = 'etcdserverpb.Lease';
+const CLUSTER = 'etcdserverpb.Cluster';
+const MAINTENANCE = 'etcdserverpb.Maintenance';
+const LOCK = 'v3lockpb.Lock';
+const ELECTION = 'v3electionpb.Election';
+
+export const METHODS: readonly Method[] = [
+  method(KV, 'Range', ['/kv/range']),
+  method(KV, 'Put', ['/kv/put']),
+  method(KV, 'DeleteRange', ['/kv/deleterange']),
+  method(KV, 'Txn', ['/kv/txn']),
+  method(KV, 'Compact', ['/kv/compaction'], {
+    request: 'CompactionRequest',
+    response: 'CompactionResponse',
+  }),
+  method('etcdserverpb.Watch', 'Watch', ['/watch'], { stream: 'both' }),
+  method(LEASE, 'LeaseGrant', ['/lease/grant']),
+  method(LEASE, 'LeaseRevoke', ['/lease/revoke', '/kv/lease/revoke']),
+  method(LEASE, 'LeaseKeepAlive', ['/lease/keepalive'], { stream: 'both' }),
+  method(LEASE, 'LeaseTimeToLive', ['/lease/timetolive', '/kv/lease/timetolive']),
+  method(LEASE, 'LeaseLeases', ['/lease/leases', '/kv/lease/leases']),
+  method(CLUSTER, 'MemberAdd', ['/cluster/member/add']),
+  method(CLUSTER, 'MemberRemove', ['/cluster/member/remove']),
+  method(CLUSTER, 'MemberUpdate', ['/cluster/member/update']),
+  method(CLUSTER, 'MemberList', ['/cluster/member/list']),
+  method(CLUSTER, 'MemberPromote', ['/cluster/member/promote']),
+  method(MAINTENANCE, 'Alarm', ['/maintenance/alarm']),
+  method(MAINTENANCE, 'Status', ['/maintenance/status']),
+  method(MAINTENANCE, 'Defragment', ['/maintenance/defragment']),
+  method(MAINTENANCE, 'Hash', ['/maintenance/hash']),
+  method(MAINTENANCE, 'HashKV', ['/maintenance/hashkv']),
+  method(MAINTENANCE, 'Snapshot', ['/maintenance/snapshot'], { stream: 'out' }),
+  method(MAINTENANCE, 'MoveLeader', ['/maintenance/transfer-leadership']),
+  method(MAINTENANCE, 'Downgrade', ['/maintenance/downgrade']),
+  authMethod('AuthEnable', 'enable'),
+  authMethod('AuthDisable', 'disable'),
+  authMethod('AuthStatus', 'status'),
+  authMethod('Authenticate', 'authenticate'),
+  authMethod('UserAdd', 'user/add'),
+  authMethod('UserGet', 'user/get'),
+  authMethod('UserList', 'user/list'),
+  authMethod('UserDelete', 'user/delete'),
+  authMethod('UserChangePassword', 'user/changepw'),
+  authMethod('UserGrantRole', 'user/grant'),
+  authMethod('UserRevokeRole', 'user/revoke'),
+  authMethod('RoleAdd', 'role/add'),
+  authMethod('RoleGet', 'role/get'),
+  authMethod('RoleList', 'role/list'),
+  authMethod('RoleDelete', 'role/delete'),
+  authMethod('RoleGrantPermission', 'role/grant'),
+  authMethod('RoleRevokePermission', 'role/revoke'),
+  method(LOCK, 'Lock', ['/lock/lock'], { waits: true }),
+  method(LOCK, 'Unlock', ['/lock/unlock']),
+  method(ELECTION, 'Campaign', ['/election/campaign'], { waits: true }),
+  method(ELECTION, 'Proclaim', ['/election/proclaim']),
+  method(ELECTION, 'Leader', ['/election/leader']),
+  method(ELECTION, 'Observe', ['/election/observe'], {
+    request: 'LeaderRequest',
+    response: 'LeaderResponse',
+    stream: 'out',
+  }),
+  method(ELECTION, 'Resign', ['/election/resign']),
+];
+
+/** `etcdserverpb.KV/Range`: the key under which handlers and counters are kept. */
+export function methodKey(method: Method): string {
+  return `${method.service}/${method.name}`;
+}
