@@ -55,6 +55,15 @@ export interface HashResult {
   readonly compactRevision: number;
 }
 
+/** Bounds of what one request may ask, from the configuration. */
+export interface RequestLimits {
+  /** Largest write that enters the log. */
+  readonly maxRequestBytes: number;
+  readonly maxTxnOps: number;
+  /** Shown in status and metrics. */
+  readonly quotaBackendBytes: number;
+}
+
 /**
  * Implemented by the running member. Every promise ends by its deadline; failures are KvErrors whose
  * `outcome` is true.
@@ -62,6 +71,7 @@ export interface HashResult {
 export interface NodeFace {
   readonly memberId: number;
   readonly clusterId: number;
+  readonly limits: RequestLimits;
   /** The replicated state, for reading only. */
   readonly machine: StateMachine;
   readonly watches: WatchService;
