@@ -1,0 +1,432 @@
+/**
+ * From flags, environment and file to one frozen Config. The only file that knows option names.
+ *
+ * Names are etcd's, so that its guides work: `--listen-client-urls`, `KVD_LISTEN_CLIENT_URLS` or
+ * `ETCD_LISTEN_CLIENT_URLS`, `listen-client-urls:` in a YAML file. Flags win over environment
+ * (KVD_* over ETCD_*), environment over file, file over defaults. All problems are reported together,
+ * each in one line that says what to do. Milliseconds become ticks here and nowhere else. PreVote,
+ * CheckQuorum and fsync have no switch: safety is not an option.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { parse } from 'yaml';
+import { fromUtf8 } from './bytes.js';
+import { crc32c } from './crc32c.js';
+import { KvError } from './errors.js';
+
+export interface InitialMember {
+  readonly id: number;
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+}
+
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly url: string;
+}
+
+export interface Config {
+  readonly name: string;
+  readonly dataDir: string;
+  readonly listenClient: readonly ListenAddress[];
+  readonly advertiseClientUrls: readonly string[];
+  readonly listenPeer: readonly ListenAddress[];
+  readonly advertisePeerUrls: readonly string[];
+  readonly initialMembers: readonly InitialMember[];
+  readonly initialClusterState: 'new' | 'existing';
+  readonly clusterId: number;
+  readonly memberId: number;
+  readonly heartbeatMs: number;
+  readonly electionMs: number;
+  readonly tickMs: number;
+  readonly heartbeatTicks: number;
+  readonly electionTicks: number;
+  readonly snapshotCount: number;
+  readonly snapshotCatchupEntries: number;
+  readonly maxRequestBytes: number;
+  readonly maxTxnOps: number;
+  readonly quotaBackendBytes: number;
+  readonly watchProgressNotifyMs: number;
+  readonly slowRequestMs: number;
+  readonly segmentBytes: number;
+  readonly logLevel: string;
+}
+
+interface Option {
+  readonly name: string;
+  readonly value: string;
+  readonly fallback: string;
+  readonly meaning: string;
+}
+
+/** Every option once: name, what a value looks like, default, meaning. `--help` prints this table. */
+export const OPTIONS: readonly Option[] = [
+  {
+    name: 'name',
+    value: 'NAME',
+    fallback: 'default',
+    meaning: 'name of this member, as in --initial-cluster',
+  },
+  {
+    name: 'data-dir',
+    value: 'DIR',
+    fallback: '',
+    meaning: 'folder of this member (default NAME.kvd)',
+  },
+  {
+    name: 'listen-client-urls',
+    value: 'URL,...',
+    fallback: 'http://127.0.0.1:2379',
+    meaning: 'where clients are served',
+  },
+  {
+    name: 'advertise-client-urls',
+    value: 'URL,...',
+    fallback: '',
+    meaning: 'what clients are told (default: the listen URLs)',
+  },
+  {
+    name: 'listen-peer-urls',
+    value: 'URL,...',
+    fallback: 'http://127.0.0.1:2380',
+    meaning: 'where other members are served',
+  },
+  {
+    name: 'initial-advertise-peer-urls',
+    value: 'URL,...',
+    fallback: '',
+    meaning: 'what other members are told (default: the listen URLs)',
+  },
+  {
+    name: 'initial-cluster',
+    value: 'NAME=URL,...',
+    fallback: '',
+    meaning: 'all members of a new cluster (default: this one alone)',
+  },
+  {
+    name: 'initial-cluster-state',
+    value: 'new|existing',
+    fallback: 'new',
+    meaning: 'form a cluster or join one',
+  },
+  {
+    name: 'initial-cluster-token',
+    value: 'TEXT',
+    fallback: 'kvd-cluster',
+    meaning: 'tells clusters apart that use the same addresses',
+  },
+  {
+    name: 'heartbeat-interval',
+    value: 'MS',
+    fallback: '50',
+    meaning: 'how often a leader shows itself',
+  },
+  {
+    name: 'election-timeout',
+    value: 'MS',
+    fallback: '500',
+    meaning: 'how long followers wait, randomised 1 to 2 times; at least 5 heartbeats',
+  },
+  {
+    name: 'snapshot-count',
+    value: 'N',
+    fallback: '100000',
+    meaning: 'entries between two checkpoints of the state',
+  },
+  {
+    name: 'snapshot-catchup-entries',
+    value: 'N',
+    fallback: '10000',
+    meaning: 'entries kept behind a checkpoint for members that lag',
+  },
+  { name: 'max-request-bytes', value: 'BYTES', fallback: '1572864', meaning: 'largest write' },
+  { name: 'max-txn-ops', value: 'N', fallback: '128', meaning: 'most operations in a transaction' },
+  {
+    name: 'quota-backend-bytes',
+    value: 'BYTES',
+    fallback: '0',
+    meaning: 'space quota shown in status and metrics; 0 = 2 GiB',
+  },
+  {
+    name: 'watch-progress-notify-interval',
+    value: 'DURATION',
+    fallback: '10m',
+    meaning: 'rhythm of progress notifications (10m, 5s, 100ms)',
+  },
+  {
+    name: 'warning-unary-request-duration',
+    value: 'DURATION',
+    fallback: '300ms',
+    meaning: 'slower requests are logged',
+  },
+  {
+    name: 'wal-segment-bytes',
+    value: 'BYTES',
+    fallback: '67108864',
+    meaning: 'size of one file of the log',
+  },
+  {
+    name: 'log-level',
+    value: 'LEVEL',
+    fallback: 'info',
+    meaning: 'trace, debug, info, warn, error or silent',
+  },
+  {
+    name: 'config-file',
+    value: 'FILE',
+    fallback: '',
+    meaning: 'YAML file with these names as keys',
+  },
+];
+
+/** Flags of etcd that ask for what kvd does anyway; accepted so that its command lines work. */
+const ACCEPTED: ReadonlySet<string> = new Set([
+  'pre-vote',
+  'enable-grpc-gateway',
+  'logger',
+  'log-outputs',
+  'strict-reconfig-check',
+  'enable-v2',
+]);
+
+export interface RawConfig {
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** Throws KvError CONFIG_INVALID with one line per problem. */
+export function loadConfig(raw: RawConfig): Config {
+  const problems: string[] = [];
+  const values = collect(raw, problems);
+  const config = build(values, problems);
+  if (problems.length > 0) throw new KvError('CONFIG_INVALID', problems.join('\n'));
+  return Object.freeze(config);
+}
+
+function collect(raw: RawConfig, problems: string[]): Map<string, string> {
+  const known = new Set(OPTIONS.map((option) => option.name));
+  const flags = parseArgs(raw.args, known, problems);
+  const fromEnv = (name: string): string | undefined => {
+    const suffix = name.toUpperCase().replaceAll('-', '_');
+    return raw.env[`KVD_${suffix}`] ?? raw.env[`ETCD_${suffix}`];
+  };
+  const file = flags.get('config-file') ?? fromEnv('config-file') ?? '';
+  const fromFile = file === '' ? new Map<string, string>() : readFile(file, known, problems);
+  const values = new Map<string, string>();
+  for (const { name, fallback } of OPTIONS) {
+    values.set(name, flags.get(name) ?? fromEnv(name) ?? fromFile.get(name) ?? fallback);
+  }
+  return values;
+}
+
+function parseArgs(
+  args: readonly string[],
+  known: ReadonlySet<string>,
+  problems: string[],
+): Map<string, string> {
+  const flags = new Map<string, string>();
+  for (let at = 0; at < args.length; at += 1) {
+    const match = /^--?([a-z][a-z0-9-]*)(?:=(.*))?$/s.exec(args[at] as string);
+    if (match === null) {
+      problems.push(`unexpected argument "${args[at]}": options are --name VALUE; see kvd --help`);
+      continue;
+    }
+    const [, name, inline] = match as unknown as [string, string, string | undefined];
+    const next = args[at + 1];
+    if (ACCEPTED.has(name)) {
+      if (inline === undefined && next !== undefined && !next.startsWith('-')) at += 1;
+      continue;
+    }
+    if (!known.has(name)) {
+      problems.push(`unknown option --${name}; see kvd --help`);
+      if (inline === undefined && next !== undefined && !next.startsWith('-')) at += 1;
+    } else if (inline !== undefined) flags.set(name, inline);
+    else if (next === undefined) problems.push(`--${name} needs a value`);
+    else {
+      flags.set(name, next);
+      at += 1;
+    }
+  }
+  return flags;
+}
+
+function readFile(
+  path: string,
+  known: ReadonlySet<string>,
+  problems: string[],
+): Map<string, string> {
+  const values = new Map<string, string>();
+  if (!existsSync(path)) {
+    problems.push(`--config-file ${path} does not exist`);
+    return values;
+  }
+  let content: unknown;
+  try {
+    content = parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    problems.push(`--config-file ${path} is not YAML: ${(error as Error).message.split('\n')[0]}`);
+    return values;
+  }
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    problems.push(`--config-file ${path} must hold "name: value" lines`);
+    return values;
+  }
+  for (const [name, value] of Object.entries(content)) {
+    if (ACCEPTED.has(name)) continue;
+    if (!known.has(name)) problems.push(`${path}: unknown option "${name}"`);
+    else values.set(name, Array.isArray(value) ? value.join(',') : String(value));
+  }
+  return values;
+}
+
+function build(values: ReadonlyMap<string, string>, problems: string[]): Config {
+  const text = (name: string): string => values.get(name) as string;
+  const count = (name: string, least: number, most: number): number => {
+    const value = Number(text(name));
+    if (Number.isSafeInteger(value) && value >= least && value <= most) return value;
+    problems.push(`--${name} ${text(name)}: a whole number from ${least} to ${most} is wanted`);
+    return least;
+  };
+  const duration = (name: string): number => {
+    const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(text(name));
+    const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, '': 1 };
+    if (match !== null) return Number(match[1]) * unit[match[2] as keyof typeof unit];
+    problems.push(`--${name} ${text(name)}: a duration such as 300ms, 5s or 10m is wanted`);
+    return 1;
+  };
+  const name = text('name');
+  const listenClient = listen(text('listen-client-urls'), 'listen-client-urls', problems);
+  const listenPeer = listen(text('listen-peer-urls'), 'listen-peer-urls', problems);
+  const advertisePeerUrls = urls(
+    text('initial-advertise-peer-urls') || text('listen-peer-urls'),
+    'initial-advertise-peer-urls',
+    problems,
+  );
+  const token = text('initial-cluster-token');
+  const members = initialMembers(
+    text('initial-cluster') || advertisePeerUrls.map((url) => `${name}=${url}`).join(','),
+    token,
+    problems,
+  );
+  const self = members.find((member) => member.name === name);
+  if (self === undefined) {
+    problems.push(
+      `--initial-cluster does not name this member: add ${name}=${advertisePeerUrls[0]}`,
+    );
+  } else if (self.peerUrls.join() !== [...advertisePeerUrls].sort(byText).join()) {
+    problems.push(
+      `--initial-cluster says ${name}=${self.peerUrls.join(',')}, but --initial-advertise-peer-urls is ${advertisePeerUrls.join(',')}: they must be the same`,
+    );
+  }
+  const state = text('initial-cluster-state');
+  if (state !== 'new' && state !== 'existing') {
+    problems.push(`--initial-cluster-state ${state}: it is "new" or "existing"`);
+  }
+  const heartbeatMs = count('heartbeat-interval', 5, 10_000);
+  const electionMs = count('election-timeout', 25, 50_000);
+  if (electionMs < 5 * heartbeatMs) {
+    problems.push(
+      `--election-timeout ${electionMs} must be at least 5 times --heartbeat-interval ${heartbeatMs}`,
+    );
+  }
+  const tickMs = Math.max(5, Math.floor(heartbeatMs / 5));
+  const quota = count('quota-backend-bytes', 0, Number.MAX_SAFE_INTEGER);
+  const level = text('log-level');
+  if (!['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].includes(level)) {
+    problems.push(`--log-level ${level}: it is trace, debug, info, warn, error or silent`);
+  }
+  return {
+    name,
+    dataDir: text('data-dir') || `${name}.kvd`,
+    listenClient,
+    advertiseClientUrls: urls(
+      text('advertise-client-urls') || text('listen-client-urls'),
+      'advertise-client-urls',
+      problems,
+    ),
+    listenPeer,
+    advertisePeerUrls,
+    initialMembers: members,
+    initialClusterState: state as 'new' | 'existing',
+    clusterId: idOf(`${token}|${members.map((member) => member.id).join()}`),
+    memberId: self?.id ?? 0,
+    heartbeatMs,
+    electionMs,
+    tickMs,
+    heartbeatTicks: Math.max(1, Math.round(heartbeatMs / tickMs)),
+    electionTicks: Math.max(5, Math.round(electionMs / tickMs)),
+    snapshotCount: count('snapshot-count', 1, 1e9),
+    snapshotCatchupEntries: count('snapshot-catchup-entries', 0, 1e9),
+    maxRequestBytes: count('max-request-bytes', 1024, 2 ** 27),
+    maxTxnOps: count('max-txn-ops', 1, 1e6),
+    quotaBackendBytes: quota === 0 ? 2 ** 31 : quota,
+    watchProgressNotifyMs: Math.max(100, duration('watch-progress-notify-interval')),
+    slowRequestMs: duration('warning-unary-request-duration'),
+    segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
+    logLevel: level,
+  };
+}
+
+function urls(list: string, option: string, problems: string[]): string[] {
+  const result: string[] = [];
+  for (const url of list.split(',')) {
+    if (/^http:\/\/[^/:\s]+:\d{1,5}\/?$|^http:\/\/\[[0-9a-f:]+\]:\d{1,5}\/?$/i.test(url)) {
+      result.push(url.replace(/\/$/, ''));
+    } else {
+      problems.push(`--${option}: "${url}" is not a URL of the form http://HOST:PORT`);
+    }
+  }
+  return result;
+}
+
+function listen(list: string, option: string, problems: string[]): ListenAddress[] {
+  return urls(list, option, problems).map((url) => ({ ...addressOf(url), url }));
+}
+
+/** Host and port of a URL that has been checked. */
+export function addressOf(url: string): { readonly host: string; readonly port: number } {
+  const parsed = new URL(url);
+  return {
+    host: parsed.hostname.replace(/^\[|\]$/g, ''),
+    port: parsed.port === '' ? 80 : Number(parsed.port),
+  };
+}
+
+function initialMembers(list: string, token: string, problems: string[]): InitialMember[] {
+  const byName = new Map<string, string[]>();
+  for (const item of list.split(',')) {
+    const cut = item.indexOf('=');
+    if (cut <= 0) {
+      problems.push(`--initial-cluster: "${item}" is not of the form NAME=URL`);
+      continue;
+    }
+    const url = urls(item.slice(cut + 1), 'initial-cluster', problems);
+    byName.set(item.slice(0, cut), [...(byName.get(item.slice(0, cut)) ?? []), ...url]);
+  }
+  const members = [...byName].map(([name, peerUrls]) => {
+    const sorted = peerUrls.sort(byText);
+    return { id: idOf(`${token}|${name}|${sorted.join()}`), name, peerUrls: sorted };
+  });
+  const seen = new Map<string, string>();
+  for (const { name, peerUrls } of members) {
+    for (const url of peerUrls) {
+      const other = seen.get(url);
+      if (other !== undefined)
+        problems.push(`--initial-cluster: ${other} and ${name} both have ${url}`);
+      seen.set(url, name);
+    }
+  }
+  return members.sort((a, b) => a.id - b.id);
+}
+
+function byText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** 48 bits from a text, never 0: every member derives the same ids from the same command line. */
+function idOf(text: string): number {
+  const bytes = fromUtf8(text);
+  const low = crc32c(bytes);
+  const high = crc32c(bytes, 0, bytes.length, 0x9e3779b9 ^ low) & 0xffff;
+  return high * 2 ** 32 + low || 1;
+}

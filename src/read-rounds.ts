@@ -1,0 +1,141 @@
+/**
+ * Linearizable reads that wait for the word of the leader.
+ *
+ * All reads that arrive in one turn share one ReadIndex round (raft/reads.ts numbers the rounds). The
+ * answer is a log index; a read is ready when this member has applied up to it. A read joins only a
+ * round that is asked after it arrived. Failed and lost rounds are asked again under a new number, for
+ * the reads that have time left. At most `MAX_WAITING` reads wait.
+ */
+import { KvError } from './errors.js';
+import type { RequestContext } from './node.js';
+
+const MAX_WAITING = 50_000;
+
+interface Reader {
+  readonly deadline: number;
+  done: boolean;
+  readonly finish: (error: KvError | null) => void;
+}
+
+interface Round {
+  readonly readers: Reader[];
+  readonly askedAt: number;
+}
+
+export class ReadRounds {
+  private waiting: Reader[] = [];
+  private readonly asked = new Map<number, Round>();
+  /** Confirmed, but this member has not applied that far yet. */
+  private behind: { readonly index: number; readonly readers: Reader[] }[] = [];
+  private count = 0;
+  private nextRound = 1;
+
+  get pending(): number {
+    return this.count;
+  }
+
+  get unasked(): number {
+    return this.waiting.length;
+  }
+
+  add(context: RequestContext): Promise<void> {
+    if (this.count >= MAX_WAITING) {
+      throw new KvError(
+        'OVERLOADED',
+        `${MAX_WAITING} reads are waiting already; slow down and retry`,
+      );
+    }
+    this.count += 1;
+    return new Promise((resolve, reject) => {
+      const { signal } = context;
+      const onAbort = (): void =>
+        reader.finish(new KvError('CANCELED', 'the client called the request off'));
+      const reader: Reader = {
+        deadline: context.deadline,
+        done: false,
+        finish: (error) => {
+          if (reader.done) return;
+          reader.done = true;
+          this.count -= 1;
+          signal?.removeEventListener('abort', onAbort);
+          if (error === null) resolve();
+          else reject(error);
+        },
+      };
+      signal?.addEventListener('abort', onAbort);
+      this.waiting.push(reader);
+    });
+  }
+
+  /** Asks one round for all that wait. `ask` is false when no leader is known; they keep waiting. */
+  collect(now: number, ask: (round: number) => boolean): void {
+    if (this.waiting.length === 0) return;
+    const round = this.nextRound;
+    if (!ask(round)) return;
+    this.nextRound += 1;
+    this.asked.set(round, { readers: this.waiting, askedAt: now });
+    this.waiting = [];
+  }
+
+  onConfirmed(round: number, index: number, appliedIndex: number): void {
+    const state = this.asked.get(round);
+    if (state === undefined) return;
+    this.asked.delete(round);
+    if (index <= appliedIndex) for (const reader of state.readers) reader.finish(null);
+    else this.behind.push({ index, readers: state.readers });
+  }
+
+  onFailed(round: number): void {
+    const state = this.asked.get(round);
+    if (state === undefined) return;
+    this.asked.delete(round);
+    for (const reader of state.readers) if (!reader.done) this.waiting.push(reader);
+  }
+
+  onApplied(appliedIndex: number): void {
+    if (this.behind.length === 0) return;
+    const still: typeof this.behind = [];
+    for (const group of this.behind) {
+      if (group.index > appliedIndex) still.push(group);
+      else for (const reader of group.readers) reader.finish(null);
+    }
+    this.behind = still;
+  }
+
+  /** Ends reads past their deadline, and asks rounds again that got no answer for `retryMs`. */
+  sweep(now: number, retryMs: number, hasLeader: boolean): void {
+    for (const [round, state] of [...this.asked]) {
+      if (now - state.askedAt > retryMs) this.onFailed(round);
+    }
+    if (this.count === 0) return;
+    const expire = (readers: Reader[]): Reader[] => {
+      for (const reader of readers) {
+        if (reader.deadline <= now && !reader.done) reader.finish(deadlineError(hasLeader));
+      }
+      return readers.filter((reader) => !reader.done);
+    };
+    this.waiting = expire(this.waiting);
+    for (const state of this.asked.values()) expire(state.readers);
+    for (const group of this.behind) expire(group.readers);
+    this.behind = this.behind.filter((group) => group.readers.some((reader) => !reader.done));
+  }
+
+  stop(): void {
+    const error = new KvError('STOPPED', 'this member is stopping; use another one', {
+      outcome: 'not-applied',
+    });
+    const all = [this.waiting, ...[...this.asked.values()].map((round) => round.readers)];
+    for (const readers of [...all, ...this.behind.map((group) => group.readers)]) {
+      for (const reader of readers) reader.finish(error);
+    }
+    this.waiting = [];
+    this.asked.clear();
+    this.behind = [];
+  }
+}
+
+function deadlineError(hasLeader: boolean): KvError {
+  return hasLeader
+    ? new KvError('TIMEOUT_NO_EFFECT', 'the leader did not confirm the read in time')
+    : new KvError('NO_LEADER', 'no leader was elected in time; a serializable read still works');
+}

@@ -1,0 +1,286 @@
+/**
+ * The network between members: Raft messages, requests that a follower forwards, snapshots.
+ *
+ * Implements the driver's Transport. Heartbeats, votes and read rounds take the urgent lane of a peer,
+ * everything else the bulk lane. A request is answered on the connection that carried it, so when that
+ * connection breaks its outcome is unknown, and the caller is told at once (`null`).
+ */
+import type { Clock } from '../../clock.js';
+import type { NodeId } from '../../raft/entry.js';
+import type { Transport, TransportEvents } from '../../raft/io/transport.js';
+import type { Message, SnapshotMeta } from '../../raft/message.js';
+import { MessageKind } from '../../raft/message.js';
+import type { Frame } from './frame.js';
+import { FrameError, FrameKind } from './frame.js';
+import type { LocalIdentity } from './lane.js';
+import { Lane } from './lane.js';
+import type { Caller } from './peer-server.js';
+import { PeerServer } from './peer-server.js';
+import { decodeMessage, decodeMeta, encodeMessage } from './raft-frame.js';
+import { streamSnapshot } from './snapshot-stream.js';
+
+export interface PeerAddress {
+  readonly id: NodeId;
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Takes one snapshot from a peer. `end` resolves when it is durable and handed to Raft. */
+export interface SnapshotInbox {
+  accept(chunk: Uint8Array): Promise<void>;
+  end(): Promise<void>;
+  abort(): void;
+}
+
+export type Respond = (value: unknown) => void;
+
+export interface PeerNetworkEvents extends TransportEvents {
+  onRequest(from: NodeId, method: string, args: unknown, body: Uint8Array, respond: Respond): void;
+  onSnapshot(from: NodeId, boot: number, term: number, meta: SnapshotMeta): SnapshotInbox;
+  onPeerState(peer: NodeId, up: boolean, reason: string): void;
+  onRefused(text: string): void;
+}
+
+export interface PeerNetworkOptions {
+  readonly local: LocalIdentity;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly events: PeerNetworkEvents;
+}
+
+/** A forwarded request that waits for its answer; bounded by the requests that a member admits. */
+type Pending = (value: unknown | null) => void;
+
+interface Peer {
+  readonly address: PeerAddress;
+  readonly urgent: Lane;
+  readonly bulk: Lane;
+  readonly pending: Map<number, Pending>;
+}
+
+const URGENT: ReadonlySet<number> = new Set([
+  MessageKind.PreVote,
+  MessageKind.PreVoteResponse,
+  MessageKind.Vote,
+  MessageKind.VoteResponse,
+  MessageKind.Heartbeat,
+  MessageKind.HeartbeatResponse,
+  MessageKind.TimeoutNow,
+  MessageKind.TransferReject,
+  MessageKind.ReadIndex,
+  MessageKind.ReadIndexResponse,
+]);
+
+export class PeerNetwork implements Transport {
+  private readonly options: PeerNetworkOptions;
+  private readonly peers = new Map<NodeId, Peer>();
+  private readonly server: PeerServer;
+  private readonly inboxes = new Map<Caller, { inbox: SnapshotInbox; work: Promise<void> }>();
+  private nextRequest = 1;
+
+  constructor(options: PeerNetworkOptions) {
+    this.options = options;
+    this.server = new PeerServer(options.local, options.clock, {
+      isMember: (id) => this.peers.has(id),
+      onFrame: (caller, frame) => this.onFrame(caller, frame),
+      onClosed: (caller) => this.onClosed(caller),
+      onRefused: (text) => options.events.onRefused(text),
+    });
+  }
+
+  listen(host: string, port: number): Promise<number> {
+    return this.server.listen(host, port);
+  }
+
+  async stop(): Promise<void> {
+    for (const id of [...this.peers.keys()]) this.removePeer(id);
+    await this.server.stop();
+  }
+
+  /** Dials new peers, forgets those that are gone, redials those whose address changed. */
+  setPeers(addresses: readonly PeerAddress[]): void {
+    const wanted = new Map(addresses.map((address) => [address.id, address]));
+    for (const [id, peer] of [...this.peers]) {
+      const address = wanted.get(id);
+      if (address?.host === peer.address.host && address.port === peer.address.port) continue;
+      this.removePeer(id);
+    }
+    for (const address of wanted.values()) if (!this.peers.has(address.id)) this.addPeer(address);
+  }
+
+  send(messages: readonly Message[]): void {
+    // The messages of a turn come grouped by nothing; two short lists per peer keep their order.
+    const outgoing = new Map<Lane, { peer: NodeId; parts: Uint8Array[] }>();
+    for (const message of messages) {
+      const peer = this.peers.get(message.to);
+      if (peer === undefined) continue;
+      const lane = URGENT.has(message.kind) ? peer.urgent : peer.bulk;
+      let batch = outgoing.get(lane);
+      if (batch === undefined) {
+        batch = { peer: message.to, parts: [] };
+        outgoing.set(lane, batch);
+      }
+      batch.parts.push(...encodeMessage(message));
+    }
+    for (const [lane, { parts }] of outgoing) lane.send(parts);
+  }
+
+  /** `done(null)`: not sent, or the connection broke before the answer came. */
+  request(
+    to: NodeId,
+    method: string,
+    args: unknown,
+    body: readonly Uint8Array[],
+    done: Pending,
+  ): void {
+    const peer = this.peers.get(to);
+    const id = this.nextRequest++;
+    if (peer === undefined || !peer.bulk.isUp) {
+      this.options.clock.soon(() => done(null));
+      return;
+    }
+    peer.pending.set(id, done);
+    peer.bulk.sendFrame([FrameKind.Request, id, method, args], body);
+  }
+
+  isUp(peer: NodeId): boolean {
+    return this.peers.get(peer)?.bulk.isUp ?? false;
+  }
+
+  async sendSnapshot(
+    to: NodeId,
+    term: number,
+    meta: SnapshotMeta,
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
+    const peer = this.peers.get(to);
+    if (peer === undefined) throw new Error('the peer is not a member any more');
+    const { local, clock } = this.options;
+    await streamSnapshot({ ...peer.address, peerId: to, local, clock, term, meta, chunks });
+  }
+
+  /** Bytes sent and received between members, for metrics. */
+  traffic(): { readonly sent: number; readonly received: number } {
+    let sent = 0;
+    for (const peer of this.peers.values()) sent += peer.bulk.sentBytes + peer.urgent.sentBytes;
+    return { sent, received: this.server.receivedBytes };
+  }
+
+  private addPeer(address: PeerAddress): void {
+    const { local, clock, random, events } = this.options;
+    const pending = new Map<number, Pending>();
+    const lane = (name: 'bulk' | 'urgent'): Lane =>
+      new Lane({
+        name,
+        peerId: address.id,
+        host: address.host,
+        port: address.port,
+        local,
+        clock,
+        random,
+        onFrame: (frame) => onAnswer(pending, frame),
+        onUp: () => events.onPeerState(address.id, true, name),
+        onDown: (reason, wasUp) => {
+          if (name === 'bulk') failAll(pending);
+          events.onPeerState(address.id, false, reason);
+          if (wasUp) events.onUnreachable(address.id);
+        },
+      });
+    const peer: Peer = { address, urgent: lane('urgent'), bulk: lane('bulk'), pending };
+    this.peers.set(address.id, peer);
+    peer.urgent.start();
+    peer.bulk.start();
+  }
+
+  private removePeer(id: NodeId): void {
+    const peer = this.peers.get(id);
+    if (peer === undefined) return;
+    this.peers.delete(id);
+    peer.urgent.stop();
+    peer.bulk.stop();
+    failAll(peer.pending);
+  }
+
+  private onFrame(caller: Caller, frame: Frame): void {
+    const { events, local } = this.options;
+    switch (frame.head[0]) {
+      case FrameKind.Raft: {
+        const message = decodeMessage(frame);
+        if (message.from !== caller.memberId || message.to !== local.memberId) {
+          throw new FrameError(`a message from ${message.from} came over a lane of another member`);
+        }
+        events.onMessage(message);
+        return;
+      }
+      case FrameKind.Request: {
+        const [, id, method, args] = frame.head;
+        events.onRequest(caller.memberId, String(method), args, frame.body, (value) => {
+          caller.reply([FrameKind.Response, id, value]);
+        });
+        return;
+      }
+      case FrameKind.SnapshotHeader:
+      case FrameKind.SnapshotChunk:
+      case FrameKind.SnapshotEnd:
+        this.onSnapshotFrame(caller, frame);
+        return;
+      default:
+        throw new FrameError(`unexpected frame of kind ${frame.head[0]}`);
+    }
+  }
+
+  private onSnapshotFrame(caller: Caller, frame: Frame): void {
+    if (frame.head[0] === FrameKind.SnapshotHeader) {
+      const [, term, meta] = frame.head;
+      if (typeof term !== 'number') throw new FrameError('a snapshot without a term');
+      const { events } = this.options;
+      const inbox = events.onSnapshot(caller.memberId, caller.boot, term, decodeMeta(meta, 0));
+      this.inboxes.set(caller, { inbox, work: Promise.resolve() });
+      return;
+    }
+    const state = this.inboxes.get(caller);
+    if (state === undefined) throw new FrameError('a snapshot chunk without a header');
+    const last = frame.head[0] === FrameKind.SnapshotEnd;
+    caller.pause();
+    state.work = state.work
+      .then(() => (last ? state.inbox.end() : state.inbox.accept(frame.body)))
+      .then(
+        () => {
+          caller.resume();
+          if (!last) return;
+          this.inboxes.delete(caller);
+          caller.reply([FrameKind.SnapshotResult, true, '']);
+        },
+        (error: Error) => {
+          if (this.inboxes.delete(caller)) state.inbox.abort();
+          caller.reply([FrameKind.SnapshotResult, false, error.message]);
+          caller.resume();
+        },
+      );
+  }
+
+  private onClosed(caller: Caller): void {
+    const state = this.inboxes.get(caller);
+    if (state !== undefined) {
+      this.inboxes.delete(caller);
+      // After the chunk that is being written; the folder must not vanish under it.
+      state.work = state.work.then(() => state.inbox.abort());
+    }
+    // Both directions die with the process, and this one is often noticed first.
+    if (caller.lane !== 'snapshot') this.options.events.onUnreachable(caller.memberId);
+  }
+}
+
+function onAnswer(pending: Map<number, Pending>, frame: Frame): void {
+  const [kind, id, value] = frame.head;
+  if (kind !== FrameKind.Response || typeof id !== 'number') return;
+  const done = pending.get(id);
+  pending.delete(id);
+  done?.(value ?? null);
+}
+
+function failAll(pending: Map<number, Pending>): void {
+  const waiting = [...pending.values()];
+  pending.clear();
+  for (const done of waiting) done(null);
+}
