@@ -1,0 +1,72 @@
+/**
+ * The addresses of a cluster and which of them is in use.
+ *
+ * One address stays in use until a call on it fails; then the next one has its turn. Spreading every
+ * call over all members would cost a hop for most writes and gain nothing for a client that sends
+ * little; a client that wants to spread starts with a shuffled list.
+ */
+
+export interface Endpoint {
+  /** As the user wrote it, for messages. */
+  readonly name: string;
+  readonly secure: boolean;
+  readonly host: string;
+  readonly port: number;
+}
+
+export class EndpointSyntaxError extends Error {
+  override readonly name = 'EndpointSyntaxError';
+}
+
+/** Parses `host`, `host:port`, `[::1]:port`, `http://host:port` or `https://host:port`. */
+export function parseEndpoint(text: string): Endpoint {
+  const trimmed = text.trim();
+  const withScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(trimmed) ? trimmed : `http://${trimmed}`;
+  let url: URL;
+  try {
+    url = new URL(withScheme);
+  } catch (error) {
+    throw new EndpointSyntaxError(`"${text}" is not an endpoint: write host:port`, {
+      cause: error,
+    });
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new EndpointSyntaxError(`"${text}": only http:// and https:// endpoints are known`);
+  }
+  if (url.hostname === '' || (url.pathname !== '/' && url.pathname !== '')) {
+    throw new EndpointSyntaxError(`"${text}" is not an endpoint: write host:port`);
+  }
+  const explicitPort = /:(\d+)\/?$/.exec(withScheme)?.[1];
+  return {
+    name: trimmed,
+    secure: url.protocol === 'https:',
+    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: explicitPort === undefined ? 2379 : Number(explicitPort),
+  };
+}
+
+/** Parses a comma-separated list; empty parts are skipped, an empty list is an error. */
+export function parseEndpoints(text: string): Endpoint[] {
+  const parts = text.split(',').filter((part) => part.trim() !== '');
+  if (parts.length === 0) throw new EndpointSyntaxError('no endpoint given: write host:port,...');
+  return parts.map(parseEndpoint);
+}
+
+export class EndpointRing {
+  readonly all: readonly Endpoint[];
+  private at = 0;
+
+  constructor(all: readonly Endpoint[]) {
+    if (all.length === 0) throw new TypeError('a client needs at least one endpoint');
+    this.all = all;
+  }
+
+  get current(): Endpoint {
+    return this.all[this.at % this.all.length] as Endpoint;
+  }
+
+  /** Moves on, unless another call has moved on from `endpoint` already. */
+  failed(endpoint: Endpoint): void {
+    if (this.current === endpoint) this.at = (this.at + 1) % this.all.length;
+  }
+}
