@@ -1,0 +1,416 @@
+/**
+ * All watchers of a member: takes what apply changed, gives each watcher what concerns it.
+ *
+ * `publish` notes the events of a revision for the groups that they concern; `flush`, in the same turn
+ * of the event loop, hands them to every synced watcher, several revisions in one answer if several
+ * were applied. A watcher that cannot be served now (its stream is full), or starts in the past, lags
+ * and follows by its cursor (catch-up.ts). Pure: streams are called synchronously, history is asked
+ * for and fed, time comes in as `progressRound`.
+ *
+ *   publish -> groups' pending -> flush -> streams        synced watchers
+ *      |-----> recent window  -> catchUp -> streams       lagging watchers, near
+ *   store -> shell -> feedHistory ----^                   lagging watchers, far
+ *
+ * Invariants:
+ * 1. Each watcher is given every event that it wants from its start on, once, in order, a revision's
+ *    events together; or it is cancelled.
+ * 2. A progress answer with revision r follows everything up to r on its stream.
+ * 3. An outlet may call back into the hub while it is given an answer; what it asks for happens after
+ *    the delivery that is under way (`run`), so no one sees a state in between.
+ * 4. Memory does not depend on how far a watcher lags: the recent window has bounds, pending events
+ *    are flushed at PENDING_REVISIONS_MAX, a full stream keeps only answers to requests.
+ */
+import { assert } from '../assert.js';
+import { KvError } from '../errors.js';
+import type { Int64 } from '../int64.js';
+import type { KvEvent } from '../kv/event.js';
+import type { PairAt } from './batch.js';
+import { type Batch, batchesOf, PreviousPairs } from './batch.js';
+import type { HistoryWanted } from './catch-up.js';
+import { CatchUp } from './catch-up.js';
+import { Watcher } from './cursor.js';
+import type { HubOptions } from './hub-options.js';
+import type { WatchSink } from './hub-stream.js';
+import { HubStream } from './hub-stream.js';
+import type { RevisionEvents } from './revision-window.js';
+import { RevisionWindow, revisionEvents } from './revision-window.js';
+import type { Header, WatchCreate, WatchEvent, WatchRequest } from './watch-message.js';
+import { BROADCAST_ID, watchResponse } from './watch-message.js';
+import type { WatcherGroup } from './watcher-index.js';
+import { isEmptyRange, WatcherIndex } from './watcher-index.js';
+
+/** Revisions published and not flushed; the next one flushes by itself. */
+const PENDING_REVISIONS_MAX = 1_000;
+
+export interface HubSurroundings {
+  readonly pairAt: PairAt;
+  /** The header of an answer; the same object may serve several answers. */
+  readonly headerAt: (revision: number) => Header;
+}
+
+export interface HubCounts {
+  readonly streams: number;
+  readonly watchers: number;
+  readonly laggingWatchers: number;
+  readonly groupsPending: number;
+  readonly recentRevisions: number;
+  readonly recentBytes: number;
+  /** Since the start, one per watcher and event. */
+  readonly eventsSent: number;
+}
+
+export class WatchHub {
+  private readonly options: HubOptions;
+  private readonly surroundings: HubSurroundings;
+  private readonly index = new WatcherIndex();
+  private readonly streams = new Set<HubStream>();
+  private readonly catchingUp: CatchUp;
+  private recent: RevisionWindow;
+  private compactRevision: number;
+  /** Groups with pending events, and how many revisions those span. */
+  private dirty: WatcherGroup[] = [];
+  private pendingRevisions = 0;
+  private readonly progressAsked = new Set<HubStream>();
+  private busy = false;
+  /** Called for while busy; bounded by what outlets ask for inside one delivery. */
+  private deferred: (() => void)[] = [];
+  private eventsSent = 0;
+
+  constructor(
+    options: HubOptions,
+    surroundings: HubSurroundings,
+    at: { readonly currentRevision: number; readonly compactRevision: number },
+  ) {
+    this.options = options;
+    this.surroundings = surroundings;
+    this.recent = new RevisionWindow(at.currentRevision + 1, options.recent);
+    this.compactRevision = at.compactRevision;
+    this.catchingUp = new CatchUp(options, this.recent, {
+      pairAt: surroundings.pairAt,
+      compactRevision: () => this.compactRevision,
+      deliver: (watcher, batch, pairs) => this.sendBatch(watcher, batch, pairs),
+      cancelCompacted: (watcher) => this.cancelCompacted(watcher),
+    });
+  }
+
+  /** The newest published revision. */
+  get currentRevision(): number {
+    return this.recent.next - 1;
+  }
+
+  get hasLagging(): boolean {
+    return this.catchingUp.isWanted;
+  }
+
+  counts(): HubCounts {
+    let watchers = 0;
+    let laggingWatchers = 0;
+    for (const stream of this.streams) {
+      watchers += stream.watchers.size;
+      laggingWatchers += stream.lagging.size;
+    }
+    return {
+      streams: this.streams.size,
+      watchers,
+      laggingWatchers,
+      groupsPending: this.dirty.length,
+      recentRevisions: this.recent.count,
+      recentBytes: this.recent.bytes,
+      eventsSent: this.eventsSent,
+    };
+  }
+
+  openStream(sink: WatchSink, requireLeader = false): HubStream {
+    const stream = new HubStream(sink, requireLeader);
+    this.streams.add(stream);
+    return stream;
+  }
+
+  /** Everything that happened in one revision, in the order of its operations. */
+  publish(revision: number, events: readonly KvEvent[]): void {
+    const entry = revisionEvents(revision, events);
+    this.recent.append(entry);
+    for (const event of entry.events) {
+      this.index.forEachMatch(event.key, (group) => {
+        // Who is not synced finds the event by cursor.
+        if (group.synced.size === 0) return;
+        const { pending } = group;
+        const last = pending[pending.length - 1];
+        if (last?.revision === revision) {
+          last.events.push(event);
+          last.bytes += event.bytes;
+          return;
+        }
+        if (last === undefined) this.dirty.push(group);
+        pending.push({ revision, events: [event], bytes: event.bytes });
+      });
+    }
+    this.pendingRevisions += 1;
+    if (this.pendingRevisions >= PENDING_REVISIONS_MAX) this.flush();
+  }
+
+  /** Hands published events to the synced watchers. */
+  flush(): void {
+    this.run(() => undefined);
+  }
+
+  handle(stream: HubStream, request: WatchRequest): void {
+    this.run(() => {
+      if (stream.closed) return;
+      if (stream.isFlooded) {
+        this.drop(stream);
+        stream.end(new KvError('OVERLOADED', 'the client sends requests and reads no answers'));
+      } else if (request.kind === 'create') this.create(stream, request);
+      else if (request.kind === 'cancel') this.cancel(stream, request.watchId);
+      else this.progressAsked.add(stream);
+    });
+  }
+
+  /** The outlet of the stream takes answers again. */
+  onDrained(stream: HubStream): void {
+    this.run(() => {
+      stream.onDrained();
+      this.catchingUp.consider(stream);
+    });
+  }
+
+  /** The client is gone: nothing more is sent from now on. */
+  close(stream: HubStream): void {
+    if (stream.closed) return;
+    stream.closed = true;
+    this.run(() => this.drop(stream));
+  }
+
+  /** Ends the streams that `which` picks, from the member's side. */
+  endStreams(error: KvError | null, which: (stream: HubStream) => boolean): void {
+    this.run(() => {
+      for (const stream of [...this.streams]) {
+        if (stream.closed || !which(stream)) continue;
+        this.drop(stream);
+        stream.end(error);
+      }
+    });
+  }
+
+  /** Revisions below this one are gone, except as previous pairs of what is still there. */
+  onCompacted(revision: number): void {
+    this.compactRevision = Math.max(this.compactRevision, revision);
+  }
+
+  /** A snapshot took the place of the store: what lies between is only known to history. */
+  onStateReplaced(currentRevision: number, compactRevision: number): void {
+    this.run(() => {
+      const firstUnseen = this.recent.next;
+      this.recent = new RevisionWindow(currentRevision + 1, this.options.recent);
+      this.compactRevision = compactRevision;
+      this.catchingUp.onStateReplaced(this.recent);
+      for (const stream of this.streams) {
+        for (const watcher of stream.watchers.values()) {
+          if (watcher.synced) watcher.becomeLagging(firstUnseen);
+        }
+        this.catchingUp.consider(stream);
+      }
+    });
+  }
+
+  /** One bounded piece of work for lagging watchers. True: call again, after a turn of the loop. */
+  catchUp(): boolean {
+    let more = false;
+    this.run(() => {
+      more = this.catchingUp.step();
+    });
+    return more;
+  }
+
+  /** The revisions to read from the store for lagging watchers, to be answered by `feedHistory`. */
+  takeHistoryWanted(): HistoryWanted | null {
+    return this.catchingUp.takeWanted();
+  }
+
+  /** Everything that happened from the wanted revision on and below `next`. Null: reading failed. */
+  feedHistory(
+    wanted: HistoryWanted,
+    next: number,
+    revisions: readonly { revision: number; events: readonly KvEvent[] }[] | null,
+  ): void {
+    const entries: RevisionEvents[] | null =
+      revisions?.map(({ revision, events }) => revisionEvents(revision, events)) ?? null;
+    this.catchingUp.feed(wanted, next, entries);
+  }
+
+  /** The interval of progress notices has passed. */
+  progressRound(): void {
+    this.run(() => {
+      const header = this.surroundings.headerAt(this.currentRevision);
+      for (const stream of this.streams) {
+        for (const watcher of stream.watchers.values()) {
+          if (!watcher.progressNotify) continue;
+          const quiet = !watcher.sawEvent;
+          watcher.sawEvent = false;
+          if (!quiet || !watcher.synced || stream.paused) continue;
+          if (watcher.startRevision > this.currentRevision) continue;
+          stream.send(watchResponse(header, watcher.id, {}));
+        }
+      }
+    });
+  }
+
+  /** Runs the operation on a settled hub: everything published is delivered before and after. */
+  private run(operation: () => void): void {
+    if (this.busy) {
+      this.deferred.push(operation);
+      return;
+    }
+    this.busy = true;
+    try {
+      this.deliverPending();
+      operation();
+      this.settle();
+      for (let at = 0; at < this.deferred.length; at += 1) {
+        this.deferred[at]?.();
+        this.settle();
+      }
+      this.deferred = [];
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  private settle(): void {
+    this.deliverPending();
+    this.answerProgress();
+  }
+
+  private deliverPending(): void {
+    if (this.dirty.length === 0) {
+      this.pendingRevisions = 0;
+      return;
+    }
+    const pairs = new PreviousPairs(this.surroundings.pairAt);
+    while (this.dirty.length > 0) {
+      const groups = this.dirty;
+      this.dirty = [];
+      this.pendingRevisions = 0;
+      for (const group of groups) {
+        const { pending } = group;
+        group.pending = [];
+        for (const batch of batchesOf(pending, this.options.batch)) {
+          for (const watcher of group.synced) this.push(watcher, batch, pairs);
+        }
+      }
+    }
+  }
+
+  private push(watcher: Watcher, batch: Batch, pairs: PreviousPairs): void {
+    if (watcher.stream.paused) {
+      if (watcher.cursor > batch.lastRevision) return;
+      watcher.becomeLagging(batch.firstRevision);
+      return;
+    }
+    const rest = batch.startingAt(watcher.cursor);
+    if (rest !== null) this.sendBatch(watcher, rest, pairs);
+  }
+
+  private sendBatch(watcher: Watcher, batch: Batch, pairs: PreviousPairs): void {
+    const { stream } = watcher;
+    const parts = batch.parts(watcher.shape, watcher.fragment, pairs);
+    if (parts.length === 0) return;
+    const header = this.surroundings.headerAt(this.currentRevision);
+    for (let at = 0; at < parts.length; at += 1) {
+      const events = parts[at] as readonly WatchEvent[];
+      this.eventsSent += events.length;
+      stream.send(watchResponse(header, watcher.id, { events, fragment: at < parts.length - 1 }));
+    }
+    watcher.sawEvent = true;
+  }
+
+  private create(stream: HubStream, wish: WatchCreate): void {
+    const refusal = this.refusalOf(stream, wish);
+    if (refusal !== null) {
+      const details = { created: true, canceled: true, cancelReason: refusal };
+      stream.answer(watchResponse(this.header(), BROADCAST_ID, details));
+      return;
+    }
+    const id = wish.watchId === 0 ? stream.takeId() : wish.watchId;
+    stream.answer(watchResponse(this.header(), id, { created: true }));
+    if (wish.startRevision > 0 && wish.startRevision < this.compactRevision) {
+      this.answerCompacted(stream, id);
+      return;
+    }
+    const cursor = wish.startRevision === 0 ? this.currentRevision + 1 : wish.startRevision;
+    const group = this.index.join(wish.key, wish.rangeEnd);
+    const watcher = new Watcher(stream, id, group, wish, cursor);
+    stream.watchers.set(id, watcher);
+    if (cursor > this.currentRevision) watcher.becomeSynced(cursor);
+    else watcher.becomeLagging(cursor);
+    this.catchingUp.consider(stream);
+  }
+
+  /** Why the watcher cannot be created, in the words that clients compare; null if it can. */
+  private refusalOf(stream: HubStream, wish: WatchCreate): string | null {
+    if (wish.startRevision < 0) return 'etcdserver: mvcc: required revision has been compacted';
+    if (isEmptyRange(wish.key, wish.rangeEnd)) return 'mvcc: watcher range is empty';
+    if (wish.watchId === BROADCAST_ID) return 'mvcc: watch ID -1 is reserved';
+    if (wish.watchId !== 0 && stream.watchers.has(wish.watchId)) {
+      return 'mvcc: duplicate watch ID provided on the WatchStream';
+    }
+    if (stream.watchers.size >= this.options.watchersPerStreamMax) {
+      return `mvcc: a stream has at most ${this.options.watchersPerStreamMax} watchers`;
+    }
+    return null;
+  }
+
+  private cancel(stream: HubStream, id: Int64): void {
+    const watcher = stream.watchers.get(id);
+    if (watcher === undefined) return;
+    this.forget(watcher);
+    stream.answer(watchResponse(this.header(), id, { canceled: true }));
+    this.catchingUp.consider(stream);
+  }
+
+  private cancelCompacted(watcher: Watcher): void {
+    this.forget(watcher);
+    this.answerCompacted(watcher.stream, watcher.id);
+  }
+
+  private answerCompacted(stream: HubStream, id: Int64): void {
+    const details = { canceled: true, compactRevision: this.compactRevision };
+    stream.answer(watchResponse(this.header(), id, details));
+  }
+
+  /** Answers the requests of streams on which everything up to now has been sent. */
+  private answerProgress(): void {
+    if (this.progressAsked.size === 0) return;
+    const revision = this.currentRevision;
+    const header = this.surroundings.headerAt(revision);
+    for (const stream of this.progressAsked) {
+      const over = stream.closed || stream.watchers.size === 0;
+      if (!over && (stream.paused || stream.lagging.size > 0)) continue;
+      // A start in the future: progress must not be told before it is reached.
+      if (!over && stream.startsAfter(revision)) continue;
+      this.progressAsked.delete(stream);
+      if (!over) stream.send(watchResponse(header, BROADCAST_ID, {}));
+    }
+  }
+
+  private header(): Header {
+    return this.surroundings.headerAt(this.currentRevision);
+  }
+
+  private forget(watcher: Watcher): void {
+    const { stream, group } = watcher;
+    stream.watchers.delete(watcher.id);
+    stream.lagging.delete(watcher);
+    group.synced.delete(watcher);
+    this.index.leave(group);
+  }
+
+  private drop(stream: HubStream): void {
+    stream.closed = true;
+    for (const watcher of stream.watchers.values()) this.forget(watcher);
+    assert(stream.lagging.size === 0, 'a stream without watchers has lagging ones');
+    this.streams.delete(stream);
+    this.progressAsked.delete(stream);
+    this.catchingUp.consider(stream);
+  }
+}
