@@ -1,0 +1,50 @@
+/**
+ * Ties clusters to the life of a vitest file: what a test started is stopped when the test ends, and
+ * when it failed the last log lines of all members are printed first.
+ */
+import { afterEach } from 'vitest';
+import { Cluster, type ClusterOptions, type ServerProcess } from './cluster-processes.js';
+
+export interface ClusterFixture {
+  /** Starts a cluster that ends with the test. */
+  start(options?: ClusterOptions): Promise<Cluster>;
+  /** Takes care of a cluster made in another way. */
+  adopt(cluster: Cluster): Cluster;
+  /** Takes care of a single process. */
+  adoptProcess<T extends ServerProcess>(process: T): T;
+}
+
+/** Call once at the top of a test file. */
+export function useClusters(): ClusterFixture {
+  const clusters = new Set<Cluster>();
+  const processes = new Set<ServerProcess>();
+
+  afterEach(async (context) => {
+    if (context.task.result?.state === 'fail') {
+      for (const cluster of clusters) process.stderr.write(`${cluster.describeLogs()}\n`);
+      for (const single of processes) {
+        process.stderr.write(`===== ${single.name}\n${single.logs.slice(-8_000)}\n`);
+      }
+    }
+    await Promise.all([...clusters].map((cluster) => cluster.stop()));
+    await Promise.all([...processes].map((single) => single.kill()));
+    clusters.clear();
+    processes.clear();
+  });
+
+  return {
+    async start(options = {}) {
+      const cluster = await Cluster.start(options);
+      clusters.add(cluster);
+      return cluster;
+    },
+    adopt(cluster) {
+      clusters.add(cluster);
+      return cluster;
+    },
+    adoptProcess(single) {
+      processes.add(single);
+      return single;
+    },
+  };
+}
