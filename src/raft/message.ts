@@ -9,12 +9,14 @@
  * | ----------------- | ---------------------------------------------------------- | ----------- |
  * | PreVote           | term = own + 1, index/logTerm = last entry                  | now         |
  * | PreVoteResponse   | term = requested term if granted, own term if rejected      | durable     |
- * | Vote              | term, index/logTerm = last entry, force                     | durable     |
+ * | Vote              | term, index/logTerm = last entry, force with hintIndex =    | durable     |
+ * |                   | the old leader                                              |             |
  * | VoteResponse      | term, reject                                                | durable     |
  * | Append            | index/logTerm = previous entry, commit, entries, round      | now         |
  * | AppendResponse    | index = match, or the rejected previous index with a hint   | durable     |
- * | Heartbeat         | commit = min(match, commit), round                          | now         |
- * | HeartbeatResponse | round, index = last durable index                           | now         |
+ * | Heartbeat         | commit = min(match, commit), index = match, round           | now         |
+ * | HeartbeatResponse | round, index = last durable index, hintIndex = the match of | now         |
+ * |                   | the heartbeat (a late answer is then no false alarm)        |             |
  * | TimeoutNow        | index/logTerm = leader's last, round = transfer id          | now         |
  * | TransferReject    | round = transfer id                                         | now         |
  * | ReadIndex         | round = requester's id; term 0                              | now         |
@@ -79,7 +81,7 @@ export interface Message {
 
 const NO_ENTRIES: readonly Entry[] = [];
 
-type Fields = Partial<Omit<Message, 'kind' | 'from' | 'to' | 'term'>>;
+export type MessageFields = Partial<Omit<Message, 'kind' | 'from' | 'to' | 'term'>>;
 
 /** The only place that builds a message: all fields, always in this order. */
 export function makeMessage(
@@ -87,7 +89,7 @@ export function makeMessage(
   from: NodeId,
   to: NodeId,
   term: Term,
-  fields: Fields,
+  fields: MessageFields,
 ): Message {
   return {
     kind,
@@ -107,4 +109,60 @@ export function makeMessage(
     entries: fields.entries ?? NO_ENTRIES,
     snapshot: fields.snapshot ?? null,
   };
+}
+
+/** Kinds that answer a request: `toBoot` must name the life that asked. */
+export function isResponse(kind: MessageKind): boolean {
+  switch (kind) {
+    case MessageKind.PreVoteResponse:
+    case MessageKind.VoteResponse:
+    case MessageKind.AppendResponse:
+    case MessageKind.HeartbeatResponse:
+    case MessageKind.TransferReject:
+    case MessageKind.ReadIndexResponse:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** Kinds that may leave only when all that they rest on is durable; see the table above. */
+export function needsDurability(kind: MessageKind): boolean {
+  switch (kind) {
+    case MessageKind.PreVoteResponse:
+    case MessageKind.Vote:
+    case MessageKind.VoteResponse:
+    case MessageKind.AppendResponse:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** The gateway check for messages from a peer: what is wrong with it, or null. */
+export function messageProblem(message: Message): string | null {
+  const { kind, term, index, logTerm, commit, hintIndex, hintTerm, round } = message;
+  if (!(kind >= MessageKind.PreVote && kind <= MessageKind.Snapshot)) return 'unknown kind';
+  if (!isCount(term) || !isCount(index) || !isCount(logTerm) || !isCount(commit)) {
+    return 'a number is out of range';
+  }
+  if (!isCount(hintIndex) || !isCount(hintTerm) || !isCount(round)) {
+    return 'a number is out of range';
+  }
+  if (term === 0 && kind !== MessageKind.ReadIndex) return 'no term';
+  if (kind === MessageKind.Snapshot) return message.snapshot === null ? 'no snapshot' : null;
+  if (kind !== MessageKind.Append) return null;
+  let previousTerm = logTerm;
+  let previousIndex = index;
+  for (const entry of message.entries) {
+    if (entry.index !== previousIndex + 1) return 'entries are not consecutive';
+    if (entry.term < previousTerm || entry.term > term) return 'terms of entries are out of order';
+    previousIndex = entry.index;
+    previousTerm = entry.term;
+  }
+  return null;
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0;
 }

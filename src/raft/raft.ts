@@ -1,0 +1,658 @@
+/**
+ * The Raft core: one state object, the rules of terms, time and role changes, and the one way out.
+ *
+ * Called by io/driver.ts and by simulators; pure and synchronous. What each role does with a message
+ * is in follower.ts, candidate.ts and leader.ts, as functions that take this object first; its fields
+ * are internal to this folder, not private. Inputs (`step`, `tick`, `propose`, ...) change the state
+ * and collect output, `takeReady` hands the output over, once per turn. A bug throws InvariantError;
+ * the process must then stop without further I/O.
+ *
+ * The only durability gate is `send`. A promise (vote, vote request, append acknowledgement) leaves
+ * when everything that was accepted before it is durable (thesis 10.2.1):
+ *
+ *   nothing unwritten, no write in flight   -> leaves now
+ *   all is in the write in flight           -> waits for `persisted`, then leaves now
+ *   something is unwritten                  -> leaves after the next `persist`
+ *
+ * Invariants: 1. term never decreases. 2. vote changes only from nobody, within a term. 3. The own
+ * vote and the own match count only when durable. 4. At most one write is in flight.
+ */
+import { assert } from '../assert.js';
+import { Prng } from '../prng.js';
+import { campaign, countOwnVote, stand, stepCandidate, stepPreCandidate } from './candidate.js';
+import type { Configuration } from './configuration.js';
+import { type Entry, EntryType, type LogIndex, NO_NODE, type NodeId, type Term } from './entry.js';
+import { hearLeader, stepFollower } from './follower.js';
+import * as leader from './leader.js';
+import { RaftLog } from './log.js';
+import {
+  isResponse,
+  type Message,
+  type MessageFields,
+  MessageKind,
+  makeMessage,
+  messageProblem,
+  needsDurability,
+  type SnapshotMeta,
+} from './message.js';
+import type { Progress } from './progress.js';
+import { isMember, isVoter, quorumValue } from './quorum.js';
+import { ForwardedReads, LeaderReads } from './reads.js';
+import type { HardState, Persist, RaftEvent, ReadState, Ready } from './ready.js';
+import { Role } from './ready.js';
+import { type RaftStatus, statusOf } from './status.js';
+import { foreignTerm } from './terms.js';
+
+export interface RaftOptions {
+  readonly id: NodeId;
+  /** Counts the starts of this member; durable before anything is sent. */
+  readonly boot: number;
+  readonly seed: number;
+  /** The timeout is drawn from [electionTicks, 2 * electionTicks). */
+  readonly electionTicks: number;
+  readonly heartbeatTicks: number;
+  /** Bytes of entries per append; at least one entry goes. */
+  readonly maxMessageBytes?: number;
+  readonly maxInflightMessages?: number;
+  readonly maxInflightBytes?: number;
+  readonly maxUncommittedBytes?: number;
+  readonly maxUncommittedEntries?: number;
+  /** Entries handed out to be applied and not yet reported; at least one entry goes. */
+  readonly maxApplyBytes?: number;
+  readonly maxApplyEntries?: number;
+}
+
+export interface RaftStart {
+  readonly hardState: HardState;
+  /** Where the state machine stands: applied index and configuration. */
+  readonly base: SnapshotMeta;
+  /** The entry in front of the first one. */
+  readonly before: { readonly term: Term; readonly index: LogIndex };
+  readonly entries: readonly Entry[];
+}
+
+export type ProposeResult =
+  | { readonly ok: true; readonly firstIndex: LogIndex; readonly term: Term }
+  | {
+      readonly ok: false;
+      readonly reason: 'not-leader' | 'transferring' | 'tail-full' | 'removed' | 'change-pending';
+    };
+
+export type { RaftStatus };
+
+export interface Transfer {
+  readonly target: NodeId;
+  readonly number: number;
+  readonly startTick: number;
+  sent: boolean;
+}
+
+/** Events between two takeReady calls; a flood of bad messages beyond it is not told. */
+const MAX_EVENTS = 1024;
+
+export class Raft {
+  readonly id: NodeId;
+  readonly boot: number;
+  readonly options: Required<RaftOptions>;
+  readonly log: RaftLog;
+  readonly prng: Prng;
+  role: Role = Role.Follower;
+  term: Term;
+  vote: NodeId;
+  leader: NodeId = NO_NODE;
+  configuration: Configuration;
+  readonly votes = new Map<NodeId, boolean>();
+  /** Ticks since the start. */
+  now = 0;
+  electionElapsed = 0;
+  electionTimeout = 0;
+  /** The connection to the leader broke: it is not protected from an election any more. */
+  leaderLost = false;
+  storageHealthy = true;
+  /** This member has lost entries that it had acknowledged: it makes no promise any more. */
+  quarantined = false;
+  pendingSnapshot: SnapshotMeta | null = null;
+
+  // Of a leader, empty otherwise. Peers in ascending order.
+  readonly progress = new Map<NodeId, Progress>();
+  heartbeatElapsed = 0;
+  uncommittedBytes = 0;
+  /** Index of the newest configuration entry that may be unapplied. */
+  pendingConfigurationIndex: LogIndex = 0;
+  transfer: Transfer | null = null;
+  transferCount = 0;
+  readonly reads = new LeaderReads();
+  readonly forwardedReads = new ForwardedReads();
+
+  readonly matchOf: (member: NodeId) => number;
+  readonly activeTickOf: (member: NodeId) => number;
+  readonly ackedRoundOf: (member: NodeId) => number;
+
+  private sendNow: Message[] = [];
+  private heldForNextWrite: Message[] = [];
+  private heldForWriteInFlight: Message[] = [];
+  private answered: ReadState[] = [];
+  private failed: number[] = [];
+  private wanted: NodeId[] = [];
+  private events: RaftEvent[] = [];
+  private toldLeader: NodeId = NO_NODE;
+  private toldRole: Role = Role.Follower;
+  private toldTerm: Term;
+  private tokenInFlight = 0;
+  private lastToken = 0;
+  private syncInFlight = false;
+  private snapshotInFlight = false;
+  private handedOut: HardState;
+  durable: HardState;
+  private commitAtTick: LogIndex = 0;
+  private commitDue = false;
+  private applyingBytes = 0;
+
+  constructor(options: RaftOptions, start: RaftStart) {
+    assert(options.id > NO_NODE, `${options.id} is no member id`);
+    assert(options.heartbeatTicks >= 1, 'a heartbeat takes at least one tick');
+    assert(options.electionTicks > options.heartbeatTicks, 'elections come after heartbeats');
+    this.id = options.id;
+    this.boot = options.boot;
+    this.options = {
+      maxMessageBytes: 512 * 1024,
+      maxInflightMessages: 256,
+      maxInflightBytes: 8 * 1024 * 1024,
+      maxUncommittedBytes: 64 * 1024 * 1024,
+      maxUncommittedEntries: 50_000,
+      maxApplyBytes: 8 * 1024 * 1024,
+      maxApplyEntries: 8192,
+      ...options,
+    };
+    this.prng = new Prng(options.seed);
+    const { hardState, base } = start;
+    this.log = openLog(start);
+    this.term = hardState.term;
+    this.vote = hardState.vote;
+    this.configuration = base.configuration;
+    this.toldTerm = this.term;
+    this.handedOut = hardState;
+    this.durable = hardState;
+    this.matchOf = (member) =>
+      member === this.id ? this.log.persisted : (this.progress.get(member)?.matchIndex ?? 0);
+    this.activeTickOf = (member) =>
+      member === this.id ? this.now : (this.progress.get(member)?.lastActiveTick ?? 0);
+    this.ackedRoundOf = (member) =>
+      member === this.id ? this.reads.started : (this.progress.get(member)?.ackedRound ?? 0);
+    this.drawElectionTimeout();
+  }
+
+  get commitIndex(): LogIndex {
+    return this.log.committed;
+  }
+
+  get appliedIndex(): LogIndex {
+    return this.log.applied;
+  }
+
+  get firstIndex(): LogIndex {
+    return this.log.firstIndex;
+  }
+
+  get lastIndex(): LogIndex {
+    return this.log.lastIndex;
+  }
+
+  /** The newest tick since which a majority has been heard; 0 unless leader. */
+  get lastQuorumTick(): number {
+    if (this.role !== Role.Leader) return 0;
+    return quorumValue(this.configuration, this.activeTickOf);
+  }
+
+  // ---------------------------------------------------------------- inputs
+
+  /** One message in. Anything wrong with it drops it, with an event; only the proof of a broken
+   *  cluster (two leaders in a term, an append that would cut off committed entries) asserts. */
+  step(message: Message): void {
+    const problem = messageProblem(message);
+    if (problem !== null) {
+      this.drop(message, problem);
+      return;
+    }
+    if (message.to !== this.id) {
+      this.drop(message, `meant for member ${message.to}`);
+      return;
+    }
+    if (message.from === this.id) {
+      this.drop(message, 'comes from this member');
+      return;
+    }
+    if (isResponse(message.kind) && message.toBoot !== this.boot) {
+      this.drop(message, `answers boot ${message.toBoot}, this is ${this.boot}`);
+      return;
+    }
+    if (message.kind === MessageKind.ReadIndex) {
+      leader.handleReadIndex(this, message);
+      return;
+    }
+    if (message.term !== this.term && foreignTerm(this, message)) return;
+    switch (this.role) {
+      case Role.Follower:
+        stepFollower(this, message);
+        return;
+      case Role.PreCandidate:
+        stepPreCandidate(this, message);
+        return;
+      case Role.Candidate:
+        stepCandidate(this, message);
+        return;
+      case Role.Leader:
+        leader.stepLeader(this, message);
+        return;
+    }
+  }
+
+  tick(): void {
+    this.now += 1;
+    // A commit index alone is written when it has waited for a whole tick without a write to ride on.
+    this.commitDue = this.commitAtTick > this.handedOut.commit;
+    this.commitAtTick = this.log.committed;
+    if (this.role === Role.Leader) {
+      leader.tickLeader(this);
+      return;
+    }
+    this.failReads(this.forwardedReads.takeExpired(this.now - this.options.electionTicks));
+    this.electionElapsed += 1;
+    if (this.electionElapsed < this.electionTimeout) return;
+    if (this.canCampaign()) {
+      campaign(this);
+      return;
+    }
+    this.electionElapsed = 0;
+    this.drawElectionTimeout();
+    if (this.leader !== NO_NODE) this.becomeFollower(this.term, NO_NODE, 'leader is silent');
+  }
+
+  /** Appends payloads to the log of a leader: all or none. */
+  propose(payloads: readonly Uint8Array[]): ProposeResult {
+    return leader.propose(this, EntryType.Normal, payloads);
+  }
+
+  /** Proposes a change of the membership. The payload is the proposer's; an empty one means "leave
+   *  the joint phase". One at a time: refused while an earlier one may be unapplied. */
+  proposeConfiguration(payload: Uint8Array): ProposeResult {
+    return leader.proposeConfiguration(this, payload);
+  }
+
+  /** The state machine applied a configuration entry (null: it refused the change). Called once per
+   *  such entry, before `applied`. */
+  applyConfiguration(configuration: Configuration | null): void {
+    if (configuration !== null) leader.switchConfiguration(this, configuration);
+  }
+
+  /** A linearizable read. The answer comes in Ready.reads or Ready.readsFailed; false = nobody can
+   *  answer now (no leader known, or the queue is at its bound). */
+  readIndex(requestId: number): boolean {
+    if (this.role === Role.Leader) return leader.readOnLeader(this, requestId);
+    if (this.leader === NO_NODE || this.leaderLost) return false;
+    return this.forwardedReads.add(requestId);
+  }
+
+  transferLeadership(target: NodeId): boolean {
+    return leader.startTransfer(this, target);
+  }
+
+  /**
+   * The connection to a peer broke. If it is the leader, a pre-vote comes after a short random delay
+   * instead of the full timeout. That is safe: a pre-vote changes nothing at members who still hear
+   * the leader, and a vote never relied on the timeout.
+   */
+  peerDisconnected(peer: NodeId): void {
+    if (this.role === Role.Leader) {
+      leader.reportUnreachable(this, peer);
+      return;
+    }
+    if (this.role !== Role.Follower || peer !== this.leader || this.leaderLost) return;
+    this.leaderLost = true;
+    this.failReads(this.forwardedReads.takeAll());
+    const delay = 1 + this.prng.below(2 * this.options.heartbeatTicks);
+    this.electionTimeout = Math.min(this.electionTimeout, this.electionElapsed + delay);
+  }
+
+  /** A snapshot stream to a peer ended. */
+  reportSnapshot(peer: NodeId, ok: boolean): void {
+    if (this.role === Role.Leader) leader.reportSnapshot(this, peer, ok);
+  }
+
+  /** The driver's watchdog: a member whose disk hangs must not lead, its heartbeats would keep a
+   *  useless leader for ever. */
+  setStorageHealthy(healthy: boolean): void {
+    this.storageHealthy = healthy;
+    if (!healthy && this.role !== Role.Follower) {
+      this.becomeFollower(this.term, NO_NODE, 'storage does not answer');
+    }
+  }
+
+  /** The write with this token is durable. */
+  persisted(token: number): void {
+    assert(token === this.tokenInFlight && token !== 0, `token ${token} is not in flight`);
+    this.tokenInFlight = 0;
+    this.durable = this.handedOut;
+    if (this.snapshotInFlight) this.finishSnapshot();
+    else this.log.writeDone();
+    for (const message of this.heldForWriteInFlight) this.sendNow.push(message);
+    this.heldForWriteInFlight = [];
+    if (this.role === Role.Candidate) countOwnVote(this);
+    else if (this.role === Role.Leader) leader.onOwnMatch(this);
+  }
+
+  /** The state machine has everything up to `index`. */
+  applied(index: LogIndex): void {
+    const before = this.log.applied;
+    if (index > before) this.applyingBytes -= this.log.bytesBetween(before, index);
+    this.log.appliedTo(index);
+    if (this.role === Role.Leader) leader.maybeLeaveJoint(this);
+  }
+
+  /** Entries up to `index` need not stay in memory: a checkpoint holds them. */
+  compactTo(index: LogIndex): void {
+    this.log.compactTo(index);
+  }
+
+  // ---------------------------------------------------------------- output
+
+  /** The output since the last call, null if there is none. Once per turn of the driver's loop. */
+  takeReady(): Ready | null {
+    if (this.role === Role.Leader) leader.sendAppends(this);
+    else if (this.leader !== NO_NODE) this.forwardReads();
+    const persist = this.tokenInFlight === 0 ? this.takePersist() : null;
+    const committed = this.takeCommitted();
+    const leadership =
+      this.toldLeader !== this.leader || this.toldRole !== this.role || this.toldTerm !== this.term
+        ? { leader: this.leader, role: this.role, term: this.term }
+        : null;
+    const isEmpty =
+      persist === null && leadership === null && this.sendNow.length + committed.length === 0;
+    const isSilent = this.answered.length + this.failed.length + this.wanted.length === 0;
+    if (isEmpty && isSilent && this.events.length === 0) return null;
+    const ready: Ready = {
+      persist,
+      sendNow: this.sendNow,
+      sendAfterPersist: persist === null ? [] : this.heldForNextWrite,
+      committed,
+      reads: this.answered,
+      readsFailed: this.failed,
+      leadership,
+      snapshotsWanted: this.wanted,
+      events: this.events,
+    };
+    this.sendNow = [];
+    if (persist !== null) this.heldForNextWrite = [];
+    this.answered = [];
+    this.failed = [];
+    this.wanted = [];
+    this.events = [];
+    this.toldLeader = this.leader;
+    this.toldRole = this.role;
+    this.toldTerm = this.term;
+    return ready;
+  }
+
+  status(): RaftStatus {
+    return statusOf(this);
+  }
+
+  /** A message of this term. */
+  sendTo(to: NodeId, kind: MessageKind, fields: MessageFields): void {
+    this.send(makeMessage(kind, this.id, to, this.term, { fromBoot: this.boot, ...fields }));
+  }
+
+  /** An answer of this term to the life of the sender that asked. */
+  respond(request: Message, kind: MessageKind, fields: MessageFields): void {
+    this.sendTo(request.from, kind, { toBoot: request.fromBoot, ...fields });
+  }
+
+  /** The gate. */
+  send(message: Message): void {
+    if (!needsDurability(message.kind)) this.sendNow.push(message);
+    else if (this.hasUnwritten()) addAnswer(this.heldForNextWrite, message);
+    else if (this.tokenInFlight !== 0 && this.syncInFlight) {
+      addAnswer(this.heldForWriteInFlight, message);
+    } else addAnswer(this.sendNow, message);
+  }
+
+  answerRead(requestId: number, index: LogIndex): void {
+    this.answered.push({ requestId, index });
+  }
+
+  failReads(requestIds: readonly number[]): void {
+    for (const requestId of requestIds) this.failed.push(requestId);
+  }
+
+  wantSnapshot(peer: NodeId): void {
+    this.wanted.push(peer);
+  }
+
+  tell(event: RaftEvent): void {
+    if (this.events.length < MAX_EVENTS) this.events.push(event);
+  }
+
+  drop(message: Message, reason: string): void {
+    this.tell({ kind: 'dropped', from: message.from, message: message.kind, reason });
+  }
+
+  // ---------------------------------------------------------------- roles
+
+  /** The way down from every role, and the way up in terms. The election timer goes on: only a leader
+   *  that is heard and a vote that is granted reset it. */
+  becomeFollower(term: Term, leaderId: NodeId, reason: string): void {
+    assert(term >= this.term, `term ${term} is below ${this.term}`);
+    const wasLeader = this.role === Role.Leader;
+    const handedOver = this.transfer?.sent === true;
+    if (term > this.term) this.vote = NO_NODE;
+    if (this.role !== Role.Follower || term !== this.term) {
+      this.tell({ kind: 'role', role: Role.Follower, term, reason });
+    }
+    this.enter(Role.Follower, term, leaderId);
+    if (!wasLeader) return;
+    this.electionElapsed = 0;
+    // Who handed over waits longer, or with two members its own timer could undo the transfer.
+    if (handedOver) this.electionTimeout += this.options.electionTicks;
+  }
+
+  becomePreCandidate(): void {
+    assert(this.canCampaign(), `member ${this.id} must not campaign`);
+    this.enter(Role.PreCandidate, this.term, NO_NODE);
+    this.electionElapsed = 0;
+    this.tell({ kind: 'role', role: this.role, term: this.term, reason: 'leader is silent' });
+  }
+
+  becomeCandidate(reason: string): void {
+    assert(this.canCampaign(), `member ${this.id} must not campaign`);
+    this.enter(Role.Candidate, this.term + 1, NO_NODE);
+    this.vote = this.id;
+    this.electionElapsed = 0;
+    this.tell({ kind: 'role', role: this.role, term: this.term, reason });
+  }
+
+  /** The leader handed over: stand without asking for pre-votes. */
+  standByTransfer(oldLeader: NodeId): void {
+    stand(this, oldLeader);
+  }
+
+  becomeLeader(): void {
+    assert(this.role === Role.Candidate, `role ${this.role} cannot become leader`);
+    assert(this.durable.term === this.term, `term ${this.term} of a leader is not durable`);
+    this.enter(Role.Leader, this.term, this.id);
+    this.tell({ kind: 'role', role: this.role, term: this.term, reason: 'won the election' });
+    leader.startLeading(this);
+  }
+
+  /** What every change of role clears. */
+  private enter(role: Role, term: Term, leaderId: NodeId): void {
+    this.role = role;
+    this.term = term;
+    this.votes.clear();
+    this.progress.clear();
+    leader.stopLeading(this);
+    if (leaderId !== this.leader || role !== Role.Follower) {
+      this.failReads(this.forwardedReads.takeAll());
+    }
+    this.leader = leaderId;
+    this.leaderLost = false;
+    this.drawElectionTimeout();
+  }
+
+  /** Whether this member has reason to believe in a living leader: then it helps nobody to depose
+   *  it. A leader that loses its majority steps down by itself. */
+  hearsLeader(): boolean {
+    if (this.role === Role.Leader) return true;
+    const { electionTicks } = this.options;
+    return this.leader !== NO_NODE && !this.leaderLost && this.electionElapsed < electionTicks;
+  }
+
+  /**
+   * A voter may campaign unless its disk is in doubt, its state machine is about to be replaced, or a
+   * committed configuration waits to be applied: it would count votes by an outdated configuration,
+   * and two leaders could win one term.
+   */
+  canCampaign(): boolean {
+    if (!isVoter(this.configuration, this.id)) return false;
+    if (!this.storageHealthy || this.quarantined || this.pendingSnapshot !== null) return false;
+    for (let index = this.log.applied + 1; index <= this.log.committed; index += 1) {
+      if (this.log.entryAt(index).type === EntryType.Configuration) return false;
+    }
+    return true;
+  }
+
+  drawElectionTimeout(): void {
+    const { electionTicks } = this.options;
+    this.electionTimeout = electionTicks + this.prng.below(electionTicks);
+  }
+
+  /** Takes the driver's word that the data of a snapshot is on the disk; the log follows. */
+  acceptSnapshot(message: Message, snapshot: SnapshotMeta): void {
+    const reason = this.snapshotProblem(snapshot);
+    if (reason === null) {
+      this.log.restore(snapshot);
+      this.pendingSnapshot = snapshot;
+    } else {
+      this.tell({ kind: 'snapshot-ignored', index: snapshot.index, reason });
+    }
+    const index = this.log.committed;
+    this.respond(message, MessageKind.AppendResponse, { index, round: message.round });
+  }
+
+  // ---------------------------------------------------------------- inside
+
+  private snapshotProblem(snapshot: SnapshotMeta): string | null {
+    if (this.quarantined) return 'this member has lost acknowledged entries';
+    if (this.pendingSnapshot !== null) return 'another one is being installed';
+    if (snapshot.index <= this.log.committed) return 'the log is committed beyond it';
+    if (isMember(this.configuration, this.id) && !isMember(snapshot.configuration, this.id)) {
+      return 'this member is not in its configuration';
+    }
+    if (this.log.termAt(snapshot.index) !== snapshot.term) return null;
+    this.log.commitTo(snapshot.index);
+    return 'the log holds its last entry';
+  }
+
+  private finishSnapshot(): void {
+    const snapshot = this.pendingSnapshot;
+    assert(snapshot !== null, 'a snapshot became durable that nobody accepted');
+    this.snapshotInFlight = false;
+    this.pendingSnapshot = null;
+    this.log.snapshotDone(snapshot.index);
+    this.applyingBytes = 0;
+    this.configuration = snapshot.configuration;
+    this.tell({ kind: 'snapshot-installed', index: snapshot.index });
+  }
+
+  private hasUnwritten(): boolean {
+    if (this.term !== this.handedOut.term || this.vote !== this.handedOut.vote) return true;
+    if (this.pendingSnapshot !== null && !this.snapshotInFlight) return true;
+    return this.log.hasUnwritten;
+  }
+
+  private takePersist(): Persist | null {
+    const mustSync = this.hasUnwritten();
+    if (!mustSync && !(this.commitDue && this.log.committed > this.handedOut.commit)) return null;
+    const { term, vote } = this;
+    const commit = this.log.committed;
+    const isSame =
+      term === this.handedOut.term &&
+      vote === this.handedOut.vote &&
+      commit === this.handedOut.commit;
+    const hardState = isSame ? null : { term, vote, commit };
+    if (hardState !== null) this.handedOut = hardState;
+    const { truncateFrom, entries } = this.log.takeUnwritten();
+    const snapshot = this.pendingSnapshot;
+    assert(snapshot === null || entries.length === 0, 'a snapshot goes with entries');
+    this.snapshotInFlight = snapshot !== null;
+    this.syncInFlight = mustSync;
+    this.commitDue = false;
+    this.lastToken += 1;
+    this.tokenInFlight = this.lastToken;
+    return { token: this.lastToken, hardState, truncateFrom, entries, snapshot, mustSync };
+  }
+
+  private takeCommitted(): readonly Entry[] {
+    if (this.pendingSnapshot !== null) return [];
+    const { maxApplyBytes, maxApplyEntries } = this.options;
+    const outstanding = this.log.applying - this.log.applied;
+    const count = maxApplyEntries - outstanding;
+    const bytes = maxApplyBytes - this.applyingBytes;
+    if (outstanding > 0 && (count <= 0 || bytes <= 0)) return [];
+    const entries = this.log.takeCommitted(Math.max(count, 1), bytes, outstanding === 0);
+    for (const entry of entries) this.applyingBytes += entry.record.length;
+    return entries;
+  }
+
+  private forwardReads(): void {
+    const number = this.forwardedReads.takeBatch(this.now);
+    if (number === 0) return;
+    const fields = { fromBoot: this.boot, round: number };
+    this.send(makeMessage(MessageKind.ReadIndex, this.id, this.leader, 0, fields));
+  }
+
+  /** Takes note of the leader of this term; all of its messages come through here. */
+  followLeader(from: NodeId): void {
+    if (this.role !== Role.Follower || this.leader === NO_NODE) {
+      this.becomeFollower(this.term, from, 'a leader of this term is heard');
+    }
+    hearLeader(this, from);
+  }
+}
+
+/** A log that ends below the state machine is as good as none: it restarts behind the state. */
+function openLog({ hardState, base, before, entries }: RaftStart): RaftLog {
+  const lastIndex = before.index + entries.length;
+  const commit = Math.max(hardState.commit, base.index);
+  const isBehind = lastIndex < base.index;
+  const log = isBehind
+    ? new RaftLog(base, [], base.index, commit)
+    : new RaftLog(before, entries, base.index, commit);
+  const term = log.termAt(base.index);
+  assert(term === base.term, `state is of term ${base.term}, entry ${base.index} of ${term}`);
+  assert(log.lastTerm <= hardState.term, `log of ${log.lastTerm}, hard state ${hardState.term}`);
+  return log;
+}
+
+/**
+ * Adds a held or direct answer. Of two acknowledgements of one turn to the same life of the same
+ * leader only the newer one is needed: both are true, and it says more.
+ */
+function addAnswer(messages: Message[], message: Message): void {
+  const last = messages[messages.length - 1];
+  if (
+    last !== undefined &&
+    message.kind === MessageKind.AppendResponse &&
+    last.kind === MessageKind.AppendResponse &&
+    last.to === message.to &&
+    last.term === message.term &&
+    last.toBoot === message.toBoot &&
+    !last.reject &&
+    !message.reject &&
+    message.index >= last.index &&
+    message.round >= last.round
+  ) {
+    messages[messages.length - 1] = message;
+    return;
+  }
+  messages.push(message);
+}
