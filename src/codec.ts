@@ -6,7 +6,7 @@
  */
 import { Packr } from 'msgpackr';
 
-const packr = new Packr({ useRecords: false, int64AsType: 'auto' });
+const packr = new Packr({ useRecords: false });
 
 export function packValue(value: unknown): Uint8Array {
   return packr.pack(value);

@@ -1,0 +1,174 @@
+/**
+ * The leader's side of leases: whose time is up, and who renewed.
+ *
+ * Time lives here and in lease/expiry.ts, never in the replicated state. Only a leader that has just
+ * been confirmed by a quorum expires or renews anything: one that was paused for twenty seconds finds
+ * all its leases overdue and the renewals of its clients in the socket, while a new leader may have
+ * taken over long ago. So both wait for a read round first (read-rounds.ts), which also reads the
+ * sockets before the clock is believed. Expiry is a proposal that carries the term of its proposer and
+ * is ignored at apply under any other.
+ *
+ * A new leader gives every lease its time again, plus an election timeout.
+ */
+import type { Clock } from './clock.js';
+import { KvError } from './errors.js';
+import type { Int64 } from './int64.js';
+import type { Command } from './kv/command.js';
+import type { StateMachine } from './kv/state-machine.js';
+import { Expiry } from './lease/expiry.js';
+import type { RequestContext } from './node.js';
+
+/** Leases in one expiry entry. */
+const EXPIRY_BATCH = 500;
+/** An expiry that was proposed and not applied after this long is proposed again. */
+const EXPIRY_RETRY_MS = 3000;
+
+export interface LeaseKeeperOptions {
+  readonly clock: Clock;
+  readonly electionMs: number;
+  readonly machine: () => StateMachine;
+  readonly confirm: (context: RequestContext) => Promise<void>;
+  readonly context: () => RequestContext;
+  /** Proposes without waiting; a lost proposal is repeated by the next tick. */
+  readonly propose: (command: Command) => void;
+}
+
+interface OutcomeWaiter {
+  readonly id: Int64;
+  readonly done: () => void;
+}
+
+export class LeaseKeeper {
+  readonly counts = { renewed: 0, expired: 0 };
+  private readonly options: LeaseKeeperOptions;
+  private readonly expiry = new Expiry({ retryAfterMs: EXPIRY_RETRY_MS });
+  /** The term in which this member is the primary lessor; 0 = it is not. */
+  private primaryTerm = 0;
+  private checking = false;
+  /** Renewals of leases whose expiry is on its way through the log. Bounded by the reads admitted. */
+  private outcomes: OutcomeWaiter[] = [];
+
+  constructor(options: LeaseKeeperOptions) {
+    this.options = options;
+  }
+
+  get isPrimary(): boolean {
+    return this.primaryTerm !== 0;
+  }
+
+  /** This member leads `term` and has applied an entry of it. */
+  promote(term: number): void {
+    if (this.primaryTerm === term) return;
+    this.primaryTerm = term;
+    const { clock, electionMs, machine } = this.options;
+    this.expiry.promote(clock.now(), machine().lessor.list(), electionMs);
+  }
+
+  demote(): void {
+    if (this.primaryTerm === 0) return;
+    this.primaryTerm = 0;
+    this.expiry.demote();
+    this.wakeOutcomes(() => true);
+  }
+
+  /** After an entry that granted or ended leases. */
+  onApplied(
+    granted: readonly { readonly id: Int64; readonly ttl: number }[],
+    ended: readonly Int64[],
+  ): void {
+    if (this.primaryTerm === 0) return;
+    const now = this.options.clock.now();
+    for (const lease of granted) this.expiry.granted(lease.id, lease.ttl, now);
+    for (const id of ended) this.expiry.revoked(id);
+    if (ended.length > 0 && this.outcomes.length > 0) {
+      const gone = new Set<Int64>(ended);
+      this.wakeOutcomes((id) => gone.has(id));
+    }
+  }
+
+  /** From the node's clock, several times a second. */
+  tick(): void {
+    const now = this.options.clock.now();
+    if (this.primaryTerm === 0 || this.checking) return;
+    const checkpoints = this.expiry.takeCheckpoints(now, EXPIRY_BATCH);
+    if (checkpoints.length > 0) {
+      this.options.propose({
+        kind: 'leaseCheckpoint',
+        remaining: checkpoints,
+        term: this.primaryTerm,
+      });
+    }
+    if (!this.expiry.hasDue(now)) return;
+    this.checking = true;
+    const term = this.primaryTerm;
+    this.options.confirm(this.options.context()).then(
+      () => {
+        this.checking = false;
+        if (this.primaryTerm !== term) return;
+        const ids = this.expiry.takeExpired(this.options.clock.now(), EXPIRY_BATCH);
+        if (ids.length === 0) return;
+        this.counts.expired += ids.length;
+        this.options.propose({ kind: 'leaseExpire', ids, term });
+      },
+      () => {
+        // Not confirmed: not the leader any more, or no quorum. The next tick asks again.
+        this.checking = false;
+      },
+    );
+  }
+
+  /** Renews a lease on the leader; its granted seconds, or 0 when there is no such lease. */
+  async renew(id: Int64, context: RequestContext): Promise<number> {
+    await this.options.confirm(context);
+    this.assertPrimary();
+    if (this.expiry.isExpiring(id)) {
+      await this.outcomeOf(id, context);
+      this.assertPrimary();
+    }
+    const lease = this.options.machine().lessor.get(id);
+    if (lease === null) return 0;
+    this.expiry.renewed(id, this.options.clock.now());
+    this.counts.renewed += 1;
+    return lease.ttl;
+  }
+
+  /** Whole seconds left, on the leader. */
+  remainingSeconds(id: Int64): number {
+    return Math.max(0, Math.floor(this.expiry.remaining(id, this.options.clock.now()) / 1000));
+  }
+
+  private assertPrimary(): void {
+    if (this.primaryTerm !== 0) return;
+    throw new KvError('NOT_PRIMARY_LESSOR', 'this member is not the leader any more; retry');
+  }
+
+  /** Resolves when the expiry of the lease was applied, or this member was deposed. */
+  private outcomeOf(id: Int64, context: RequestContext): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const wait = Math.max(0, context.deadline - this.options.clock.now());
+      const timer = this.options.clock.after(wait, () => {
+        this.outcomes = this.outcomes.filter((waiter) => waiter !== entry);
+        reject(
+          new KvError('TIMEOUT', 'the lease is about to expire and its end was not confirmed'),
+        );
+      });
+      const entry: OutcomeWaiter = {
+        id,
+        done: () => {
+          timer.cancel();
+          resolve();
+        },
+      };
+      this.outcomes.push(entry);
+    });
+  }
+
+  private wakeOutcomes(isOver: (id: Int64) => boolean): void {
+    const still: OutcomeWaiter[] = [];
+    for (const waiter of this.outcomes) {
+      if (isOver(waiter.id)) waiter.done();
+      else still.push(waiter);
+    }
+    this.outcomes = still;
+  }
+}

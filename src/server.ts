@@ -1,0 +1,224 @@
+/**
+ * Builds one member from a Config and starts it: the only file that says `new` for the parts of the
+ * shell, and the place where the order of start and stop is written down.
+ *
+ *   start: folder and log -> state of the newest checkpoint -> Raft -> peers -> replay -> client port
+ *   stop:  client port (new requests) -> leadership -> watches -> waiting requests -> log -> state
+ *
+ * The client port opens when this member has applied what its own log says is committed and, if there
+ * is a leader within a few seconds, what the cluster had committed by then: a restarted member does not
+ * show clients a state older than the one they saw. Without a quorum it opens all the same, because
+ * serializable reads need none.
+ */
+import { randomBytes, randomInt } from 'node:crypto';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { systemClock } from './clock.js';
+import { ClusterNode } from './cluster-node.js';
+import type { Config } from './config.js';
+import { FatalError } from './errors.js';
+import type { MemberAttributes } from './kv/command.js';
+import { removeGenerationsExcept } from './kv/io/snapshot-stream.js';
+import type { Logger } from './logger.js';
+import { configurationOf } from './raft/configuration.js';
+import type { RecoveredLog } from './raft/io/log-store.js';
+import { NodeDisk } from './raft/io/node-disk.js';
+import { openWal, type WriteAheadLog } from './raft/io/wal.js';
+import { Raft } from './raft/raft.js';
+import { buildGateway, type Gateway } from './rpc/gateway/gateway.js';
+import { openReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
+import { ETCD_VERSION, KVD_VERSION } from './version.js';
+
+const CATCH_UP_MS = 3000;
+const FIRST_GENERATION = 1;
+
+export interface ServerHooks {
+  /** The surroundings failed or a bug was found: stop acknowledging, say why, exit. */
+  onFatal(error: Error): void;
+}
+
+export interface RunningServer {
+  readonly node: ClusterNode;
+  /** Where clients are served, with the real port when 0 was asked for. */
+  readonly clientPorts: readonly number[];
+  stop(): Promise<void>;
+}
+
+export async function startServer(
+  config: Config,
+  logger: Logger,
+  hooks: ServerHooks,
+): Promise<RunningServer> {
+  const members: MemberAttributes[] = config.initialMembers.map(({ id, name, peerUrls }) => ({
+    id,
+    name: id === config.memberId ? name : '',
+    peerUrls,
+    clientUrls: [],
+    isLearner: false,
+  }));
+  const configuration = configurationOf(config.initialMembers.map(({ id }) => id));
+  const { wal, recovered } = openLog(config, logger, configuration);
+  const replicaOptions: ReplicaOptions = {
+    dataDir: config.dataDir,
+    selfId: config.memberId,
+    clusterId: config.clusterId,
+    bootstrapMembers: members,
+    bootstrapConfiguration: configuration,
+    onFatal: (error) => hooks.onFatal(error),
+  };
+  const { generation, index } = recovered.base;
+  await removeGenerationsExcept(config.dataDir, [generation]);
+  const replica = await openReplica(replicaOptions, generation, index);
+  const node = new ClusterNode({
+    config,
+    clock: systemClock,
+    logger,
+    raft: startRaft(config, recovered, replica),
+    boot: recovered.boot,
+    log: wal,
+    replica,
+    replicaOptions,
+    random: () => randomInt(2 ** 32) / 2 ** 32,
+    onFatal: (error) => hooks.onFatal(error),
+  });
+  await node.start();
+  await catchUp(node, recovered, logger);
+  const gateway = buildGateway(node, {
+    logger,
+    maxRequestBytes: config.maxRequestBytes,
+    maxTxnOps: config.maxTxnOps,
+    slowRequestMs: config.slowRequestMs,
+    quotaBytes: config.quotaBackendBytes,
+    etcdVersion: ETCD_VERSION,
+    kvdVersion: KVD_VERSION,
+  });
+  await gateway.ready();
+  const listeners: Server[] = [];
+  for (const { host, port } of config.listenClient) {
+    listeners.push(await listen(host, port, (socket) => gateway.attach(socket)));
+  }
+  const clientPorts = listeners.map(portOf);
+  logger.info(
+    { clientPorts, member: config.memberId.toString(16), cluster: config.clusterId.toString(16) },
+    'ready to serve client requests',
+  );
+  publish(node, config, logger);
+  return {
+    node,
+    clientPorts,
+    stop: () => stop(node, gateway, listeners),
+  };
+}
+
+function openLog(
+  config: Config,
+  logger: Logger,
+  configuration: ReturnType<typeof configurationOf>,
+): { readonly wal: WriteAheadLog; readonly recovered: RecoveredLog } {
+  const opened = openWal({
+    disk: new NodeDisk(),
+    dataDirectory: config.dataDir,
+    directory: join(config.dataDir, 'wal'),
+    segmentBytes: config.segmentBytes,
+    identity: { clusterId: config.clusterId, memberId: config.memberId },
+    initial:
+      config.initialClusterState === 'new'
+        ? { index: 0, term: 0, configuration, generation: FIRST_GENERATION }
+        : null,
+    onSpaceLow: (error) => logger.error({ err: error }, 'no room for the next file of the log'),
+  });
+  for (const note of opened.recovered.notes) logger.info(`log: ${note}`);
+  const { boot, base, hardState, entries } = opened.recovered;
+  logger.info(
+    {
+      boot,
+      base: base.index,
+      entries: entries.length,
+      term: hardState.term,
+      commit: hardState.commit,
+    },
+    'log is open',
+  );
+  return opened;
+}
+
+function startRaft(config: Config, recovered: RecoveredLog, replica: StateReplica): Raft {
+  const base = replica.mark;
+  const last = recovered.before.index + recovered.entries.length;
+  // The state can be ahead of a log whose unsynced tail was lost: start as after a snapshot.
+  const behind = last < base.index;
+  return new Raft(
+    {
+      id: config.memberId,
+      boot: recovered.boot,
+      // Entropy enters here, once; the core draws its election jitter from it.
+      seed: randomBytes(6).readUIntLE(0, 6),
+      electionTicks: config.electionTicks,
+      heartbeatTicks: config.heartbeatTicks,
+      maxApplyEntries: 1024,
+    },
+    {
+      hardState: recovered.hardState,
+      base,
+      before: behind ? { index: base.index, term: base.term } : recovered.before,
+      entries: behind ? [] : recovered.entries,
+    },
+  );
+}
+
+async function catchUp(node: ClusterNode, recovered: RecoveredLog, logger: Logger): Promise<void> {
+  while (node.machine.appliedIndex < recovered.hardState.commit) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  try {
+    await node.linearize(node.context(CATCH_UP_MS));
+  } catch (error) {
+    logger.warn(
+      { err: error },
+      'no quorum yet: serving what this member has, without linearizable reads',
+    );
+  }
+}
+
+function listen(host: string, port: number, accept: (socket: Socket) => void): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer({ noDelay: true, keepAlive: true }, accept);
+    server.once('error', (error) => {
+      reject(new FatalError(`cannot listen on ${host}:${port}: ${error.message}`, error));
+    });
+    server.listen({ host, port, backlog: 4096 }, () => resolve(server));
+  });
+}
+
+function portOf(server: Server): number {
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+/** Tells the cluster this member's name and client addresses; tries until it is heard. */
+function publish(node: ClusterNode, config: Config, logger: Logger): void {
+  const { name, memberId, advertiseClientUrls } = config;
+  const known = node.machine.members.get(memberId);
+  if (known?.name === name && known.clientUrls.join() === advertiseClientUrls.join()) return;
+  node
+    .propose(
+      { kind: 'memberPublish', id: memberId, name, clientUrls: advertiseClientUrls },
+      node.context(),
+    )
+    .catch((error: Error & { code?: string }) => {
+      if (error.code === 'STOPPED') return;
+      logger.debug({ err: error }, 'this member is not announced yet');
+      setTimeout(() => publish(node, config, logger), 500).unref();
+    });
+}
+
+async function stop(
+  node: ClusterNode,
+  gateway: Gateway,
+  listeners: readonly Server[],
+): Promise<void> {
+  for (const listener of listeners) listener.close();
+  await gateway.drain();
+  await node.stop();
+  await gateway.close();
+}
