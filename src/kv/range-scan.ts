@@ -1,0 +1,271 @@
+/**
+ * One range read, taken in steps so that a long one does not stop the member.
+ *
+ * Made by Store.openRange. The node calls `advance` with a number of keys, yields to its event loop,
+ * and goes on until the scan says it is finished. Between two steps entries are applied; the scan does
+ * not see them, because it reads at the revision that it pinned when it was opened. Only a compaction
+ * above that revision can take records away from under it: then the scan fails with COMPACTED, and the
+ * node starts it anew if the client had not asked for that revision.
+ *
+ * Two ways through a range:
+ * - natural: the answer is in key order and nothing is filtered. Pairs are read as the walk meets
+ *   them, at most `limit`; at the newest revision the tree knows the count and the walk ends there.
+ * - collected: filters or another order. The walk gathers what decides (revisions, version, for VALUE
+ *   the value), then sorts and cuts, and only then reads the values of what is left.
+ *
+ * A sort target without an order sorts ascending, but what is sorted are the first limit + 1 keys:
+ * clients of the API know it that way. Equal elements stay in key order.
+ */
+import { assert } from '../assert.js';
+import { compareBytes } from '../bytes.js';
+import type { ErrorCode } from '../errors.js';
+import type { Int64 } from '../int64.js';
+import { NEWEST, NOTHING } from './key-index.js';
+import { upperBoundOf } from './key-range.js';
+import { decodeRecord, NO_VALUE } from './record.js';
+import type { KeyValue, RangeRequest } from './request.js';
+import { SortOrder, SortTarget } from './request.js';
+import type { RangeAnswer, Store } from './store.js';
+import { ValueArena } from './value-arena.js';
+
+interface Hit {
+  readonly key: string;
+  readonly sub: number;
+  readonly createRevision: number;
+  readonly modRevision: number;
+  readonly version: number;
+  /** Null until it is read. */
+  readonly value: Uint8Array | null;
+  readonly lease: Int64;
+}
+
+export class RangeScan {
+  /** Set when `advance` ended without an answer. */
+  failure: ErrorCode | null = null;
+  private readonly store: Store;
+  private readonly request: RangeRequest;
+  private readonly headRevision: number;
+  private readonly pinned: number;
+  private readonly backward: boolean;
+  private readonly natural: boolean;
+  /** Pairs to gather before the walk needs no more of them. */
+  private readonly wanted: number;
+  /** From the tree, when the pinned revision was the newest; -1 = the walk counts. */
+  private readonly countAtHead: number;
+  private readonly arena = new ValueArena();
+  private from: string;
+  private to: string | null;
+  private phase: 'walk' | 'load' | 'done' = 'walk';
+  private walkedCount = 0;
+  private hits: Hit[] = [];
+  private kvs: KeyValue[] = [];
+  private more = false;
+
+  constructor(store: Store, request: RangeRequest) {
+    this.store = store;
+    this.request = request;
+    this.headRevision = store.visibleRevision;
+    this.pinned = request.revision === 0 ? this.headRevision : request.revision;
+    this.from = request.key;
+    this.to = upperBoundOf(request.key, request.rangeEnd);
+    const byKey = request.sortTarget === SortTarget.Key;
+    this.backward = byKey && request.sortOrder === SortOrder.Descend;
+    const filtered = hasFilters(request);
+    this.natural = byKey && !filtered;
+    const { limit } = request;
+    const firstOnly = !filtered && limit > 0 && (byKey || request.sortOrder === SortOrder.None);
+    this.wanted = firstOnly ? limit + (byKey ? 0 : 1) : Number.POSITIVE_INFINITY;
+    const atHead = this.pinned === this.headRevision;
+    this.countAtHead = atHead ? countNow(store, request, this.from, this.to) : -1;
+    if (request.countOnly && this.countAtHead >= 0) this.phase = 'done';
+  }
+
+  /** Goes on over at most `maxKeys` keys; true = finished, see `failure` before `response`. */
+  advance(maxKeys: number): boolean {
+    assert(maxKeys > 0, `a step of ${maxKeys} keys`);
+    if (this.phase === 'done') return true;
+    if (this.pinned < this.store.compactRevision) {
+      this.failure = 'COMPACTED';
+      this.phase = 'done';
+      this.hits = [];
+      this.kvs = [];
+      return true;
+    }
+    if (this.phase === 'walk') this.walk(maxKeys);
+    else this.load(maxKeys);
+    return (this.phase as string) === 'done';
+  }
+
+  response(): RangeAnswer {
+    assert(this.phase === 'done', 'response of a scan that is not finished');
+    assert(this.failure === null, `response of a scan that failed with ${this.failure}`);
+    return {
+      kind: 'range',
+      kvs: this.kvs,
+      more: this.more,
+      count: this.count,
+      revision: this.headRevision,
+    };
+  }
+
+  private get count(): number {
+    return this.countAtHead >= 0 ? this.countAtHead : this.walkedCount;
+  }
+
+  private walk(maxKeys: number): void {
+    const { index } = this.store;
+    let left = maxKeys;
+    let last = '';
+    const visit = (key: string, slot: number): boolean => {
+      const where = index.locate(slot, this.pinned);
+      if (where !== NOTHING) this.take(key, slot, where);
+      if (this.isSated()) return false;
+      last = key;
+      left -= 1;
+      return left > 0;
+    };
+    const { keys } = index;
+    const ended = this.backward
+      ? keys.visitBackward(this.from, this.to, visit)
+      : keys.visit(this.from, this.to, visit);
+    if (ended || this.isSated()) this.endWalk();
+    else if (this.backward) this.to = last;
+    else this.from = `${last}\0`;
+  }
+
+  /** Nothing that is still to come can change the answer. */
+  private isSated(): boolean {
+    if (this.countAtHead < 0) return false;
+    return (this.natural ? this.kvs.length : this.hits.length) >= this.wanted;
+  }
+
+  private take(key: string, slot: number, where: number): void {
+    this.walkedCount += 1;
+    if (this.request.countOnly) return;
+    if (this.natural) {
+      if (this.kvs.length < this.wanted) this.kvs.push(this.pairOf(this.hitOf(key, slot, where)));
+      return;
+    }
+    if (this.hits.length >= this.wanted) return;
+    const hit = this.hitOf(key, slot, where);
+    if (!passes(this.request, hit)) return;
+    const needsValue = this.request.sortTarget === SortTarget.Value;
+    this.hits.push(needsValue ? { ...hit, value: this.valueOf(hit) } : hit);
+  }
+
+  /** Of the newest revision the index knows everything; of an older one its record. */
+  private hitOf(key: string, slot: number, where: number): Hit {
+    const { index, records, lessor } = this.store;
+    if (where === NEWEST) {
+      return {
+        key,
+        sub: index.subOf(slot),
+        createRevision: index.createOf(slot),
+        modRevision: index.mainOf(slot),
+        version: index.versionOf(slot),
+        value: null,
+        lease: lessor.idOf(index.leaseSlotOf(slot)),
+      };
+    }
+    const main = index.nodeMain(where);
+    const sub = index.nodeSub(where);
+    const record = decodeRecord(main, sub, records.read(main, sub), key);
+    return {
+      key,
+      sub,
+      createRevision: record.create,
+      modRevision: main,
+      version: record.version,
+      value: this.natural && !this.request.keysOnly ? this.arena.copy(record.value) : null,
+      lease: record.lease,
+    };
+  }
+
+  private valueOf(hit: Hit): Uint8Array {
+    if (hit.value !== null) return hit.value;
+    const { records } = this.store;
+    const bytes = records.read(hit.modRevision, hit.sub);
+    return this.arena.copy(decodeRecord(hit.modRevision, hit.sub, bytes, hit.key).value);
+  }
+
+  private pairOf(hit: Hit): KeyValue {
+    return {
+      key: hit.key,
+      createRevision: hit.createRevision,
+      modRevision: hit.modRevision,
+      version: hit.version,
+      value: this.request.keysOnly ? NO_VALUE : this.valueOf(hit),
+      lease: hit.lease,
+    };
+  }
+
+  private endWalk(): void {
+    const { limit, countOnly } = this.request;
+    if (this.natural || countOnly) {
+      this.more = !countOnly && limit > 0 && this.count > limit;
+      this.phase = 'done';
+      return;
+    }
+    const order = orderOf(this.request);
+    if (order !== null) this.hits.sort(order);
+    this.more = limit > 0 && this.hits.length > limit;
+    if (this.more) this.hits.length = limit;
+    this.phase = 'load';
+    if (this.request.keysOnly || this.hits.length === 0) this.load(this.hits.length);
+  }
+
+  private load(maxKeys: number): void {
+    const end = Math.min(this.hits.length, this.kvs.length + maxKeys);
+    while (this.kvs.length < end) this.kvs.push(this.pairOf(this.hits[this.kvs.length] as Hit));
+    if (this.kvs.length < this.hits.length) return;
+    this.phase = 'done';
+    this.hits = [];
+  }
+}
+
+function hasFilters(request: RangeRequest): boolean {
+  return (
+    request.minModRevision !== 0 ||
+    request.maxModRevision !== 0 ||
+    request.minCreateRevision !== 0 ||
+    request.maxCreateRevision !== 0
+  );
+}
+
+function passes(request: RangeRequest, hit: Hit): boolean {
+  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
+  if (minModRevision !== 0 && hit.modRevision < minModRevision) return false;
+  if (maxModRevision !== 0 && hit.modRevision > maxModRevision) return false;
+  if (minCreateRevision !== 0 && hit.createRevision < minCreateRevision) return false;
+  return maxCreateRevision === 0 || hit.createRevision <= maxCreateRevision;
+}
+
+function countNow(store: Store, request: RangeRequest, from: string, to: string | null): number {
+  const { index } = store;
+  if (request.rangeEnd !== '') return index.keys.countLive(from, to);
+  const slot = index.find(request.key);
+  return slot >= 0 && index.versionOf(slot) > 0 ? 1 : 0;
+}
+
+/** Null when the walk made the order already. */
+function orderOf(request: RangeRequest): ((a: Hit, b: Hit) => number) | null {
+  const compare = comparisonOf(request.sortTarget);
+  if (compare === null) return null;
+  if (request.sortOrder !== SortOrder.Descend) return compare;
+  return (a, b) => compare(b, a);
+}
+
+function comparisonOf(target: SortTarget): ((a: Hit, b: Hit) => number) | null {
+  switch (target) {
+    case SortTarget.Version:
+      return (a, b) => a.version - b.version;
+    case SortTarget.Create:
+      return (a, b) => a.createRevision - b.createRevision;
+    case SortTarget.Mod:
+      return (a, b) => a.modRevision - b.modRevision;
+    case SortTarget.Value:
+      return (a, b) => compareBytes(a.value ?? NO_VALUE, b.value ?? NO_VALUE);
+    default:
+      return null;
+  }
+}

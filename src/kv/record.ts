@@ -1,0 +1,124 @@
+/**
+ * The bytes of one key at one revision, as they lie in the record store. Enough to rebuild the whole
+ * index from records alone.
+ *
+ *   put        flags u8 | create | version | previous | [lease] | key | value          | crc u32
+ *   tombstone  flags u8 | previous | key                                                | crc u32
+ *
+ * Numbers are varints, the key has its length in front, the value fills what is left. `previous` is
+ * the main revision of the pair that this change replaced, 0 if there was none: watchers that read old
+ * records need it, and the index may have forgotten. `crc` is CRC-32C of everything before it, begun
+ * with the revision, so that a record found under the name of another one is noticed. Readers check
+ * it always; a mismatch is a FatalError, because a member that serves damaged bytes is worse than a
+ * member that is down.
+ */
+import { ByteReader, ByteWriter } from '../bytes.js';
+import { crc32c } from '../crc32c.js';
+import { FatalError } from '../errors.js';
+import type { Int64 } from '../int64.js';
+
+const TOMBSTONE = 1;
+const WITH_LEASE = 2;
+const CRC_BYTES = 4;
+/** Flags, four varints of at most 8 bytes, a lease of at most 10, the checksum, and some room. */
+const OVERHEAD_BYTES = 56;
+
+export const NO_VALUE = new Uint8Array(0);
+
+export interface StoredRecord {
+  readonly tombstone: boolean;
+  readonly create: number;
+  readonly version: number;
+  readonly previous: number;
+  readonly lease: Int64;
+  readonly key: string;
+  /** A view of the record. */
+  readonly value: Uint8Array;
+  /** Checksum of the record, for the hash chain. */
+  readonly crc: number;
+}
+
+/** A record that was just made, with the places a writer needs from it. */
+export interface MadeRecord {
+  readonly bytes: Uint8Array;
+  readonly value: Uint8Array;
+  readonly crc: number;
+}
+
+export interface Pair {
+  readonly create: number;
+  readonly version: number;
+  readonly previous: number;
+  readonly lease: Int64;
+  readonly key: string;
+  readonly value: Uint8Array;
+}
+
+export function encodePut(main: number, sub: number, pair: Pair): MadeRecord {
+  const writer = new ByteWriter(OVERHEAD_BYTES + pair.key.length + pair.value.length);
+  writer.u8(pair.lease === 0 ? 0 : WITH_LEASE);
+  writer.varint(pair.create).varint(pair.version).varint(pair.previous);
+  if (pair.lease !== 0) writer.int64(pair.lease);
+  writer.latin1(pair.key).raw(pair.value);
+  return seal(writer, main, sub, pair.value.length);
+}
+
+export function encodeTombstone(
+  main: number,
+  sub: number,
+  key: string,
+  previous: number,
+): MadeRecord {
+  const writer = new ByteWriter(OVERHEAD_BYTES + key.length);
+  writer.u8(TOMBSTONE).varint(previous).latin1(key);
+  return seal(writer, main, sub, 0);
+}
+
+/** Reads a record and checks it. `key`, if the caller knows it, saves making the string again. */
+export function decodeRecord(
+  main: number,
+  sub: number,
+  bytes: Uint8Array,
+  key: string | null = null,
+): StoredRecord {
+  const end = bytes.length - CRC_BYTES;
+  if (end < 2) throw damaged(main, sub);
+  const crc = crc32c(bytes, 0, end, seedOf(main, sub));
+  const reader = new ByteReader(bytes);
+  const flags = reader.u8();
+  let create = 0;
+  let version = 0;
+  let lease: Int64 = 0;
+  if (crc !== new ByteReader(bytes, end).u32()) throw damaged(main, sub);
+  const tombstone = (flags & TOMBSTONE) !== 0;
+  if (!tombstone) {
+    create = reader.varint();
+    version = reader.varint();
+  }
+  const previous = reader.varint();
+  if ((flags & WITH_LEASE) !== 0) lease = reader.int64();
+  if (key === null) key = reader.latin1();
+  else reader.raw(reader.varint());
+  const value = tombstone ? NO_VALUE : reader.raw(end - reader.position);
+  return { tombstone, create, version, previous, lease, key, value, crc };
+}
+
+function seal(writer: ByteWriter, main: number, sub: number, valueBytes: number): MadeRecord {
+  const end = writer.length;
+  writer.u32(0);
+  const bytes = writer.finish();
+  const crc = crc32c(bytes, 0, end, seedOf(main, sub));
+  bytes[end] = crc & 255;
+  bytes[end + 1] = (crc >>> 8) & 255;
+  bytes[end + 2] = (crc >>> 16) & 255;
+  bytes[end + 3] = crc >>> 24;
+  return { bytes, value: bytes.subarray(end - valueBytes, end), crc };
+}
+
+function seedOf(main: number, sub: number): number {
+  return (Math.imul(main % 2 ** 32, 0x9e3779b1) ^ Math.floor(main / 2 ** 32) ^ (sub << 7)) >>> 0;
+}
+
+function damaged(main: number, sub: number): FatalError {
+  return new FatalError(`the record of revision ${main}.${sub} is damaged`);
+}

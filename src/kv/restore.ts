@@ -1,0 +1,55 @@
+/**
+ * Rebuilds a state machine from its tables and its records, without looking at the log.
+ *
+ * StateMachine.beginRestore makes one; the caller (start of a member, installed snapshot) then hands in
+ * every record it has, ordered by revision, and calls `finish`. Records above the revision of the
+ * tables belong to entries that will be applied again and are skipped. Records that compaction has
+ * passed but that were not removed yet are taken in like the others, because only the next record of
+ * the same key shows that they are garbage, and dropped again at the end by compacting the index once
+ * more. That is safe while removals reach the disk in the order in which they were made: then a pair
+ * is never left without the tombstone behind it.
+ *
+ * Leases come from the tables and so exist before the keys that hang on them. A record costs about
+ * a microsecond; values are not copied.
+ *
+ * Invariants: 1. the restored machine answers every read as the original did, and applies the next
+ * entry to the same hash. 2. records that do not fit the tables are found (counts), not served.
+ */
+import { assert } from '../assert.js';
+import { FatalError } from '../errors.js';
+import type { StateMachine } from './state-machine.js';
+import type { Tables } from './tables.js';
+
+export class Restore {
+  private readonly machine: StateMachine;
+  private readonly tables: Tables;
+  private finished = false;
+
+  constructor(machine: StateMachine, tables: Tables) {
+    this.machine = machine;
+    this.tables = tables;
+    machine.store.restoreRevisions(tables.revision, tables.compactRevision);
+  }
+
+  /** The next record in order of (main, sub). The bytes are not kept. */
+  record(main: number, sub: number, bytes: Uint8Array): void {
+    assert(!this.finished, 'a record behind the end of a restore');
+    if (main <= this.tables.revision) this.machine.store.restoreRecord(main, sub, bytes);
+  }
+
+  finish(): StateMachine {
+    assert(!this.finished, 'a restore is finished twice');
+    this.finished = true;
+    const { store } = this.machine;
+    store.finishRestore();
+    const { liveCount, retainedCount } = this.tables;
+    const { retainedCount: found } = store.index;
+    if (store.liveCount !== liveCount || found !== retainedCount) {
+      throw new FatalError(
+        `the records do not fit the tables: ${store.liveCount} keys and ${found} revisions found, ` +
+          `${liveCount} and ${retainedCount} expected`,
+      );
+    }
+    return this.machine;
+  }
+}

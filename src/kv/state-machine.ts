@@ -1,0 +1,385 @@
+/**
+ * The replicated state: apply(entry) is the only place where it changes.
+ *
+ * node.ts calls apply for every committed entry, in order, and reads between the calls. Everything
+ * here is a function of the entries alone: no clock, no randomness, no order of insertion that shows.
+ * So all members are equal at the same index, and the hash chain proves it.
+ *
+ * apply is total. What a client may get wrong is a value in the result (`ok: false` with a code), the
+ * same on every member, also for bytes that are no command. An exception is a bug and ends the process,
+ * because half an entry may be applied.
+ *
+ * The answer is built only where someone waits for it: on the member that proposed. Events are built
+ * everywhere, because every member serves watchers.
+ *
+ * Invariants: 1. entries are applied once each, index by index, terms never descending. 2. an entry
+ * makes at most one revision. 3. an entry that is refused changes nothing but the applied index and
+ * the hash chain. 4. a lease and its keys vanish in one revision.
+ */
+import { assert, assertNever } from '../assert.js';
+import type { ErrorCode } from '../errors.js';
+import type { Int64 } from '../int64.js';
+import type { LeaseChanges, LeaseState } from '../lease/lessor.js';
+import { Lessor } from '../lease/lessor.js';
+import type { Configuration } from '../raft/configuration.js';
+import type { Command, MemberAttributes } from './command.js';
+import { AlarmType, decodeEnvelope } from './command.js';
+import type { KvEvent } from './event.js';
+import { HashChain } from './hash-chain.js';
+import { MemberTable } from './members.js';
+import type { RecordStore } from './record-store.js';
+import type { DeleteRangeRequest, OpResponse, PutRequest, TxnRequest } from './request.js';
+import { Restore } from './restore.js';
+import { Store } from './store.js';
+import type { Alarm } from './tables.js';
+import { decodeTables, encodeTables } from './tables.js';
+import { applyWrite } from './txn.js';
+
+/** An entry of the log as the machine needs it; `type` is an EntryType of the core. */
+export interface MachineEntry {
+  readonly index: number;
+  readonly term: number;
+  readonly type: number;
+  readonly payload: Uint8Array;
+  /** With a configuration entry: the membership that holds from here on, as the core worked it out. */
+  readonly configuration?: Configuration | null;
+}
+
+interface AppliedBase {
+  /** Member and number of the waiting proposal; 0 and 0 for an entry that nobody waits for. */
+  readonly origin: number;
+  readonly requestId: number;
+  /** Built on the origin only; null for commands whose answer is just the header. */
+  readonly response: OpResponse | null;
+  /** Store revision after the entry. */
+  readonly revision: number;
+  /** In order of sub revision, all of one revision. */
+  readonly events: readonly KvEvent[];
+  /** Null when no lease changed. */
+  readonly leaseChanges: LeaseChanges | null;
+}
+
+export type Applied =
+  | (AppliedBase & { readonly ok: true; readonly code: null; readonly message: '' })
+  | (AppliedBase & { readonly ok: false; readonly code: ErrorCode; readonly message: string });
+
+export interface StateMachineOptions {
+  readonly records: RecordStore;
+  readonly selfId: number;
+  /** Members at the first start. */
+  readonly members: readonly MemberAttributes[];
+  readonly configuration: Configuration;
+  /** Where the log begins, if not at 1: the index and term that this empty state stands for. */
+  readonly appliedIndex?: number;
+  readonly appliedTerm?: number;
+}
+
+export type RestoreOptions = Pick<StateMachineOptions, 'records' | 'selfId'>;
+
+const CONFIGURATION_ENTRY = 1;
+
+/** What a command did, before it is known who hears of it. */
+interface Outcome {
+  readonly error: ErrorCode | null;
+  readonly response: OpResponse | null;
+  readonly leaseChanges: LeaseChanges | null;
+}
+
+const DONE: Outcome = { error: null, response: null, leaseChanges: null };
+
+export class StateMachine {
+  readonly store: Store;
+  readonly lessor = new Lessor();
+  readonly members: MemberTable;
+  private readonly selfId: number;
+  private readonly chain: HashChain;
+  private currentConfiguration: Configuration;
+  private currentAlarms: readonly Alarm[] = [];
+  private index: number;
+  private term: number;
+
+  constructor(options: StateMachineOptions, chain = new HashChain()) {
+    this.selfId = options.selfId;
+    this.chain = chain;
+    this.members = new MemberTable(options.members);
+    this.currentConfiguration = options.configuration;
+    this.index = options.appliedIndex ?? 0;
+    this.term = options.appliedTerm ?? 0;
+    this.store = new Store(options.records, this.lessor, chain);
+  }
+
+  /** Begins to rebuild a machine from what `encodeTables` made and its records. */
+  static beginRestore(bytes: Uint8Array, options: RestoreOptions): Restore {
+    const tables = decodeTables(bytes);
+    const machine = new StateMachine(
+      { ...options, ...tables },
+      new HashChain(tables.hashLanes[0], tables.hashLanes[1]),
+    );
+    machine.currentAlarms = tables.alarms;
+    for (const { id, ttl, remaining } of tables.leases) machine.lessor.grant(id, ttl, remaining);
+    return new Restore(machine, tables);
+  }
+
+  get appliedIndex(): number {
+    return this.index;
+  }
+
+  get appliedTerm(): number {
+    return this.term;
+  }
+
+  get configuration(): Configuration {
+    return this.currentConfiguration;
+  }
+
+  /** Sorted by member and kind. */
+  get alarms(): readonly Alarm[] {
+    return this.currentAlarms;
+  }
+
+  /** 64 bits in hexadecimal, equal on all members at the same applied index. */
+  get hashChain(): string {
+    return this.chain.hex;
+  }
+
+  apply(entry: MachineEntry): Applied {
+    assert(entry.index === this.index + 1, `entry ${entry.index} applied behind ${this.index}`);
+    assert(entry.term >= this.term, `entry of term ${entry.term} applied in term ${this.term}`);
+    this.index = entry.index;
+    this.term = entry.term;
+    this.chain.number(entry.index);
+    this.chain.number(entry.term);
+    if (entry.type === CONFIGURATION_ENTRY) return this.applyConfiguration(entry);
+    if (entry.payload.length === 0) return this.finish(0, 0, DONE);
+    const envelope = decodeEnvelope(entry.payload);
+    if (envelope === null) return this.finish(0, 0, refusal('UNIMPLEMENTED'));
+    const { origin, requestId, command } = envelope;
+    return this.finish(origin, requestId, this.run(command, origin === this.selfId));
+  }
+
+  /** All state but the records, equal bytes on all members at the same index. */
+  encodeTables(): Uint8Array {
+    return encodeTables({
+      appliedIndex: this.index,
+      appliedTerm: this.term,
+      revision: this.store.revision,
+      compactRevision: this.store.compactRevision,
+      hashLanes: this.chain.lanes,
+      liveCount: this.store.liveCount,
+      retainedCount: this.store.index.retainedCount,
+      configuration: this.currentConfiguration,
+      members: this.members.list,
+      alarms: this.currentAlarms,
+      leases: this.lessor.list(),
+    });
+  }
+
+  private finish(origin: number, requestId: number, outcome: Outcome): Applied {
+    const { error, response, leaseChanges } = outcome;
+    const events = this.store.commit();
+    const { revision } = this.store;
+    if (error === null) {
+      return {
+        ok: true,
+        code: null,
+        message: '',
+        origin,
+        requestId,
+        response,
+        revision,
+        events,
+        leaseChanges,
+      };
+    }
+    assert(events.length === 0, `an entry refused with ${error} made ${events.length} changes`);
+    this.chain.text(error);
+    const message = messageOf(error, this.store);
+    return {
+      ok: false,
+      code: error,
+      message,
+      origin,
+      requestId,
+      response: null,
+      revision,
+      events,
+      leaseChanges: null,
+    };
+  }
+
+  private applyConfiguration(entry: MachineEntry): Applied {
+    const configuration = entry.configuration ?? null;
+    if (configuration !== null) {
+      this.currentConfiguration = configuration;
+      this.members.setLearners(configuration.learners);
+      const { voters, votersOutgoing, learners, learnersNext } = configuration;
+      for (const ids of [voters, votersOutgoing, learners, learnersNext]) {
+        this.chain.word(ids.length);
+        for (const id of ids) this.chain.number(id);
+      }
+    }
+    return this.finish(0, 0, DONE);
+  }
+
+  private run(command: Command, wanted: boolean): Outcome {
+    const refused = this.alarmAgainst(command);
+    if (refused !== null) return refusal(refused);
+    switch (command.kind) {
+      case 'put':
+      case 'deleteRange':
+      case 'txn':
+        return this.write(command, wanted);
+      case 'compact':
+        return this.compact(command.revision);
+      case 'leaseGrant':
+        return this.grant(command.id, command.ttl);
+      case 'leaseRevoke':
+        return this.lessor.has(command.id) ? this.revoke([command.id]) : refusal('LEASE_NOT_FOUND');
+      case 'leaseExpire': {
+        // A deposed leader must not revoke what its successor has renewed.
+        if (command.term !== this.term) return DONE;
+        return this.revoke([...new Set(command.ids)].filter((id) => this.lessor.has(id)));
+      }
+      case 'leaseCheckpoint':
+        return command.term === this.term ? this.checkpoint(command.remaining) : DONE;
+      case 'memberPublish':
+        return this.publish(command.id, command.name, command.clientUrls);
+      case 'alarm':
+        return this.setAlarm(command.action, { memberId: command.memberId, alarm: command.alarm });
+      default:
+        return assertNever(command, 'command');
+    }
+  }
+
+  /** Alarms are replicated, so refusing by them keeps members equal; local disk sizes would not. */
+  private alarmAgainst(command: Command): ErrorCode | null {
+    if (this.currentAlarms.length === 0) return null;
+    if (command.kind === 'alarm' || command.kind === 'memberPublish') return null;
+    if (this.hasAlarm(AlarmType.Corrupt)) return 'CORRUPT';
+    return this.hasAlarm(AlarmType.NoSpace) && needsSpace(command) ? 'NO_SPACE' : null;
+  }
+
+  private hasAlarm(alarm: AlarmType): boolean {
+    return this.currentAlarms.some((active) => active.alarm === alarm);
+  }
+
+  private write(command: PutRequest | DeleteRangeRequest | TxnRequest, wanted: boolean): Outcome {
+    const outcome = applyWrite(this.store, command, wanted);
+    if (outcome.error !== null) return refusal(outcome.error);
+    return outcome.response === null
+      ? DONE
+      : { error: null, response: outcome.response, leaseChanges: null };
+  }
+
+  private compact(revision: number): Outcome {
+    const error = this.store.compact(revision);
+    if (error !== null) return refusal(error);
+    this.chain.text('compact');
+    this.chain.number(revision);
+    return DONE;
+  }
+
+  private grant(id: Int64, ttl: number): Outcome {
+    if (id === 0) return refusal('INVALID_ARGUMENT');
+    if (this.lessor.has(id)) return refusal('LEASE_EXISTS');
+    this.lessor.grant(id, ttl);
+    this.chain.text('grant');
+    this.chain.int64(id);
+    this.chain.number(ttl);
+    const granted = [{ id, ttl, remaining: 0 }];
+    return { ...DONE, leaseChanges: { granted, revoked: [], checkpointed: [] } };
+  }
+
+  /** Ends leases that exist, with all their keys, in one revision and in the order of the keys. */
+  private revoke(ids: readonly Int64[]): Outcome {
+    if (ids.length === 0) return DONE;
+    const keys = ids.flatMap((id) => this.lessor.keysOf(id));
+    if (ids.length > 1) keys.sort((a, b) => (a < b ? -1 : 1));
+    for (const key of keys) this.store.delete(key, false);
+    for (const id of ids) {
+      this.lessor.revoke(id);
+      this.chain.text('revoke');
+      this.chain.int64(id);
+    }
+    return { ...DONE, leaseChanges: { granted: [], revoked: ids, checkpointed: [] } };
+  }
+
+  private checkpoint(remaining: readonly { id: Int64; seconds: number }[]): Outcome {
+    const checkpointed: LeaseState[] = [];
+    for (const { id, seconds } of remaining) {
+      const known = this.lessor.checkpoint(id, seconds) ? this.lessor.get(id) : null;
+      if (known === null) continue;
+      checkpointed.push({ id, ttl: known.ttl, remaining: known.remaining });
+      this.chain.text('checkpoint');
+      this.chain.int64(id);
+      this.chain.number(known.remaining);
+    }
+    return { ...DONE, leaseChanges: { granted: [], revoked: [], checkpointed } };
+  }
+
+  private publish(id: number, name: string, clientUrls: readonly string[]): Outcome {
+    const member = this.members.get(id);
+    if (member === null) return refusal('MEMBER_NOT_FOUND');
+    this.members.set({ ...member, name, clientUrls });
+    for (const text of ['publish', name, ...clientUrls]) this.chain.text(text);
+    this.chain.number(id);
+    return DONE;
+  }
+
+  private setAlarm(action: 'activate' | 'deactivate', alarm: Alarm): Outcome {
+    const others = this.currentAlarms.filter(
+      (active) => active.memberId !== alarm.memberId || active.alarm !== alarm.alarm,
+    );
+    const added = action === 'activate' && alarm.alarm !== AlarmType.None ? [alarm] : [];
+    this.currentAlarms = [...others, ...added].sort(
+      (a, b) => a.memberId - b.memberId || a.alarm - b.alarm,
+    );
+    this.chain.text(action);
+    this.chain.number(alarm.memberId);
+    this.chain.word(alarm.alarm);
+    return DONE;
+  }
+}
+
+function refusal(error: ErrorCode): Outcome {
+  return { error, response: null, leaseChanges: null };
+}
+
+/** Deletions and compactions make room, so they stay allowed. */
+function needsSpace(command: Command): boolean {
+  if (command.kind === 'txn') return mayPut(command);
+  return command.kind === 'put' || command.kind === 'leaseGrant';
+}
+
+function mayPut(txn: TxnRequest): boolean {
+  return [...txn.success, ...txn.failure].some((op) =>
+    op.kind === 'txn' ? mayPut(op) : op.kind === 'put',
+  );
+}
+
+function messageOf(code: ErrorCode, store: Store): string {
+  switch (code) {
+    case 'COMPACTED':
+      return `the revision is compacted; the oldest that can be read is ${store.compactRevision}`;
+    case 'FUTURE_REVISION':
+      return `the revision is in the future; the store is at ${store.revision}`;
+    case 'KEY_NOT_FOUND':
+      return 'the key does not exist, so it has no value or lease to keep';
+    case 'LEASE_NOT_FOUND':
+      return 'the lease does not exist; it has expired, was revoked, or was never granted';
+    case 'LEASE_EXISTS':
+      return 'a lease with this id exists; choose another id or let the server choose';
+    case 'INVALID_ARGUMENT':
+      return 'a lease needs an id other than 0';
+    case 'NO_SPACE':
+      return 'the space alarm is raised; compact, defragment and disarm the alarm';
+    case 'CORRUPT':
+      return 'the corruption alarm is raised; replace the damaged member and disarm the alarm';
+    case 'MEMBER_NOT_FOUND':
+      return 'no such member in the cluster';
+    case 'UNIMPLEMENTED':
+      return 'the entry holds a command that this version does not know';
+    default:
+      return `refused with ${code}`;
+  }
+}
