@@ -55,15 +55,6 @@ export interface HashResult {
   readonly compactRevision: number;
 }
 
-/** Bounds of what one request may ask, from the configuration. */
-export interface RequestLimits {
-  /** Largest write that enters the log. */
-  readonly maxRequestBytes: number;
-  readonly maxTxnOps: number;
-  /** Shown in status and metrics. */
-  readonly quotaBackendBytes: number;
-}
-
 /**
  * Implemented by the running member. Every promise ends by its deadline; failures are KvErrors whose
  * `outcome` is true.
@@ -71,7 +62,6 @@ export interface RequestLimits {
 export interface NodeFace {
   readonly memberId: number;
   readonly clusterId: number;
-  readonly limits: RequestLimits;
   /** The replicated state, for reading only. */
   readonly machine: StateMachine;
   readonly watches: WatchService;

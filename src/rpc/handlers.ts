@@ -1,0 +1,67 @@
+/**
+ * Which function serves which method. Both faces (gateway, gRPC) take their handlers from here;
+ * methods that have none answer UNIMPLEMENTED.
+ */
+import { KvError } from '../errors.js';
+import type { NodeFace, RequestContext } from '../node.js';
+import { type Handler, type Handlers, type RequestLimits, stream, unary } from './api/handler.js';
+import { METHODS, methodKey } from './api/methods.js';
+import * as cluster from './services/cluster.js';
+import * as kv from './services/kv.js';
+import * as lease from './services/lease.js';
+import * as maintenance from './services/maintenance.js';
+
+/** A handler for every method of the API. */
+export function apiHandlers(limits: RequestLimits): Handlers {
+  const served = servedHandlers(limits);
+  const handlers = new Map<string, Handler>();
+  for (const method of METHODS) {
+    const key = methodKey(method);
+    handlers.set(key, served[key] ?? notServed(key));
+  }
+  return handlers;
+}
+
+function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>> {
+  return {
+    'etcdserverpb.KV/Range': unary(kv.range),
+    'etcdserverpb.KV/Put': unary(limited(kv.put, limits)),
+    'etcdserverpb.KV/DeleteRange': unary(limited(kv.deleteRange, limits)),
+    'etcdserverpb.KV/Txn': unary(limited(kv.txn, limits)),
+    'etcdserverpb.KV/Compact': unary(kv.compact),
+    'etcdserverpb.Lease/LeaseGrant': unary(lease.leaseGrant),
+    'etcdserverpb.Lease/LeaseRevoke': unary(lease.leaseRevoke),
+    'etcdserverpb.Lease/LeaseKeepAlive': stream(lease.openKeepAlive),
+    'etcdserverpb.Lease/LeaseTimeToLive': unary(lease.leaseTimeToLive),
+    'etcdserverpb.Lease/LeaseLeases': unary(lease.leaseLeases),
+    'etcdserverpb.Cluster/MemberList': unary(cluster.memberList),
+    'etcdserverpb.Cluster/MemberAdd': unary(cluster.changeMembers),
+    'etcdserverpb.Cluster/MemberRemove': unary(cluster.changeMembers),
+    'etcdserverpb.Cluster/MemberUpdate': unary(cluster.changeMembers),
+    'etcdserverpb.Cluster/MemberPromote': unary(cluster.changeMembers),
+    'etcdserverpb.Maintenance/Status': unary((node) => maintenance.status(node, limits)),
+    'etcdserverpb.Maintenance/Hash': unary(maintenance.hash),
+    'etcdserverpb.Maintenance/HashKV': unary(maintenance.hashKv),
+    'etcdserverpb.Maintenance/Alarm': unary(maintenance.alarm),
+    'etcdserverpb.Maintenance/MoveLeader': unary(maintenance.moveLeader),
+    'etcdserverpb.Maintenance/Defragment': unary(maintenance.defragment),
+  };
+}
+
+function limited<Request, Response>(
+  call: (
+    node: NodeFace,
+    request: Request,
+    context: RequestContext,
+    limits: RequestLimits,
+  ) => Promise<Response>,
+  limits: RequestLimits,
+): (node: NodeFace, request: Request, context: RequestContext) => Promise<Response> {
+  return (node, request, context) => call(node, request, context, limits);
+}
+
+function notServed(key: string): Handler {
+  return unary(() =>
+    Promise.reject(new KvError('UNIMPLEMENTED', `this version of kvd does not serve ${key}`)),
+  );
+}
