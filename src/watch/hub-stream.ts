@@ -37,6 +37,7 @@ export class HubStream {
   private readonly sink: WatchSink;
   private answers: WatchResponse[] = [];
   private full = false;
+  private resumedInside = false;
   private nextId = 0;
 
   constructor(sink: WatchSink, requireLeader: boolean) {
@@ -53,7 +54,10 @@ export class HubStream {
    *  one revision, which stay together whatever the outlet says. */
   send(response: WatchResponse): void {
     if (this.closed) return;
-    if (!this.sink.send(response)) this.full = true;
+    this.resumedInside = false;
+    const takesMore = this.sink.send(response);
+    // The outlet may have drained before it returned.
+    if (!takesMore && !this.resumedInside) this.full = true;
   }
 
   /** Sends the answer to a request, or keeps it in order until the outlet takes more. */
@@ -68,9 +72,14 @@ export class HubStream {
     return this.answers.length >= ANSWERS_MAX;
   }
 
-  /** The outlet takes more: sends what was kept, as far as it goes. */
-  onDrained(): void {
+  /** The outlet takes answers again, from this moment on. */
+  resume(): void {
     this.full = false;
+    this.resumedInside = true;
+  }
+
+  /** Sends the answers that were kept, as far as it goes. */
+  sendKept(): void {
     let sent = 0;
     while (sent < this.answers.length && !this.full && !this.closed) {
       this.send(this.answers[sent] as WatchResponse);

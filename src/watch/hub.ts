@@ -168,8 +168,9 @@ export class WatchHub {
 
   /** The outlet of the stream takes answers again. */
   onDrained(stream: HubStream): void {
+    stream.resume();
     this.run(() => {
-      stream.onDrained();
+      stream.sendKept();
       this.catchingUp.consider(stream);
     });
   }
@@ -277,8 +278,10 @@ export class WatchHub {
   }
 
   private settle(): void {
-    this.deliverPending();
-    this.answerProgress();
+    do {
+      this.deliverPending();
+      this.answerProgress();
+    } while (this.dirty.length > 0);
   }
 
   private deliverPending(): void {
@@ -332,12 +335,14 @@ export class WatchHub {
       return;
     }
     const id = wish.watchId === 0 ? stream.takeId() : wish.watchId;
+    // Taken before the answer goes out: what is published meanwhile is "from now on".
+    const now = this.currentRevision;
     stream.answer(watchResponse(this.header(), id, { created: true }));
     if (wish.startRevision > 0 && wish.startRevision < this.compactRevision) {
       this.answerCompacted(stream, id);
       return;
     }
-    const cursor = wish.startRevision === 0 ? this.currentRevision + 1 : wish.startRevision;
+    const cursor = wish.startRevision === 0 ? now + 1 : wish.startRevision;
     const group = this.index.join(wish.key, wish.rangeEnd);
     const watcher = new Watcher(stream, id, group, wish, cursor);
     stream.watchers.set(id, watcher);
