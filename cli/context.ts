@@ -1,0 +1,148 @@
+/**
+ * What every command of kvctl is given: the settings, a client made when first asked for, and ways to
+ * print. One context lives for one run of the program.
+ */
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { parseEndpoints } from '../src/client/endpoints.js';
+import { HttpClient } from '../src/client/http-client.js';
+import type { TlsOptions } from '../src/client/http-exchange.js';
+import { CommandError, EXIT, usageError } from './exit.js';
+import type { Io } from './io.js';
+import type { Format, Report } from './output.js';
+import { FORMATS, renderReport } from './output.js';
+import { parseDuration } from './values.js';
+
+export interface Settings {
+  readonly endpoints: readonly string[];
+  readonly commandTimeoutMs: number;
+  readonly dialTimeoutMs: number;
+  readonly format: Format;
+  readonly hex: boolean;
+  readonly debug: boolean;
+  readonly tls: TlsOptions;
+}
+
+export class CommandContext {
+  readonly io: Io;
+  /** The command after `--`; null if there is none. */
+  readonly childCommand: readonly string[] | null;
+  /** Set by the command that ran. */
+  exitCode: number = EXIT.done;
+  private readonly root: Command;
+  private opened: HttpClient | null = null;
+  private parsed: Settings | null = null;
+
+  constructor(io: Io, root: Command, childCommand: readonly string[] | null) {
+    this.io = io;
+    this.root = root;
+    this.childCommand = childCommand;
+  }
+
+  get settings(): Settings {
+    this.parsed ??= readSettings(this.root, this.io.env);
+    return this.parsed;
+  }
+
+  get client(): HttpClient {
+    const { endpoints, commandTimeoutMs, dialTimeoutMs, tls } = this.settings;
+    this.opened ??= new HttpClient({
+      endpoints,
+      timeoutMs: commandTimeoutMs,
+      dialTimeoutMs,
+      waitForServer: false,
+      tls,
+      onTry: (line) => this.debug(line),
+    });
+    return this.opened;
+  }
+
+  close(): void {
+    this.opened?.close();
+  }
+
+  print(report: Report): void {
+    this.io.stdout.write(renderReport(report, this.settings.format));
+  }
+
+  /** One line on stderr. */
+  note(text: string): void {
+    this.io.stderr.write(`kvctl: ${text}\n`);
+  }
+
+  /** One line on stderr, with --debug only. */
+  debug(text: string): void {
+    if (this.settings.debug) this.note(`debug: ${text}`);
+  }
+
+  /** Wraps a command for commander; what it returns is the exit code. */
+  run<A extends unknown[]>(
+    command: (...args: A) => Promise<number>,
+  ): (...args: A) => Promise<void> {
+    return async (...args) => {
+      this.exitCode = await command(...args);
+    };
+  }
+}
+
+function readSettings(root: Command, env: Io['env']): Settings {
+  const options = root.opts<{
+    endpoints?: string;
+    commandTimeout?: string;
+    dialTimeout?: string;
+    writeOut?: string;
+    hex?: boolean;
+    debug?: boolean;
+    cacert?: string;
+    cert?: string;
+    key?: string;
+    insecureSkipTlsVerify?: boolean;
+  }>();
+  const fromEnv = (name: string): string | undefined => {
+    const value = env[`KVCTL_${name}`] ?? env[`ETCDCTL_${name}`];
+    return value === '' ? undefined : value;
+  };
+  const list = options.endpoints ?? fromEnv('ENDPOINTS') ?? '127.0.0.1:2379';
+  const format = options.writeOut ?? fromEnv('WRITE_OUT') ?? 'simple';
+  if (!(FORMATS as readonly string[]).includes(format)) {
+    throw usageError(`-w must be one of ${FORMATS.join(', ')}, not "${format}"`);
+  }
+  const duration = (flag: string, name: string, given: string | undefined, fallback: string) =>
+    parseDuration(flag)(given ?? fromEnv(name) ?? fallback);
+  return {
+    endpoints: endpointNames(list),
+    commandTimeoutMs: duration(
+      '--command-timeout',
+      'COMMAND_TIMEOUT',
+      options.commandTimeout,
+      '5s',
+    ),
+    dialTimeoutMs: duration('--dial-timeout', 'DIAL_TIMEOUT', options.dialTimeout, '2s'),
+    format: format as Format,
+    hex: options.hex === true,
+    debug: options.debug === true,
+    tls: {
+      ca: fileOf('--cacert', options.cacert ?? fromEnv('CACERT')),
+      cert: fileOf('--cert', options.cert ?? fromEnv('CERT')),
+      key: fileOf('--key', options.key ?? fromEnv('KEY')),
+      rejectUnauthorized: options.insecureSkipTlsVerify === true ? false : undefined,
+    },
+  };
+}
+
+function endpointNames(list: string): string[] {
+  try {
+    return parseEndpoints(list).map(({ name }) => name);
+  } catch (error) {
+    throw usageError(`--endpoints: ${(error as Error).message}`);
+  }
+}
+
+function fileOf(option: string, path: string | undefined): Buffer | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new CommandError(EXIT.usage, `${option}: ${(error as Error).message}`);
+  }
+}

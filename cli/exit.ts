@@ -1,0 +1,117 @@
+/**
+ * Exit codes of kvctl and the one line that goes with each failure: what happened, what to do.
+ *
+ * docs/kvctl.md documents the codes; they do not change inside a major version.
+ */
+import type { ClientErrorCode } from '../src/client/client-error.js';
+import { ClientError } from '../src/client/client-error.js';
+
+export const EXIT = {
+  done: 0,
+  failed: 1,
+  usage: 2,
+  notFound: 3,
+  /** A transaction's comparison failed, or a lock was not won in time. */
+  notWon: 4,
+  /** Timed out, no leader, or no server to be reached. */
+  unavailable: 5,
+} as const;
+
+/** A failure that kvctl itself has found. `message` is one line without a full stop. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError';
+  readonly exitCode: number;
+
+  constructor(exitCode: number, message: string) {
+    super(message);
+    this.exitCode = exitCode;
+  }
+}
+
+export function usageError(message: string): CommandError {
+  return new CommandError(EXIT.usage, message);
+}
+
+export interface Failure {
+  readonly exitCode: number;
+  readonly text: string;
+}
+
+interface Advice {
+  readonly exitCode: number;
+  readonly advice: string;
+}
+
+const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
+  UNREACHABLE: {
+    exitCode: EXIT.unavailable,
+    advice: 'is the server running there? name others with --endpoints',
+  },
+  CONNECTION_LOST: { exitCode: EXIT.unavailable, advice: 'try again' },
+  UNAVAILABLE: { exitCode: EXIT.unavailable, advice: 'try again' },
+  STOPPED: { exitCode: EXIT.unavailable, advice: 'try another endpoint' },
+  OVERLOADED: { exitCode: EXIT.unavailable, advice: 'try again later' },
+  NO_LEADER: {
+    exitCode: EXIT.unavailable,
+    advice: 'a majority of the members must be up; see "kvctl endpoint status --cluster"',
+  },
+  LEADER_CHANGED: { exitCode: EXIT.unavailable, advice: 'try again' },
+  TIMEOUT: {
+    exitCode: EXIT.unavailable,
+    advice: 'see "kvctl endpoint health", or wait longer with --command-timeout',
+  },
+  TRANSFER_TIMEOUT: {
+    exitCode: EXIT.unavailable,
+    advice: 'the new leader may be behind; try again',
+  },
+  KEY_NOT_FOUND: { exitCode: EXIT.notFound, advice: 'the key must exist for this option' },
+  NOT_FOUND: { exitCode: EXIT.notFound, advice: '' },
+  LEASE_NOT_FOUND: {
+    exitCode: EXIT.notFound,
+    advice: 'it has expired or was revoked; "kvctl lease list" shows those that live',
+  },
+  MEMBER_NOT_FOUND: { exitCode: EXIT.notFound, advice: 'see "kvctl member list"' },
+  ELECTION_NO_LEADER: { exitCode: EXIT.notFound, advice: 'nobody stands for this election' },
+  COMPACTED: {
+    exitCode: EXIT.failed,
+    advice: 'that revision is gone; ask for a newer one or leave --rev out',
+  },
+  FUTURE_REVISION: { exitCode: EXIT.failed, advice: 'ask for an older one or leave --rev out' },
+  NO_SPACE: {
+    exitCode: EXIT.failed,
+    advice: 'compact old revisions, or start the members with a larger --quota-backend-bytes',
+  },
+  DUPLICATE_KEY: {
+    exitCode: EXIT.failed,
+    advice: 'a branch of a transaction may change each key once',
+  },
+  TOO_MANY_OPERATIONS: { exitCode: EXIT.failed, advice: 'split the transaction' },
+  REQUEST_TOO_LARGE: { exitCode: EXIT.failed, advice: 'split it, or store the bulk elsewhere' },
+  UNIMPLEMENTED: { exitCode: EXIT.failed, advice: 'this server does not offer it' },
+  UNEXPECTED_ANSWER: {
+    exitCode: EXIT.failed,
+    advice: 'is this the client port (2379, not the peer port 2380)?',
+  },
+  LEASE_LOST: { exitCode: EXIT.failed, advice: 'somebody else may hold it now' },
+};
+
+/** What to tell the user, and how to exit, for anything that was thrown. */
+export function describeFailure(error: unknown): Failure {
+  if (error instanceof CommandError) return { exitCode: error.exitCode, text: error.message };
+  if (!(error instanceof ClientError)) {
+    const text = error instanceof Error ? error.message : String(error);
+    return { exitCode: EXIT.failed, text: oneLine(text) };
+  }
+  const { exitCode, advice } = ADVICE[error.code] ?? { exitCode: EXIT.failed, advice: '' };
+  const what = error.message.replace(/^etcdserver: (mvcc: )?/, '');
+  const unsure =
+    error.outcome === 'unknown' && exitCode === EXIT.unavailable
+      ? 'it is not known whether the change was made, check before repeating it'
+      : '';
+  const todo = unsure === '' ? advice : unsure;
+  return { exitCode, text: oneLine(todo === '' ? what : `${what}: ${todo}`) };
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, ' ');
+}

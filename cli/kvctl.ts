@@ -1,0 +1,45 @@
+#!/usr/bin/env node
+/**
+ * The command line program: gives cli/program.ts the real process.
+ *
+ * The first Ctrl-C or SIGTERM asks the command to end and clean up, the second ends it at once.
+ */
+import type { InterruptName, Io, OutputStream } from './io.js';
+import { main } from './program.js';
+
+function outputOf(stream: NodeJS.WriteStream): OutputStream {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    // `kvctl watch | head`: the reader has what it wanted.
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  return {
+    write: (chunk) => void stream.write(chunk),
+    drained: () => {
+      if (!stream.writableNeedDrain) return Promise.resolve();
+      return new Promise((resolve) => stream.once('drain', resolve));
+    },
+  };
+}
+
+const interrupt = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] satisfies InterruptName[]) {
+  process.on(name, () => {
+    if (interrupt.signal.aborted) process.exit(name === 'SIGINT' ? 130 : 143);
+    interrupt.abort(name);
+  });
+}
+
+const io: Io = {
+  stdout: outputOf(process.stdout),
+  stderr: outputOf(process.stderr),
+  stdin: process.stdin,
+  stdinIsTerminal: process.stdin.isTTY === true,
+  env: process.env,
+  interrupt: interrupt.signal,
+};
+
+// Not process.exit: what is still in the pipe of stdout must reach its reader. But an open stdin, or
+// a connection to a frozen server, must not keep the process.
+process.exitCode = await main(process.argv.slice(2), io);
+process.stdin.destroy();

@@ -1,0 +1,164 @@
+/**
+ * kvctl as a function: arguments in, exit code out.
+ *
+ * cli/kvctl.ts calls it with the real process, tests with streams of their own. Here stands what holds
+ * for all commands: the global options, how a failure becomes one line and a code, and the cut at `--`
+ * for commands that run another program.
+ */
+import { Command, CommanderError } from 'commander';
+import { KVD_VERSION } from '../src/version.js';
+import { addCompactCommand } from './commands/compact.js';
+import { addCompletionCommand } from './commands/completion.js';
+import { addDelCommand } from './commands/del.js';
+import { addElectCommand } from './commands/elect.js';
+import { addEndpointCommands } from './commands/endpoint.js';
+import { addGetCommand } from './commands/get.js';
+import { addLeaseCommands } from './commands/lease.js';
+import { addLockCommand } from './commands/lock.js';
+import { addMemberCommands } from './commands/member.js';
+import { addMoveLeaderCommand } from './commands/move-leader.js';
+import { addPutCommand } from './commands/put.js';
+import { addRegisterCommand } from './commands/register.js';
+import { addServicesCommand } from './commands/services.js';
+import { addTxnCommand } from './commands/txn.js';
+import { addVersionCommand } from './commands/version.js';
+import { addWatchCommand } from './commands/watch.js';
+import { CommandContext } from './context.js';
+import { describeFailure, EXIT } from './exit.js';
+import type { Io } from './io.js';
+
+/** Commands whose arguments after `--` are another program and its arguments. */
+const RUNS_A_CHILD: ReadonlySet<string> = new Set(['watch', 'lock', 'register']);
+
+/** Runs one command. Never rejects: what goes wrong is one line on stderr and an exit code. */
+export async function main(argv: readonly string[], io: Io): Promise<number> {
+  const cut = cutChildCommand(argv);
+  const root = rootCommand(io);
+  const context = new CommandContext(io, root, cut.child);
+  addCommands(root, context);
+  try {
+    await root.parseAsync(cut.own, { from: 'user' });
+    return context.exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return onCommanderExit(error, cut.own, root, io);
+    if (io.interrupt.aborted) return io.interrupt.reason === 'SIGTERM' ? 143 : 130;
+    const { exitCode, text } = describeFailure(error);
+    io.stderr.write(`kvctl: ${text}\n`);
+    if (root.opts<{ debug?: boolean }>().debug === true && error instanceof Error) {
+      io.stderr.write(`${error.stack ?? ''}\n`);
+    }
+    return exitCode;
+  } finally {
+    context.close();
+  }
+}
+
+/** The whole tree of commands, for `completion` and for tests. */
+export function addCommands(root: Command, context: CommandContext): void {
+  root.commandsGroup('Keys:');
+  addGetCommand(root, context);
+  addPutCommand(root, context);
+  addDelCommand(root, context);
+  addTxnCommand(root, context);
+  addWatchCommand(root, context);
+  addCompactCommand(root, context);
+  root.commandsGroup('Services:');
+  addRegisterCommand(root, context);
+  addServicesCommand(root, context);
+  root.commandsGroup('Coordination:');
+  addLeaseCommands(root, context);
+  addLockCommand(root, context);
+  addElectCommand(root, context);
+  root.commandsGroup('Cluster:');
+  addMemberCommands(root, context);
+  addEndpointCommands(root, context);
+  addMoveLeaderCommand(root, context);
+  root.commandsGroup('Other:');
+  addVersionCommand(root, context);
+  addCompletionCommand(root, context);
+}
+
+function rootCommand(io: Io): Command {
+  const root = new Command('kvctl');
+  root
+    .description('the command line of a kvd cluster')
+    .version(KVD_VERSION, '--version', 'print the version of kvctl')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [command]', 'show help for a command')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      writeErr: (text) => io.stdout.write(text),
+      // Errors come back as CommanderError and are printed in one place.
+      outputError: () => {},
+    })
+    .configureHelp({ showGlobalOptions: false, helpWidth: 100 })
+    .showSuggestionAfterError(true)
+    .option('--endpoints <list>', 'servers, host:port,... (KVCTL_ENDPOINTS; 127.0.0.1:2379)')
+    .option('-w, --write-out <format>', 'simple, json, table or fields (KVCTL_WRITE_OUT; simple)')
+    .option('--hex', 'print keys and values as hexadecimal')
+    .option('--command-timeout <duration>', 'for one request, with its retries (5s)')
+    .option('--dial-timeout <duration>', 'for one connection (2s)')
+    .option('--cacert <file>', 'trust servers whose certificate this authority signed')
+    .option('--cert <file>', 'certificate to show to the server')
+    .option('--key <file>', 'private key of --cert')
+    .option('--insecure-skip-tls-verify', 'trust any certificate')
+    .option('--debug', 'trace requests and failures on stderr')
+    .addHelpText('after', `\n${EXIT_HELP}`);
+  return root;
+}
+
+const EXIT_HELP = [
+  'Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 comparison failed or lock not won,',
+  '5 timed out or no leader.',
+  '',
+].join('\n');
+
+/** Splits at the first `--` of a command that runs a child; other commands keep theirs. */
+function cutChildCommand(argv: readonly string[]): {
+  readonly own: readonly string[];
+  readonly child: readonly string[] | null;
+} {
+  const at = argv.indexOf('--');
+  const runsChild = at !== -1 && argv.slice(0, at).some((word) => RUNS_A_CHILD.has(word));
+  if (!runsChild) return { own: argv, child: null };
+  return { own: argv.slice(0, at), child: argv.slice(at + 1) };
+}
+
+function onCommanderExit(
+  error: CommanderError,
+  argv: readonly string[],
+  root: Command,
+  io: Io,
+): number {
+  if (error.exitCode === 0) return EXIT.done;
+  // `kvctl` or `kvctl lease` alone: commander has shown the help.
+  if (error.code === 'commander.help') return EXIT.usage;
+  const text = error.message
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .trim();
+  const command = commandPath(argv, root);
+  const dashed = /^unknown option '(-[^']*)'/.exec(text)?.[1];
+  const hint =
+    dashed !== undefined && !text.includes('Did you mean')
+      ? `; write -- before an argument that begins with a dash`
+      : '';
+  io.stderr.write(`kvctl: ${text}${hint}: see "kvctl ${command}--help"\n`);
+  return EXIT.usage;
+}
+
+/** The words of argv that name commands, each followed by a space. */
+function commandPath(argv: readonly string[], root: Command): string {
+  let at = root;
+  let path = '';
+  for (const word of argv) {
+    const next = at.commands.find(
+      (command) => command.name() === word || command.aliases().includes(word),
+    );
+    if (next === undefined) continue;
+    at = next;
+    path += `${next.name()} `;
+  }
+  return path;
+}
