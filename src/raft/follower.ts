@@ -19,6 +19,7 @@ import { assert } from '../assert.js';
 import { NO_NODE, type NodeId } from './entry.js';
 import { type Message, MessageKind, makeMessage } from './message.js';
 import type { Raft } from './raft.js';
+import { acceptSnapshot } from './snapshot-install.js';
 
 export function stepFollower(raft: Raft, message: Message): void {
   switch (message.kind) {
@@ -122,7 +123,7 @@ export function handleHeartbeat(raft: Raft, message: Message): void {
 
 export function handleSnapshot(raft: Raft, message: Message): void {
   raft.followLeader(message.from);
-  if (message.snapshot !== null) raft.acceptSnapshot(message, message.snapshot);
+  if (message.snapshot !== null) acceptSnapshot(raft, message, message.snapshot);
 }
 
 /**

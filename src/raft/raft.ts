@@ -24,7 +24,7 @@ import type { Configuration } from './configuration.js';
 import { type Entry, EntryType, type LogIndex, NO_NODE, type NodeId, type Term } from './entry.js';
 import { hearLeader, stepFollower } from './follower.js';
 import * as leader from './leader.js';
-import { RaftLog } from './log.js';
+import type { RaftLog } from './log.js';
 import {
   isResponse,
   type Message,
@@ -35,41 +35,15 @@ import {
   needsDurability,
   type SnapshotMeta,
 } from './message.js';
+import { Outbox } from './outbox.js';
 import type { Progress } from './progress.js';
-import { isMember, isVoter, quorumValue } from './quorum.js';
+import { isVoter, quorumValue } from './quorum.js';
 import { ForwardedReads, LeaderReads } from './reads.js';
-import type { HardState, Persist, RaftEvent, ReadState, Ready } from './ready.js';
-import { Role } from './ready.js';
+import { type HardState, type Persist, type RaftEvent, type Ready, Role } from './ready.js';
+import { finishSnapshot } from './snapshot-install.js';
+import { openLog, type RaftOptions, type RaftStart, withDefaults } from './start.js';
 import { type RaftStatus, statusOf } from './status.js';
 import { foreignTerm } from './terms.js';
-
-export interface RaftOptions {
-  readonly id: NodeId;
-  /** Counts the starts of this member; durable before anything is sent. */
-  readonly boot: number;
-  readonly seed: number;
-  /** The timeout is drawn from [electionTicks, 2 * electionTicks). */
-  readonly electionTicks: number;
-  readonly heartbeatTicks: number;
-  /** Bytes of entries per append; at least one entry goes. */
-  readonly maxMessageBytes?: number;
-  readonly maxInflightMessages?: number;
-  readonly maxInflightBytes?: number;
-  readonly maxUncommittedBytes?: number;
-  readonly maxUncommittedEntries?: number;
-  /** Entries handed out to be applied and not yet reported; at least one entry goes. */
-  readonly maxApplyBytes?: number;
-  readonly maxApplyEntries?: number;
-}
-
-export interface RaftStart {
-  readonly hardState: HardState;
-  /** Where the state machine stands: applied index and configuration. */
-  readonly base: SnapshotMeta;
-  /** The entry in front of the first one. */
-  readonly before: { readonly term: Term; readonly index: LogIndex };
-  readonly entries: readonly Entry[];
-}
 
 export type ProposeResult =
   | { readonly ok: true; readonly firstIndex: LogIndex; readonly term: Term }
@@ -78,7 +52,7 @@ export type ProposeResult =
       readonly reason: 'not-leader' | 'transferring' | 'tail-full' | 'removed' | 'change-pending';
     };
 
-export type { RaftStatus };
+export type { RaftOptions, RaftStart, RaftStatus };
 
 export interface Transfer {
   readonly target: NodeId;
@@ -86,9 +60,6 @@ export interface Transfer {
   readonly startTick: number;
   sent: boolean;
 }
-
-/** Events between two takeReady calls; a flood of bad messages beyond it is not told. */
-const MAX_EVENTS = 1024;
 
 export class Raft {
   readonly id: NodeId;
@@ -128,13 +99,7 @@ export class Raft {
   readonly activeTickOf: (member: NodeId) => number;
   readonly ackedRoundOf: (member: NodeId) => number;
 
-  private sendNow: Message[] = [];
-  private heldForNextWrite: Message[] = [];
-  private heldForWriteInFlight: Message[] = [];
-  private answered: ReadState[] = [];
-  private failed: number[] = [];
-  private wanted: NodeId[] = [];
-  private events: RaftEvent[] = [];
+  private readonly outbox = new Outbox();
   private toldLeader: NodeId = NO_NODE;
   private toldRole: Role = Role.Follower;
   private toldTerm: Term;
@@ -149,21 +114,9 @@ export class Raft {
   private applyingBytes = 0;
 
   constructor(options: RaftOptions, start: RaftStart) {
-    assert(options.id > NO_NODE, `${options.id} is no member id`);
-    assert(options.heartbeatTicks >= 1, 'a heartbeat takes at least one tick');
-    assert(options.electionTicks > options.heartbeatTicks, 'elections come after heartbeats');
     this.id = options.id;
     this.boot = options.boot;
-    this.options = {
-      maxMessageBytes: 512 * 1024,
-      maxInflightMessages: 256,
-      maxInflightBytes: 8 * 1024 * 1024,
-      maxUncommittedBytes: 64 * 1024 * 1024,
-      maxUncommittedEntries: 50_000,
-      maxApplyBytes: 8 * 1024 * 1024,
-      maxApplyEntries: 8192,
-      ...options,
-    };
+    this.options = withDefaults(options);
     this.prng = new Prng(options.seed);
     const { hardState, base } = start;
     this.log = openLog(start);
@@ -333,10 +286,12 @@ export class Raft {
     assert(token === this.tokenInFlight && token !== 0, `token ${token} is not in flight`);
     this.tokenInFlight = 0;
     this.durable = this.handedOut;
-    if (this.snapshotInFlight) this.finishSnapshot();
-    else this.log.writeDone();
-    for (const message of this.heldForWriteInFlight) this.sendNow.push(message);
-    this.heldForWriteInFlight = [];
+    if (this.snapshotInFlight) {
+      this.snapshotInFlight = false;
+      this.applyingBytes = 0;
+      finishSnapshot(this);
+    } else this.log.writeDone();
+    this.outbox.releaseWriteInFlight();
     if (this.role === Role.Candidate) countOwnVote(this);
     else if (this.role === Role.Leader) leader.onOwnMatch(this);
   }
@@ -366,27 +321,21 @@ export class Raft {
       this.toldLeader !== this.leader || this.toldRole !== this.role || this.toldTerm !== this.term
         ? { leader: this.leader, role: this.role, term: this.term }
         : null;
-    const isEmpty =
-      persist === null && leadership === null && this.sendNow.length + committed.length === 0;
-    const isSilent = this.answered.length + this.failed.length + this.wanted.length === 0;
-    if (isEmpty && isSilent && this.events.length === 0) return null;
+    const { outbox } = this;
+    const isSilent = persist === null && leadership === null && committed.length === 0;
+    if (isSilent && outbox.isEmpty) return null;
     const ready: Ready = {
       persist,
-      sendNow: this.sendNow,
-      sendAfterPersist: persist === null ? [] : this.heldForNextWrite,
+      sendNow: outbox.sendNow,
+      sendAfterPersist: persist === null ? [] : outbox.takeHeldForNextWrite(),
       committed,
-      reads: this.answered,
-      readsFailed: this.failed,
+      reads: outbox.reads,
+      readsFailed: outbox.readsFailed,
       leadership,
-      snapshotsWanted: this.wanted,
-      events: this.events,
+      snapshotsWanted: outbox.snapshotsWanted,
+      events: outbox.events,
     };
-    this.sendNow = [];
-    if (persist !== null) this.heldForNextWrite = [];
-    this.answered = [];
-    this.failed = [];
-    this.wanted = [];
-    this.events = [];
+    outbox.clear();
     this.toldLeader = this.leader;
     this.toldRole = this.role;
     this.toldTerm = this.term;
@@ -409,27 +358,26 @@ export class Raft {
 
   /** The gate. */
   send(message: Message): void {
-    if (!needsDurability(message.kind)) this.sendNow.push(message);
-    else if (this.hasUnwritten()) addAnswer(this.heldForNextWrite, message);
-    else if (this.tokenInFlight !== 0 && this.syncInFlight) {
-      addAnswer(this.heldForWriteInFlight, message);
-    } else addAnswer(this.sendNow, message);
+    if (!needsDurability(message.kind)) this.outbox.now(message);
+    else if (this.hasUnwritten()) this.outbox.afterNextWrite(message);
+    else if (this.tokenInFlight !== 0 && this.syncInFlight) this.outbox.afterWriteInFlight(message);
+    else this.outbox.now(message);
   }
 
   answerRead(requestId: number, index: LogIndex): void {
-    this.answered.push({ requestId, index });
+    this.outbox.answerRead(requestId, index);
   }
 
   failReads(requestIds: readonly number[]): void {
-    for (const requestId of requestIds) this.failed.push(requestId);
+    this.outbox.failReads(requestIds);
   }
 
   wantSnapshot(peer: NodeId): void {
-    this.wanted.push(peer);
+    this.outbox.snapshotsWanted.push(peer);
   }
 
   tell(event: RaftEvent): void {
-    if (this.events.length < MAX_EVENTS) this.events.push(event);
+    this.outbox.tell(event);
   }
 
   drop(message: Message, reason: string): void {
@@ -525,43 +473,7 @@ export class Raft {
     this.electionTimeout = electionTicks + this.prng.below(electionTicks);
   }
 
-  /** Takes the driver's word that the data of a snapshot is on the disk; the log follows. */
-  acceptSnapshot(message: Message, snapshot: SnapshotMeta): void {
-    const reason = this.snapshotProblem(snapshot);
-    if (reason === null) {
-      this.log.restore(snapshot);
-      this.pendingSnapshot = snapshot;
-    } else {
-      this.tell({ kind: 'snapshot-ignored', index: snapshot.index, reason });
-    }
-    const index = this.log.committed;
-    this.respond(message, MessageKind.AppendResponse, { index, round: message.round });
-  }
-
   // ---------------------------------------------------------------- inside
-
-  private snapshotProblem(snapshot: SnapshotMeta): string | null {
-    if (this.quarantined) return 'this member has lost acknowledged entries';
-    if (this.pendingSnapshot !== null) return 'another one is being installed';
-    if (snapshot.index <= this.log.committed) return 'the log is committed beyond it';
-    if (isMember(this.configuration, this.id) && !isMember(snapshot.configuration, this.id)) {
-      return 'this member is not in its configuration';
-    }
-    if (this.log.termAt(snapshot.index) !== snapshot.term) return null;
-    this.log.commitTo(snapshot.index);
-    return 'the log holds its last entry';
-  }
-
-  private finishSnapshot(): void {
-    const snapshot = this.pendingSnapshot;
-    assert(snapshot !== null, 'a snapshot became durable that nobody accepted');
-    this.snapshotInFlight = false;
-    this.pendingSnapshot = null;
-    this.log.snapshotDone(snapshot.index);
-    this.applyingBytes = 0;
-    this.configuration = snapshot.configuration;
-    this.tell({ kind: 'snapshot-installed', index: snapshot.index });
-  }
 
   private hasUnwritten(): boolean {
     if (this.term !== this.handedOut.term || this.vote !== this.handedOut.vote) return true;
@@ -617,42 +529,4 @@ export class Raft {
     }
     hearLeader(this, from);
   }
-}
-
-/** A log that ends below the state machine is as good as none: it restarts behind the state. */
-function openLog({ hardState, base, before, entries }: RaftStart): RaftLog {
-  const lastIndex = before.index + entries.length;
-  const commit = Math.max(hardState.commit, base.index);
-  const isBehind = lastIndex < base.index;
-  const log = isBehind
-    ? new RaftLog(base, [], base.index, commit)
-    : new RaftLog(before, entries, base.index, commit);
-  const term = log.termAt(base.index);
-  assert(term === base.term, `state is of term ${base.term}, entry ${base.index} of ${term}`);
-  assert(log.lastTerm <= hardState.term, `log of ${log.lastTerm}, hard state ${hardState.term}`);
-  return log;
-}
-
-/**
- * Adds a held or direct answer. Of two acknowledgements of one turn to the same life of the same
- * leader only the newer one is needed: both are true, and it says more.
- */
-function addAnswer(messages: Message[], message: Message): void {
-  const last = messages[messages.length - 1];
-  if (
-    last !== undefined &&
-    message.kind === MessageKind.AppendResponse &&
-    last.kind === MessageKind.AppendResponse &&
-    last.to === message.to &&
-    last.term === message.term &&
-    last.toBoot === message.toBoot &&
-    !last.reject &&
-    !message.reject &&
-    message.index >= last.index &&
-    message.round >= last.round
-  ) {
-    messages[messages.length - 1] = message;
-    return;
-  }
-  messages.push(message);
 }
