@@ -1,0 +1,197 @@
+/**
+ * The byte store of the state, over LevelDB (package `level`). Used by state-folders.ts only.
+ *
+ * What LevelDB 1.20, which classic-level 3 builds in, does not promise, and what follows:
+ *
+ * 1. `sync: true` makes only the current log file durable. When the memory table was swapped just
+ *    before, the previous log was closed without a sync and its table is not yet written. So a
+ *    synced write is no barrier for earlier ones.
+ * 2. `compactRange` over a range without data swaps the memory table, waits until the old one is a
+ *    synced table file that the synced manifest names, and then finds nothing to compact. That would
+ *    be a barrier, but it returns no error: it also comes back when the swap itself failed because
+ *    the next log file could not be created, and then a write behind it may well succeed, into the
+ *    old log. So the proof is taken from the folder: LevelDB unlinks a log file only after all of it
+ *    is in synced tables and the manifest that says so is synced, together with the folder. A barrier
+ *    is done when every log file that existed at its start is gone.
+ * 3. Blocks read from table files are not checked. Whoever needs that keeps checksums of its own.
+ *
+ * Measured for records of 300 bytes: the chained batch costs the main thread 0.5 us a record, the
+ * array form 1.3 to 1.7; encodings `view` and `buffer` are equal. See page.ts for what packing saves.
+ */
+import { open, readdir } from 'node:fs/promises';
+import { Level } from 'level';
+import { FatalError } from '../../errors.js';
+import type { Backend, BackendIterator, KeyRange, PutOperation, WriteOptions } from './backend.js';
+
+export interface LevelOptions {
+  /** Snappy. Costs the background thread a little, the main thread nothing. */
+  readonly compression?: boolean;
+  /** LevelDB holds up to two of these in memory. Larger ones mean fewer files at level 0. */
+  readonly writeBufferBytes?: number;
+  readonly blockCacheBytes?: number;
+}
+
+const MIB = 1024 * 1024;
+const SCAN_CHUNK_BYTES = MIB;
+const SCAN_CHUNK_ENTRIES = 1000;
+/** Table files are mapped into memory when open: this many times TABLE_FILE_BYTES at most. */
+const OPEN_FILES_MAX = 74;
+const TABLE_FILE_BYTES = 4 * MIB;
+/** No key of kvd starts with 0xff, so this range never holds data. */
+const NOTHING = Uint8Array.of(0xff);
+const EMPTY = new Uint8Array(0);
+
+/** What `level` leaves out of its types, because not every store below it has it. */
+type Store = Level<Uint8Array, Uint8Array> & {
+  compactRange(start: Uint8Array, end: Uint8Array): Promise<void>;
+  approximateSize(start: Uint8Array, end: Uint8Array): Promise<number>;
+};
+
+export class LevelBackend implements Backend {
+  readonly name: string;
+  private readonly level: Store;
+
+  private constructor(folder: string, level: Store) {
+    this.name = folder;
+    this.level = level;
+  }
+
+  static async open(folder: string, options: LevelOptions = {}): Promise<LevelBackend> {
+    const level = new Level<Uint8Array, Uint8Array>(folder, {
+      keyEncoding: 'view',
+      valueEncoding: 'view',
+      compression: options.compression ?? true,
+      writeBufferSize: options.writeBufferBytes ?? 32 * MIB,
+      cacheSize: options.blockCacheBytes ?? 8 * MIB,
+      maxFileSize: TABLE_FILE_BYTES,
+      maxOpenFiles: OPEN_FILES_MAX,
+    }) as Store;
+    try {
+      await level.open();
+    } catch (error) {
+      throw new FatalError(`cannot open the state in ${folder}: ${reasonOf(error)}`, error);
+    }
+    return new LevelBackend(folder, level);
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    try {
+      return this.level.getSync(key);
+    } catch (error) {
+      throw this.failure('read', error);
+    }
+  }
+
+  async getMany(keys: readonly Uint8Array[]): Promise<readonly (Uint8Array | undefined)[]> {
+    try {
+      return await this.level.getMany(keys as Uint8Array[]);
+    } catch (error) {
+      throw this.failure('read', error);
+    }
+  }
+
+  async write(operations: readonly PutOperation[], options?: WriteOptions): Promise<void> {
+    try {
+      const batch = this.level.batch();
+      for (const { key, value } of operations) {
+        if (value === null) batch.del(key);
+        else batch.put(key, value);
+      }
+      await batch.write({ sync: options?.sync === true });
+      // The log file may be new, and LevelDB does not make its name durable.
+      if (options?.sync === true) await syncFolder(this.name);
+    } catch (error) {
+      throw this.failure('write', error);
+    }
+  }
+
+  async barrier(): Promise<void> {
+    const newest = Math.max(0, ...(await this.logFiles()));
+    try {
+      await this.level.compactRange(NOTHING, NOTHING);
+    } catch (error) {
+      throw this.failure('flush', error);
+    }
+    const left = (await this.logFiles()).filter((number) => number <= newest);
+    if (left.length === 0) return;
+    // A write shows what LevelDB kept to itself, so that the report names the cause.
+    await this.write([{ key: NOTHING, value: null }], { sync: true });
+    throw new FatalError(`the state in ${this.name} was not flushed: log file ${left[0]} remains`);
+  }
+
+  iterate(range: KeyRange, options?: { readonly keysOnly: boolean }): BackendIterator {
+    const keysOnly = options?.keysOnly === true;
+    const iterator = this.level.iterator({
+      gte: range.from,
+      lt: range.to,
+      values: !keysOnly,
+      fillCache: false,
+      highWaterMarkBytes: SCAN_CHUNK_BYTES,
+    });
+    return {
+      next: async () => {
+        try {
+          const entries = await iterator.nextv(SCAN_CHUNK_ENTRIES);
+          return keysOnly ? entries.map(([key]) => [key, EMPTY] as const) : entries;
+        } catch (error) {
+          throw this.failure('scan', error);
+        }
+      },
+      close: () => iterator.close(),
+    };
+  }
+
+  async approximateBytes(range: KeyRange): Promise<number> {
+    try {
+      return await this.level.approximateSize(range.from, range.to);
+    } catch (error) {
+      throw this.failure('read', error);
+    }
+  }
+
+  async compact(range: KeyRange): Promise<void> {
+    try {
+      await this.level.compactRange(range.from, range.to);
+    } catch (error) {
+      throw this.failure('compact', error);
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.level.close();
+    } catch (error) {
+      throw this.failure('close', error);
+    }
+  }
+
+  private async logFiles(): Promise<number[]> {
+    try {
+      const entries = await readdir(this.name, { withFileTypes: true });
+      const logs = entries.filter((entry) => entry.isFile() && /^\d+\.log$/.test(entry.name));
+      return logs.map((entry) => Number.parseInt(entry.name, 10));
+    } catch (error) {
+      throw this.failure('list', error);
+    }
+  }
+
+  private failure(verb: string, error: unknown): FatalError {
+    return new FatalError(`cannot ${verb} the state in ${this.name}: ${reasonOf(error)}`, error);
+  }
+}
+
+/** Makes created, renamed and removed names durable. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** abstract-level wraps the cause ("Database failed to open"), which alone tells nobody anything. */
+function reasonOf(error: unknown): string {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  return cause instanceof Error ? cause.message : String(cause);
+}
