@@ -196,8 +196,6 @@ export class MemoryDisk implements Disk {
     this.epoch += 1;
     this.queue.length = 0;
     this.locks.clear();
-    this.crashed = false;
-    this.crashAt = Number.POSITIVE_INFINITY;
   }
 
   /** An independent disk with the same content, durable and pending. */
@@ -309,7 +307,9 @@ export class MemoryDisk implements Disk {
 
   syncDirectory(path: string, done: Done): void {
     const begun = this.pendingNames.get(path)?.length ?? 0;
-    this.complete('sync-directory', path, done, () => this.settleNames(path, begun));
+    this.complete('sync-directory', path, done, (succeeded) => {
+      if (succeeded) this.settleNames(path, begun);
+    });
   }
 
   syncDirectoryNow(path: string): void {
@@ -340,57 +340,23 @@ export class MemoryDisk implements Disk {
   }
 
   private fileOf(path: string, inode: Inode): DiskFile {
-    const { epoch } = this;
-    let open = true;
-    const begin = (operation: DiskOperation): void => {
-      if (epoch !== this.epoch) throw new CrashedError(path);
-      if (!open) throw new DiskError(operation, path, 'EBADF', 'the file is closed');
-      this.begin(operation, path);
-    };
-    return {
-      path,
-      size: () => inode.live.length,
-      write: (views, position) => {
-        begin('write');
-        this.writeTo(path, inode, joined(views), position);
-      },
-      fillZeros: (start, end, done) => {
-        this.complete('fill', path, done, () => {
-          this.writeTo(path, inode, new Uint8Array(Math.max(0, end - start)), start);
-        });
-      },
-      truncate: (size) => {
-        begin('truncate');
-        inode.resize(size);
-      },
-      sync: (done) => {
-        const begun = inode.snapshot();
-        this.complete('sync', path, done, (succeeded) => inode.settle(begun, succeeded));
-      },
-      syncNow: () => {
-        const begun = inode.snapshot();
-        try {
-          begin('sync');
-        } catch (error) {
-          if (error instanceof DiskError) inode.settle(begun, false);
-          throw error;
-        }
-        inode.settle(begun, true);
-      },
-      close: () => {
-        open = false;
-      },
-    };
+    return new MemoryFile(this, this.epoch, path, inode);
   }
 
-  private writeTo(path: string, inode: Inode, bytes: Uint8Array, position: number): void {
+  /** For MemoryFile: true while the process that opened the file lives. */
+  isCurrent(epoch: number): boolean {
+    return epoch === this.epoch;
+  }
+
+  /** The three below are for MemoryFile. */
+  writeTo(path: string, inode: Inode, bytes: Uint8Array, position: number): void {
     const growth = Math.max(0, position + bytes.length - inode.live.length);
     if (growth > this.freeBytes()) throw new DiskError('write', path, 'ENOSPC', 'the disk is full');
     inode.write(bytes, position);
   }
 
   /** One operation with a callback: `effect` runs when it completes, told whether it succeeded. */
-  private complete(
+  complete(
     operation: DiskOperation,
     path: string,
     done: Done,
@@ -417,7 +383,7 @@ export class MemoryDisk implements Disk {
     });
   }
 
-  private begin(operation: DiskOperation, path: string): void {
+  begin(operation: DiskOperation, path: string): void {
     if (this.crashed) throw new CrashedError(path);
     if (this.operations >= this.crashAt) {
       this.crashed = true;
@@ -453,6 +419,81 @@ export class MemoryDisk implements Disk {
     let bytes = 0;
     for (const inode of new Set(this.live.values())) bytes += inode.live.length;
     return bytes;
+  }
+}
+
+class MemoryFile implements DiskFile {
+  path: string;
+  private readonly disk: MemoryDisk;
+  private readonly epoch: number;
+  private readonly inode: Inode;
+  private open = true;
+
+  constructor(disk: MemoryDisk, epoch: number, path: string, inode: Inode) {
+    this.disk = disk;
+    this.epoch = epoch;
+    this.path = path;
+    this.inode = inode;
+  }
+
+  size(): number {
+    return this.inode.live.length;
+  }
+
+  write(views: readonly Uint8Array[], position: number): void {
+    this.begin('write');
+    this.disk.writeTo(this.path, this.inode, joined(views), position);
+  }
+
+  fillZeros(start: number, end: number, done: Done): void {
+    this.assertOpen('fill');
+    this.disk.complete('fill', this.path, done, (succeeded) => {
+      const zeros = new Uint8Array(Math.max(0, end - start));
+      if (succeeded) this.disk.writeTo(this.path, this.inode, zeros, start);
+    });
+  }
+
+  truncate(size: number): void {
+    this.begin('truncate');
+    this.inode.resize(size);
+  }
+
+  rename(to: string): void {
+    this.disk.rename(this.path, to);
+    this.path = to;
+  }
+
+  sync(done: Done): void {
+    this.assertOpen('sync');
+    const begun = this.inode.snapshot();
+    this.disk.complete('sync', this.path, done, (succeeded) => {
+      this.inode.settle(begun, succeeded);
+    });
+  }
+
+  syncNow(): void {
+    const begun = this.inode.snapshot();
+    try {
+      this.begin('sync');
+    } catch (error) {
+      if (error instanceof DiskError) this.inode.settle(begun, false);
+      throw error;
+    }
+    this.inode.settle(begun, true);
+  }
+
+  close(): void {
+    this.open = false;
+  }
+
+  private begin(operation: DiskOperation): void {
+    this.assertOpen(operation);
+    this.disk.begin(operation, this.path);
+  }
+
+  private assertOpen(operation: DiskOperation): void {
+    if (!this.disk.isCurrent(this.epoch)) throw new CrashedError(this.path);
+    if (!this.open) throw new DiskError(operation, this.path, 'EBADF', 'the file is closed');
   }
 }
 

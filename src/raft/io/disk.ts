@@ -35,6 +35,7 @@ export function isOutOfSpace(error: unknown): boolean {
 }
 
 export interface DiskFile {
+  /** Its present name, which errors mention. */
   readonly path: string;
   size(): number;
   /** Writes all views behind each other at `position`; grows the file where needed. */
@@ -43,6 +44,8 @@ export interface DiskFile {
   fillZeros(start: number, end: number, done: Done): void;
   /** Cuts the file, or lets it grow by zeros. */
   truncate(size: number): void;
+  /** Gives the open file another name in the same folder; as `Disk.rename`. */
+  rename(to: string): void;
   /** Makes what was written so far durable (fdatasync). */
   sync(done: Done): void;
   /** The same, blocking: for start and shutdown only. */

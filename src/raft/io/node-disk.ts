@@ -100,7 +100,7 @@ export class NodeDisk implements Disk {
 }
 
 class NodeFile implements DiskFile {
-  readonly path: string;
+  path: string;
   private fd: number;
 
   constructor(path: string, fd: number) {
@@ -133,6 +133,11 @@ class NodeFile implements DiskFile {
 
   truncate(size: number): void {
     attempt('truncate', this.path, () => fs.ftruncateSync(this.fd, size));
+  }
+
+  rename(to: string): void {
+    attempt('rename', this.path, () => fs.renameSync(this.path, to));
+    this.path = to;
   }
 
   sync(done: Done): void {

@@ -236,7 +236,7 @@ function beginSegment(
     file.write(start.views, 0);
     file.syncNow();
     const path = `${directory}/${segmentName(header.sequence, header.before.index + 1)}`;
-    disk.rename(temporary, path);
+    file.rename(path);
     disk.syncDirectoryNow(directory);
     const { sequence, before } = header;
     const { seed, end: used, chain } = start;

@@ -94,6 +94,7 @@ export function readLog(
   names: readonly string[],
   identity: Identity | null,
 ): FoundLog {
+  checkNames(directory, names);
   const replay = new Replay();
   const segments: FoundSegment[] = [];
   let bytes = disk.readFile(`${directory}/${names[0]}`);
@@ -158,20 +159,30 @@ function checkNeighbours(
   segment: FoundSegment,
   position: Position | null,
 ): void {
-  const wanted = previous.header.sequence + 1;
-  const { sequence, chain } = segment.header;
-  if (sequence < wanted) {
-    throw new FatalError(`${previous.path} and ${segment.path} are the same segment; ${ADVICE}`);
-  }
-  if (sequence > wanted) {
-    throw new FatalError(
-      `log segment ${wanted} is missing between ${previous.path} and ${segment.path}; ${ADVICE}`,
-    );
-  }
-  const { clusterId, memberId } = previous.header.identity;
-  checkIdentity(segment.path, segment.header.identity, { clusterId, memberId });
-  if (position?.chain !== chain) {
+  checkIdentity(segment.path, segment.header.identity, previous.header.identity);
+  if (position?.chain !== segment.header.chain) {
     throw corrupt(segment.path, 0, `the segment does not continue ${previous.path}`);
+  }
+}
+
+/** Segments are numbered without a gap. */
+function checkNames(directory: string, names: readonly string[]): void {
+  let previous: { name: string; sequence: number } | null = null;
+  for (const name of names) {
+    const sequence = parseSegmentName(name)?.sequence ?? 0;
+    if (previous !== null && sequence === previous.sequence) {
+      throw new FatalError(
+        `${directory}/${previous.name} and ${directory}/${name} are both segment ${sequence}; ` +
+          `remove the one that does not belong there, or else: ${ADVICE}`,
+      );
+    }
+    if (previous !== null && sequence !== previous.sequence + 1) {
+      throw new FatalError(
+        `log segment ${previous.sequence + 1} is missing between ${directory}/${previous.name} ` +
+          `and ${name}; ${ADVICE}`,
+      );
+    }
+    previous = { name, sequence };
   }
 }
 

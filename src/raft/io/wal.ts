@@ -266,7 +266,7 @@ export class WriteAheadLog implements LogStore {
       return;
     }
     const onSynced = (): void => {
-      this.disk.rename(file.path, path);
+      file.rename(path);
       this.disk.syncDirectory(
         this.directory,
         this.tracked(() => this.adopt(next, chain), file),
