@@ -74,7 +74,7 @@ export class Checkpoints {
     this.lastIndex = mark.index;
     this.bytesSince = 0;
     const { machine, store } = replica;
-    await store.checkpoint(mark, machine.store.currentRevision, machine.encodeTables());
+    await store.checkpoint(mark, machine.store.revision, machine.encodeTables());
     const recorded = await new Promise<boolean>((resolve) => {
       this.driver.recordCheckpoint(mark, resolve);
     });

@@ -17,13 +17,13 @@ import { Checkpoints } from './checkpoints.js';
 import type { Clock, Timer } from './clock.js';
 import type { Config } from './config.js';
 import { addressOf } from './config.js';
-import { crc32c } from './crc32c.js';
 import { KvError } from './errors.js';
 import type { Int64 } from './int64.js';
 import type { Command } from './kv/command.js';
 import { encodeEnvelope } from './kv/command.js';
 import type { KeyValue, RangeRequest } from './kv/request.js';
 import type { Applied, StateMachine } from './kv/state-machine.js';
+import { LeaderQuestions } from './leader-questions.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Logger } from './logger.js';
 import type {
@@ -35,7 +35,6 @@ import type {
   ReadOutcome,
   RequestContext,
 } from './node.js';
-import { Proposals } from './proposals.js';
 import { type Entry, EntryType, type NodeId, payloadOf } from './raft/entry.js';
 import type { DriverHost } from './raft/io/driver.js';
 import { Driver } from './raft/io/driver.js';
@@ -45,23 +44,21 @@ import { MessageKind, makeMessage } from './raft/message.js';
 import type { Raft } from './raft/raft.js';
 import type { Leadership, RaftEvent, ReadState } from './raft/ready.js';
 import { Role } from './raft/ready.js';
+import { statusOf } from './raft/status.js';
 import { ReadRounds } from './read-rounds.js';
 import type { PeerNetworkEvents, Respond, SnapshotInbox } from './rpc/peer/peer-network.js';
 import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { SnapshotInstall } from './snapshot-install.js';
-import { exportReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
+import { SnapshotSender } from './snapshot-sender.js';
+import type { ReplicaOptions, StateReplica } from './state-replica.js';
+import { hashStore, readHistory, readRange } from './store-reads.js';
+import { DEFAULT_HUB_OPTIONS } from './watch/hub-options.js';
 import { WatchService } from './watch/io/watch-service.js';
+import { WriteRoad } from './write-road.js';
 
 const SWEEP_MS = 50;
-/** Forwarded writes in one frame, and proposals handed to Raft in one call. */
-const BATCH_BYTES = 4 * 2 ** 20;
-/** Above this many bytes of records not yet on disk, applying waits. */
-const MAX_OVERLAY_BYTES = 128 * 2 ** 20;
 /** Committed entries that are not applied yet; above it new writes are refused. */
 const MAX_APPLY_LAG = 5000;
-/** Keys that a range reads before it lets the event loop turn. */
-const RANGE_STEP_KEYS = 1000;
-const RANGE_RESTARTS = 3;
 const ROLE_NAMES = ['follower', 'pre-candidate', 'candidate', 'leader'] as const;
 
 export interface ClusterNodeOptions {
@@ -78,12 +75,6 @@ export interface ClusterNodeOptions {
   readonly onFatal: (error: Error) => void;
 }
 
-interface ForeignBatch {
-  readonly term: number;
-  readonly payloads: readonly Uint8Array[];
-  readonly respond: Respond;
-}
-
 export class ClusterNode implements NodeFace, DriverHost {
   readonly memberId: number;
   readonly clusterId: number;
@@ -91,24 +82,28 @@ export class ClusterNode implements NodeFace, DriverHost {
   readonly watches: WatchService;
   readonly network: PeerNetwork;
   readonly driver: Driver;
-  readonly counts = { leaderChanges: 0, proposalsFailed: 0 };
+  readonly counts = { leaderChanges: 0 };
   readonly leases: LeaseKeeper;
   private readonly options: ClusterNodeOptions;
   private readonly clock: Clock;
   private readonly raft: Raft;
   private readonly logger: Logger;
-  private readonly proposals = new Proposals();
+  private readonly writes: WriteRoad;
+  private readonly questions: LeaderQuestions;
+  private readonly sender: SnapshotSender;
   private readonly reads = new ReadRounds();
   private readonly checkpoints: Checkpoints;
   private readonly install: SnapshotInstall;
   private replica: StateReplica;
   private leader: NodeId = 0;
+  /** Monotonic ms; streams that require a leader end an election timeout later. */
+  private leaderlessSince: number;
   private role: Role = Role.Follower;
+  /** The last one that watchers were told of. */
+  private compactRevision: number;
   private nextRequest: number;
-  private foreign: ForeignBatch[] = [];
   private sweepTimer: Timer | null = null;
   private stopped = false;
-  private readonly snapshotsOut = new Set<NodeId>();
 
   constructor(options: ClusterNodeOptions) {
     const { config, clock, raft, log, replica } = options;
@@ -117,6 +112,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.raft = raft;
     this.replica = replica;
     this.logger = options.logger;
+    this.leaderlessSince = clock.now();
+    this.compactRevision = replica.machine.store.compactRevision;
     this.memberId = config.memberId;
     this.clusterId = config.clusterId;
     this.minLeaseTtl = Math.ceil((1.5 * config.electionMs) / 1000);
@@ -128,6 +125,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       random: options.random,
       events: this.peerEvents(),
     });
+    this.writes = new WriteRoad(raft, this.network);
     this.driver = new Driver({
       raft,
       log,
@@ -149,6 +147,17 @@ export class ClusterNode implements NodeFace, DriverHost {
       },
       replica.mark.index,
     );
+    this.sender = new SnapshotSender({
+      network: this.network,
+      checkpoints: this.checkpoints,
+      clusterId: config.clusterId,
+      logger: this.logger,
+      onDone: (peer, ok) => {
+        raft.reportSnapshot(peer, ok);
+        this.driver.wake();
+      },
+      onFatal: options.onFatal,
+    });
     this.install = new SnapshotInstall(options.replicaOptions, this.logger);
     this.leases = new LeaseKeeper({
       clock,
@@ -156,19 +165,32 @@ export class ClusterNode implements NodeFace, DriverHost {
       machine: () => this.machine,
       confirm: (context) => this.linearize(context),
       context: () => this.context(),
-      propose: (command) => {
-        this.propose(command, this.context()).catch((error: Error) => {
-          this.logger.debug({ err: error }, `lease ${command.kind} was not confirmed`);
-        });
-      },
+      propose: (command, context) => this.propose(command, context),
+      onUnconfirmed: (error) =>
+        this.logger.debug({ err: error }, 'a lease entry was not confirmed'),
+    });
+    this.questions = new LeaderQuestions({
+      clock,
+      network: this.network,
+      leases: this.leases,
+      memberId: config.memberId,
+      leader: () => this.leader,
+      context: () => this.context(),
+      check: (context) => this.admit(context),
     });
     this.watches = new WatchService({
       clock,
-      progressNotifyMs: config.watchProgressNotifyMs,
-      maxFragmentBytes: config.maxRequestBytes + 512 * 1024,
+      progressIntervalMs: config.watchProgressNotifyMs,
+      seed: options.boot,
+      hub: {
+        batch: {
+          ...DEFAULT_HUB_OPTIONS.batch,
+          fragmentBytes: config.maxRequestBytes + 512 * 1024,
+        },
+      },
       pairAt: (key, revision) => this.pairAt(key, revision),
-      readHistory: (from, to, maxBytes) => this.readHistory(from, to, maxBytes),
-      currentRevision: () => this.machine.store.currentRevision,
+      readHistory: (from, to, bytesMax) => readHistory(this.replica, from, to, bytesMax),
+      currentRevision: () => this.machine.store.revision,
       compactRevision: () => this.machine.store.compactRevision,
       header: () => this.header(),
     });
@@ -191,7 +213,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   get pendingProposals(): number {
-    return this.proposals.count;
+    return this.writes.waiting.count;
   }
 
   // ---------------------------------------------------------------- life
@@ -200,8 +222,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     const { config } = this.options;
     for (const { host, port } of config.listenPeer) await this.network.listen(host, port);
     this.network.setPeers(
-      this.machine.members
-        .list()
+      this.machine.members.list
         .filter((member) => member.id !== this.memberId)
         .map((member) => ({ id: member.id, ...addressOf(member.peerUrls[0] as string) })),
     );
@@ -216,7 +237,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.stopped = true;
     this.sweepTimer?.cancel();
     this.watches.stop();
-    this.proposals.stop();
+    this.writes.waiting.stop();
     this.reads.stop();
     this.leases.demote();
     await this.driver.stop();
@@ -238,7 +259,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     return {
       clusterId: this.clusterId,
       memberId: this.memberId,
-      revision: this.machine.store.currentRevision,
+      revision: this.machine.store.revision,
       raftTerm: this.raft.term,
     };
   }
@@ -258,7 +279,7 @@ export class ClusterNode implements NodeFace, DriverHost {
         `the write has ${payload.length} bytes, --max-request-bytes is ${this.options.config.maxRequestBytes}`,
       );
     }
-    const outcome = this.proposals.add(requestId, payload, context);
+    const outcome = this.writes.waiting.add(requestId, payload, context);
     this.driver.wake();
     return await outcome;
   }
@@ -277,25 +298,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   ): Promise<ReadOutcome> {
     if (serializable) this.assertRunning();
     else await this.linearize(context);
-    for (let attempt = 0; ; attempt += 1) {
-      const scan = this.machine.store.openRange(request);
-      if ('error' in scan) throw rangeError(scan.error, this.machine);
-      let compacted = false;
-      while (!compacted) {
-        const step = scan.advance(RANGE_STEP_KEYS);
-        if (step === 'compacted') compacted = true;
-        else if (step === 'done') {
-          return { revision: this.machine.store.currentRevision, response: scan.response() };
-        } else {
-          await new Promise<void>((resolve) => this.clock.soon(resolve));
-          this.assertInTime(context);
-        }
-      }
-      // Compaction overtook a long read. One that asked for now may look again; others are told.
-      if (request.revision !== 0 || attempt >= RANGE_RESTARTS) {
-        throw rangeError('COMPACTED', this.machine);
-      }
-    }
+    const check = (): void => this.assertInTime(context);
+    return await readRange(() => this.machine, request, this.clock, check);
   }
 
   pairAt(key: string, modRevision: number): KeyValue | null {
@@ -310,19 +314,16 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   async renewLease(id: Int64, context: RequestContext): Promise<number> {
-    const answer = await this.askLeader('renew', id, context, () => this.leases.renew(id, context));
-    return answer as number;
+    return await this.questions.ask('renew', id, context);
   }
 
   async leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo> {
     await this.linearize(context);
     const lease = this.machine.lessor.get(id);
     if (lease === null) return { ttl: -1, grantedTtl: 0, keys: [] };
-    const remaining = await this.askLeader('remaining', id, context, () =>
-      Promise.resolve(this.leases.isPrimary ? this.leases.remainingSeconds(id) : -1),
-    );
+    const remaining = await this.questions.ask('remaining', id, context);
     return {
-      ttl: Math.max(0, remaining as number),
+      ttl: remaining,
       grantedTtl: lease.ttl,
       keys: keys ? this.machine.lessor.keysOf(id) : [],
     };
@@ -338,30 +339,13 @@ export class ClusterNode implements NodeFace, DriverHost {
       appliedIndex: machine.appliedIndex,
       role: ROLE_NAMES[this.role],
       dbSizeBytes: Math.max(4096, this.replica.store.approximateBytes()),
-      dbSizeInUseBytes: Math.max(4096, this.replica.store.approximateBytes()),
+      dbSizeInUseBytes: Math.max(4096, machine.store.logicalBytes),
       walBytes: this.options.log.diskBytes,
     };
   }
 
   async hashKv(revision: number, context: RequestContext): Promise<HashResult> {
-    const { replica } = this;
-    const { store } = replica.machine;
-    const hashRevision = revision === 0 ? store.currentRevision : revision;
-    if (hashRevision > store.currentRevision) throw rangeError('FUTURE_REVISION', replica.machine);
-    const { compactRevision } = store;
-    if (hashRevision < compactRevision) throw rangeError('COMPACTED', replica.machine);
-    let hash = 0;
-    for (let from = 0; from <= hashRevision; ) {
-      const page = await replica.store.readRevisions(from, hashRevision, 2 ** 20);
-      for (const { main, sub, bytes } of page.records) {
-        if (store.isRetainedRecord(bytes, main, sub)) hash = crc32c(bytes, 0, bytes.length, hash);
-      }
-      this.assertInTime(context);
-      if (page.nextMain <= from) break;
-      from = page.nextMain;
-      await new Promise<void>((resolve) => this.clock.soon(resolve));
-    }
-    return { hash, hashRevision, compactRevision: compactRevision === 0 ? -1 : compactRevision };
+    return await hashStore(this.replica, revision, this.clock, () => this.assertInTime(context));
   }
 
   async transferLeadership(target: number, context: RequestContext): Promise<void> {
@@ -393,16 +377,13 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (this.reads.unasked > 0) {
       this.reads.collect(this.clock.now(), (round) => this.raft.readIndex(round));
     }
-    if (this.foreign.length > 0) this.proposeForeign();
-    while (this.proposals.queued > 0) if (!this.proposeOwn()) break;
+    this.writes.collect();
   }
 
   apply(entries: readonly Entry[]): boolean {
     const { store, machine } = this.replica;
-    if (store.overlayBytes > MAX_OVERLAY_BYTES) {
-      store.onDrain(() => this.driver.resumeApply());
-      return false;
-    }
+    // The store calls `onStateDrained` when its disk has caught up.
+    if (store.isOverloaded) return false;
     let bytes = 0;
     for (const entry of entries) {
       bytes += entry.record.length;
@@ -428,7 +409,6 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   onLeadership({ leader, role, term }: Leadership): void {
     if (leader !== this.leader && leader !== 0) this.counts.leaderChanges += 1;
-    const lost = this.leader !== 0 && leader === 0;
     this.leader = leader;
     this.role = role;
     if (role !== Role.Leader) this.leases.demote();
@@ -436,21 +416,21 @@ export class ClusterNode implements NodeFace, DriverHost {
       { leader: leader.toString(16), role: ROLE_NAMES[role], term },
       leader === 0 ? 'no leader' : 'leader is known',
     );
-    if (lost) this.watches.onLeaderLost();
-    else if (leader !== 0) this.watches.onLeaderFound();
+    if (leader === 0) this.leaderlessSince = this.clock.now();
     this.driver.wake();
   }
 
   onSnapshotsWanted(peers: readonly NodeId[]): void {
-    for (const peer of peers) this.sendSnapshot(peer);
+    for (const peer of peers) this.sender.send(peer, this.raft.term, this.replica);
   }
 
   onSnapshotInstalled(meta: SnapshotMeta): void {
     const previous = this.replica;
     this.replica = this.install.take(meta);
-    this.proposals.onSnapshotInstalled(meta.term);
+    this.writes.waiting.onSnapshotInstalled(meta.term);
     this.checkpoints.onReplaced(meta.index);
     this.leases.demote();
+    this.compactRevision = this.machine.store.compactRevision;
     this.watches.onStateReplaced();
     this.reads.onApplied(meta.index);
     this.logger.info({ index: meta.index, generation: meta.generation }, 'snapshot installed');
@@ -468,6 +448,10 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   onFatal(error: Error): void {
     this.options.onFatal(error);
+  }
+
+  onStateDrained(): void {
+    this.driver.resumeApply();
   }
 
   // ---------------------------------------------------------------- inside
@@ -500,19 +484,20 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   private onEntryApplied(entry: Entry, applied: Applied): void {
     if (applied.events.length > 0) this.watches.publish(applied.revision, applied.events);
-    if (applied.compacted !== null) this.watches.onCompacted(applied.compacted);
-    if (this.leases.isPrimary) this.leases.onApplied(applied.leasesGranted, applied.leasesEnded);
-    if (applied.origin === this.memberId) {
-      this.proposals
-        .take(applied.requestId)
-        ?.finish(
-          applied.code === null
-            ? null
-            : new KvError(applied.code, applied.message, { outcome: 'not-applied' }),
-          { revision: applied.revision, response: applied.response },
-        );
+    const { compactRevision } = this.machine.store;
+    if (compactRevision !== this.compactRevision) {
+      this.compactRevision = compactRevision;
+      this.watches.onCompacted(compactRevision);
     }
-    if (this.proposals.onAppliedTerm(entry.term)) this.driver.wake();
+    if (applied.leaseChanges !== null) this.leases.onApplied(applied.leaseChanges);
+    if (applied.origin === this.memberId) {
+      const refusal = applied.ok
+        ? null
+        : new KvError(applied.code, applied.message, { outcome: 'not-applied' });
+      const { revision, response } = applied;
+      this.writes.waiting.take(applied.requestId)?.finish(refusal, { revision, response });
+    }
+    if (this.writes.waiting.onAppliedTerm(entry.term)) this.driver.wake();
     if (entry.type === EntryType.Noop || entry.term === this.raft.term)
       this.maybePromoteLessor(entry);
   }
@@ -520,60 +505,6 @@ export class ClusterNode implements NodeFace, DriverHost {
   private maybePromoteLessor(entry: Entry): void {
     if (this.raft.role !== Role.Leader || entry.term !== this.raft.term) return;
     this.leases.promote(entry.term);
-  }
-
-  /** One batch of own writes to Raft or to the leader. False when nothing more can go now. */
-  private proposeOwn(): boolean {
-    if (this.raft.role === Role.Leader) {
-      const batch = this.proposals.takeQueued(this.raft.term, BATCH_BYTES);
-      if (batch.length === 0) return false;
-      const result = this.raft.propose(batch.map((waiter) => waiter.payload));
-      if (result.ok) return true;
-      if (result.reason === 'tail-full') {
-        this.counts.proposalsFailed += batch.length;
-        this.proposals.refuse(
-          batch,
-          new KvError('OVERLOADED', 'too many writes wait for a quorum; slow down and retry'),
-        );
-        return true;
-      }
-      this.proposals.requeue(batch);
-      return false;
-    }
-    const { leader } = this.raft;
-    if (leader === 0 || leader === this.memberId || !this.network.isUp(leader)) return false;
-    const { term } = this.raft;
-    const batch = this.proposals.takeQueued(term, BATCH_BYTES);
-    if (batch.length === 0) return false;
-    const payloads = batch.map((waiter) => waiter.payload);
-    const lengths = payloads.map((payload) => payload.length);
-    this.network.request(leader, 'propose', [term, lengths], payloads, (answer) => {
-      if (answer === 'tail-full') {
-        this.proposals.refuse(
-          batch,
-          new KvError('OVERLOADED', 'too many writes wait for a quorum; slow down and retry'),
-        );
-      } else if (answer !== null && answer !== 'ok') {
-        // Refused, so there is no effect. The sweep sends it again, not at once: the leader that
-        // refuses is about to change.
-        this.proposals.requeue(batch.filter((waiter) => waiter.sentTerm === term));
-      }
-    });
-    return true;
-  }
-
-  private proposeForeign(): void {
-    const batches = this.foreign;
-    this.foreign = [];
-    for (const { term, payloads, respond } of batches) {
-      // The proof in proposals.ts rests on this check.
-      if (this.raft.role !== Role.Leader || this.raft.term !== term) {
-        respond('not-leader');
-        continue;
-      }
-      const result = this.raft.propose(payloads);
-      respond(result.ok ? 'ok' : result.reason);
-    }
   }
 
   private peerEvents(): PeerNetworkEvents {
@@ -596,62 +527,13 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   private onPeerRequest(method: string, args: unknown, body: Uint8Array, respond: Respond): void {
-    if (this.stopped) return respond('stopped');
-    if (method === 'propose') {
-      const [term, lengths] = args as [number, number[]];
-      const payloads: Uint8Array[] = [];
-      let at = 0;
-      for (const length of lengths) {
-        payloads.push(body.subarray(at, at + length));
-        at += length;
-      }
-      if (at !== body.length) return respond('malformed');
-      this.foreign.push({ term, payloads, respond });
+    if (this.stopped) respond('stopped');
+    else if (method === 'propose') {
+      this.writes.onForwarded(args, body, respond);
       this.driver.wake();
-    } else if (method === 'renew') {
-      this.leases.renew(args as Int64, this.context()).then(
-        (ttl) => respond(ttl),
-        () => respond(-1),
-      );
-    } else if (method === 'remaining') {
-      respond(this.leases.isPrimary ? this.leases.remainingSeconds(args as Int64) : -1);
+    } else if (method === 'renew' || method === 'remaining') {
+      this.questions.onRequest(method, args, respond);
     } else respond('unknown method');
-  }
-
-  /** Asks the leader a question about leases, itself if this is it; again until the deadline. */
-  private async askLeader(
-    method: string,
-    id: Int64,
-    context: RequestContext,
-    local: () => Promise<number>,
-  ): Promise<number> {
-    for (;;) {
-      this.admit(context);
-      let answer: unknown = -1;
-      if (this.isLeader) {
-        try {
-          answer = await local();
-        } catch (error) {
-          if (!(error instanceof KvError) || error.code !== 'NOT_PRIMARY_LESSOR') throw error;
-        }
-      } else if (this.leader !== 0) {
-        const { leader } = this;
-        answer = await new Promise((resolve) => {
-          const timer = this.clock.after(1000, () => resolve(null));
-          this.network.request(leader, method, id, [], (value) => {
-            timer.cancel();
-            resolve(value);
-          });
-        });
-      }
-      if (typeof answer === 'number' && answer >= 0) return answer;
-      if (this.clock.now() >= context.deadline) {
-        throw this.leader === 0
-          ? new KvError('NO_LEADER', 'no leader was elected in time')
-          : new KvError('TIMEOUT', 'the leader did not answer in time');
-      }
-      await new Promise<void>((resolve) => this.clock.after(20, resolve));
-    }
   }
 
   private armSweep(): void {
@@ -661,36 +543,14 @@ export class ClusterNode implements NodeFace, DriverHost {
         if (this.stopped) return;
         const now = this.clock.now();
         const { electionMs, heartbeatMs } = this.options.config;
-        this.proposals.sweep(now, this.hasLeader);
+        this.writes.waiting.sweep(now, this.hasLeader);
         this.reads.sweep(now, Math.min(electionMs, 4 * heartbeatMs), this.hasLeader);
         this.leases.tick();
-        if (this.proposals.queued + this.reads.unasked > 0) this.driver.wake();
+        if (!this.hasLeader && now - this.leaderlessSince > electionMs) this.watches.onLeaderLost();
+        if (this.writes.waiting.queued + this.reads.unasked > 0) this.driver.wake();
         this.armSweep();
       });
     });
-  }
-
-  private sendSnapshot(peer: NodeId): void {
-    if (this.snapshotsOut.has(peer)) return;
-    this.snapshotsOut.add(peer);
-    const { meta, chunks } = exportReplica(this.replica, this.clusterId);
-    this.checkpoints.holdFor(peer, meta.index);
-    this.logger.info({ peer: peer.toString(16), index: meta.index }, 'sending a snapshot');
-    this.network
-      .sendSnapshot(peer, this.raft.term, meta, chunks)
-      .then(
-        () => true,
-        (error: Error) => {
-          this.logger.warn({ peer: peer.toString(16), err: error }, 'snapshot was not sent');
-          return false;
-        },
-      )
-      .then((ok) => {
-        this.snapshotsOut.delete(peer);
-        this.checkpoints.release(peer);
-        this.raft.reportSnapshot(peer, ok);
-        this.driver.wake();
-      }, this.options.onFatal);
   }
 
   private receiveSnapshot(
@@ -710,23 +570,10 @@ export class ClusterNode implements NodeFace, DriverHost {
     });
   }
 
-  private async readHistory(from: number, to: number, maxBytes: number) {
-    const { store, machine } = this.replica;
-    const page = await store.readRevisions(from, to, maxBytes);
-    const revisions = new Map<number, ReturnType<typeof machine.store.eventFromRecord>[]>();
-    for (const { main, sub, bytes } of page.records) {
-      const events = revisions.get(main) ?? [];
-      events.push(machine.store.eventFromRecord(main, sub, bytes));
-      revisions.set(main, events);
-    }
-    return { revisions, nextRevision: page.nextMain };
-  }
-
   private async handOver(): Promise<void> {
-    const { progress } = this.raft.status();
-    const best = progress
-      .filter((peer) => peer.recentActive)
-      .sort((a, b) => b.matchIndex - a.matchIndex)[0];
+    const best = statusOf(this.raft)
+      .peers.filter((peer) => peer.recentActive)
+      .sort((a, b) => b.match - a.match)[0];
     if (best === undefined) return;
     try {
       await this.transferLeadership(best.id, this.context(2 * this.options.config.electionMs));
@@ -734,20 +581,4 @@ export class ClusterNode implements NodeFace, DriverHost {
       this.logger.warn({ err: error }, 'leadership was not handed over; the others will elect');
     }
   }
-}
-
-function rangeError(
-  code: 'COMPACTED' | 'FUTURE_REVISION' | string,
-  machine: StateMachine,
-): KvError {
-  const { currentRevision, compactRevision } = machine.store;
-  if (code === 'COMPACTED') {
-    return new KvError('COMPACTED', `revisions below ${compactRevision} are compacted`, {
-      details: { compactRevision },
-    });
-  }
-  if (code === 'FUTURE_REVISION') {
-    return new KvError('FUTURE_REVISION', `the store is at revision ${currentRevision}`);
-  }
-  return new KvError('INVALID_ARGUMENT', `range refused: ${code}`);
 }

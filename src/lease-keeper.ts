@@ -16,6 +16,7 @@ import type { Int64 } from './int64.js';
 import type { Command } from './kv/command.js';
 import type { StateMachine } from './kv/state-machine.js';
 import { Expiry } from './lease/expiry.js';
+import type { LeaseChanges } from './lease/lessor.js';
 import type { RequestContext } from './node.js';
 
 /** Leases in one expiry entry. */
@@ -29,8 +30,9 @@ export interface LeaseKeeperOptions {
   readonly machine: () => StateMachine;
   readonly confirm: (context: RequestContext) => Promise<void>;
   readonly context: () => RequestContext;
-  /** Proposes without waiting; a lost proposal is repeated by the next tick. */
-  readonly propose: (command: Command) => void;
+  readonly propose: (command: Command, context: RequestContext) => Promise<unknown>;
+  /** An expiry or a checkpoint was not confirmed; a later tick repeats it. */
+  readonly onUnconfirmed: (error: Error) => void;
 }
 
 interface OutcomeWaiter {
@@ -72,16 +74,14 @@ export class LeaseKeeper {
   }
 
   /** After an entry that granted or ended leases. */
-  onApplied(
-    granted: readonly { readonly id: Int64; readonly ttl: number }[],
-    ended: readonly Int64[],
-  ): void {
+  onApplied({ granted, revoked, checkpointed }: LeaseChanges): void {
     if (this.primaryTerm === 0) return;
     const now = this.options.clock.now();
     for (const lease of granted) this.expiry.granted(lease.id, lease.ttl, now);
-    for (const id of ended) this.expiry.revoked(id);
-    if (ended.length > 0 && this.outcomes.length > 0) {
-      const gone = new Set<Int64>(ended);
+    for (const id of revoked) this.expiry.revoked(id);
+    for (const lease of checkpointed) this.expiry.checkpointed(lease.id, lease.remaining);
+    if (revoked.length > 0 && this.outcomes.length > 0) {
+      const gone = new Set<Int64>(revoked);
       this.wakeOutcomes((id) => gone.has(id));
     }
   }
@@ -92,7 +92,7 @@ export class LeaseKeeper {
     if (this.primaryTerm === 0 || this.checking) return;
     const checkpoints = this.expiry.takeCheckpoints(now, EXPIRY_BATCH);
     if (checkpoints.length > 0) {
-      this.options.propose({
+      this.proposeLater({
         kind: 'leaseCheckpoint',
         remaining: checkpoints,
         term: this.primaryTerm,
@@ -108,7 +108,7 @@ export class LeaseKeeper {
         const ids = this.expiry.takeExpired(this.options.clock.now(), EXPIRY_BATCH);
         if (ids.length === 0) return;
         this.counts.expired += ids.length;
-        this.options.propose({ kind: 'leaseExpire', ids, term });
+        this.proposeLater({ kind: 'leaseExpire', ids, term });
       },
       () => {
         // Not confirmed: not the leader any more, or no quorum. The next tick asks again.
@@ -121,20 +121,31 @@ export class LeaseKeeper {
   async renew(id: Int64, context: RequestContext): Promise<number> {
     await this.options.confirm(context);
     this.assertPrimary();
-    if (this.expiry.isExpiring(id)) {
+    let renewal = this.expiry.renewed(id, this.options.clock.now());
+    if (renewal.outcome === 'expiring') {
       await this.outcomeOf(id, context);
       this.assertPrimary();
+      renewal = this.expiry.renewed(id, this.options.clock.now());
     }
-    const lease = this.options.machine().lessor.get(id);
-    if (lease === null) return 0;
-    this.expiry.renewed(id, this.options.clock.now());
+    if (renewal.outcome === 'unknown') return 0;
+    if (renewal.clearCheckpoint) {
+      // Until the note of remaining seconds is gone a new leader would count from it, not from now.
+      const remaining = [{ id, seconds: 0 }];
+      const term = this.primaryTerm;
+      await this.options.propose({ kind: 'leaseCheckpoint', remaining, term }, context);
+      this.assertPrimary();
+    }
     this.counts.renewed += 1;
-    return lease.ttl;
+    return renewal.ttl;
   }
 
   /** Whole seconds left, on the leader. */
   remainingSeconds(id: Int64): number {
     return Math.max(0, Math.floor(this.expiry.remaining(id, this.options.clock.now()) / 1000));
+  }
+
+  private proposeLater(command: Command): void {
+    this.options.propose(command, this.options.context()).catch(this.options.onUnconfirmed);
   }
 
   private assertPrimary(): void {

@@ -12,7 +12,6 @@
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { systemClock } from './clock.js';
 import { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
@@ -65,11 +64,12 @@ export async function startServer(
     bootstrapMembers: members,
     bootstrapConfiguration: configuration,
     onFatal: (error) => hooks.onFatal(error),
+    onDrain: () => node.onStateDrained(),
   };
   const { generation, index } = recovered.base;
   await removeGenerationsExcept(config.dataDir, [generation]);
   const replica = await openReplica(replicaOptions, generation, index);
-  const node = new ClusterNode({
+  const node: ClusterNode = new ClusterNode({
     config,
     clock: systemClock,
     logger,
@@ -117,15 +117,17 @@ function openLog(
 ): { readonly wal: WriteAheadLog; readonly recovered: RecoveredLog } {
   const opened = openWal({
     disk: new NodeDisk(),
-    dataDirectory: config.dataDir,
-    directory: join(config.dataDir, 'wal'),
+    directory: config.dataDir,
     segmentBytes: config.segmentBytes,
     identity: { clusterId: config.clusterId, memberId: config.memberId },
     initial:
       config.initialClusterState === 'new'
         ? { index: 0, term: 0, configuration, generation: FIRST_GENERATION }
         : null,
-    onSpaceLow: (error) => logger.error({ err: error }, 'no room for the next file of the log'),
+    onSpaceLow: (error) => {
+      if (error === null) logger.info('there is room for the next file of the log again');
+      else logger.error({ err: error }, 'no room for the next file of the log');
+    },
   });
   for (const note of opened.recovered.notes) logger.info(`log: ${note}`);
   const { boot, base, hardState, entries } = opened.recovered;

@@ -22,6 +22,8 @@ export interface ReplicaOptions {
   readonly bootstrapMembers: readonly MemberAttributes[];
   readonly bootstrapConfiguration: Configuration;
   readonly onFatal: (error: Error) => void;
+  /** The disk has caught up: applying may go on. */
+  readonly onDrain: () => void;
 }
 
 export interface StateReplica {
@@ -37,8 +39,8 @@ export async function openReplica(
   generation: number,
   wantedIndex: number,
 ): Promise<StateReplica> {
-  const { dataDir, clusterId, onFatal } = options;
-  const store = await StateStore.open({ dataDir, generation, clusterId, onFatal });
+  const { dataDir, clusterId, onFatal, onDrain } = options;
+  const store = await StateStore.open({ dataDir, generation, clusterId, onFatal, onDrain });
   const checkpoint = await store.loadCheckpoint();
   const machineOptions = {
     records: store,
@@ -96,7 +98,7 @@ export function exportReplica(
   const chunks = exportSnapshot(store, {
     clusterId,
     mark: meta,
-    revision: machine.store.currentRevision,
+    revision: machine.store.revision,
     tables: machine.encodeTables(),
   });
   return { meta, chunks };
