@@ -2,8 +2,9 @@
  * Ties clusters to the life of a vitest file: what a test started is stopped when the test ends, and
  * when it failed the last log lines of all members are printed first.
  */
-import { afterEach } from 'vitest';
+import { afterAll, afterEach } from 'vitest';
 import { Cluster, type ClusterOptions, type ServerProcess } from './cluster-processes.js';
+import { removeTempFolders } from './temp-folder.js';
 
 export interface ClusterFixture {
   /** Starts a cluster that ends with the test. */
@@ -31,6 +32,8 @@ export function useClusters(): ClusterFixture {
     clusters.clear();
     processes.clear();
   });
+
+  afterAll(removeTempFolders);
 
   return {
     async start(options = {}) {
