@@ -11,6 +11,7 @@
  *    process, or the server refused it before it could be proposed. All else is `unknown`.
  */
 import type { ErrorCode, Outcome } from '../errors.js';
+import { ERROR_TABLE } from '../errors.js';
 
 export type ClientErrorCode =
   | ErrorCode
@@ -160,7 +161,7 @@ export function errorFromAnswer(
 ): ClientError {
   const bare = text.startsWith('etcdserver: ') ? text.slice('etcdserver: '.length) : text;
   const code = CODE_BY_TEXT[bare] ?? CODE_BY_GRPC[grpcCode] ?? 'UNKNOWN';
-  const refused = REFUSALS.has(grpcCode) || REFUSED_UNPROPOSED.has(code);
+  const refused = REFUSALS.has(grpcCode) || REFUSED_UNPROPOSED.has(code) || isRefusalByText(code);
   const notApplied = kind === 'read' || refused;
   return new ClientError(code, text, {
     grpcCode,
@@ -168,4 +169,11 @@ export function errorFromAnswer(
     outcome: notApplied ? 'not-applied' : 'unknown',
     retryable: WORTH_RETRYING.has(code) && (notApplied || kind === 'idempotent'),
   });
+}
+
+/** Locks and elections answer with the code "unknown" and a text that says it all. */
+function isRefusalByText(code: ClientErrorCode): boolean {
+  if (!Object.hasOwn(ERROR_TABLE, code)) return false;
+  const row = ERROR_TABLE[code as ErrorCode];
+  return row.outcome === 'not-applied' && !row.retryable;
 }
