@@ -15,7 +15,7 @@ export async function memberList(
   context: RequestContext,
 ): Promise<Encodable<'MemberListResponse'>> {
   if (request.linearizable) await node.linearize(context);
-  const members = node.machine.members.list().map(toMember);
+  const members = node.machine.members.list.map(toMember);
   return { header: clusterHeader(node), members };
 }
 

@@ -12,7 +12,7 @@ export function header(node: NodeFace, revision: number): Header {
 
 /** Header with the store revision that this member has applied. */
 export function currentHeader(node: NodeFace): Header {
-  return header(node, node.machine.store.currentRevision);
+  return header(node, node.machine.store.revision);
 }
 
 export function clusterHeader(node: NodeFace): Header {

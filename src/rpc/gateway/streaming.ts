@@ -1,0 +1,191 @@
+/**
+ * Streaming calls of the gateway: the request body is a sequence of JSON objects, read while the
+ * answers stream out, each as `{"result":...}` and a line end in an HTTP chunk of its own.
+ *
+ * A body that ends only says that no more requests come: a watch goes on, a keep-alive ends after its
+ * last answer. The call ends when the service ends it, when the client goes away or half-closes, or
+ * when the client's deadline passes. Headers wait for the first answer, so that an early failure can
+ * still set the status.
+ *
+ * Back-pressure: `send` returns what the socket says; `drained` follows the response's drain event.
+ */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { KvError } from '../../errors.js';
+import { KvError as KvErrorClass } from '../../errors.js';
+import type { ResponseSink, StreamHandler, StreamSession } from '../api/handler.js';
+import { decodeJson, encodeJson } from '../api/json.js';
+import { JsonSequence } from '../api/json-sequence.js';
+import type { Method } from '../api/methods.js';
+import { DEADLINE_EXCEEDED, streamErrorBody, type WireError } from '../error-mapping.js';
+import { Call, callContext, type GatewayScope } from './call.js';
+import { WatchEncoder } from './watch-encoder.js';
+
+/** The longest timer that Node knows; longer deadlines are as good as none. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+export function streamRoute(
+  scope: GatewayScope,
+  method: Method,
+  open: StreamHandler,
+  messageBytesMax: number,
+): (request: FastifyRequest, reply: FastifyReply) => void {
+  const type = method.requestStream ? 'bidi_stream' : 'server_stream';
+  const counters = scope.metrics.rpc(method.service, method.name, type);
+  const watchEncoder = new WatchEncoder();
+  const encode =
+    method.response === 'WatchResponse'
+      ? (response: object) => watchEncoder.encode(response)
+      : (response: object) => encodeJson(method.response, response);
+
+  return (request, reply) => {
+    reply.hijack();
+    const call = new Call(scope, method, counters, request.url);
+    const exchange = new StreamExchange(call, request.raw, reply.raw, encode);
+    exchange.start(open, new JsonSequence(messageBytesMax));
+  };
+}
+
+class StreamExchange implements ResponseSink {
+  private readonly call: Call;
+  private readonly request: FastifyRequest['raw'];
+  private readonly response: FastifyReply['raw'];
+  private readonly encode: (response: object) => string;
+  private readonly departure = new AbortController();
+  private session: StreamSession<object> | null = null;
+  private deadlineTimer: NodeJS.Timeout | null = null;
+  private requests = 0;
+  private bytes = 0;
+  private over = false;
+
+  constructor(
+    call: Call,
+    request: FastifyRequest['raw'],
+    response: FastifyReply['raw'],
+    encode: (response: object) => string,
+  ) {
+    this.call = call;
+    this.request = request;
+    this.response = response;
+    this.encode = encode;
+  }
+
+  start(open: StreamHandler, sequence: JsonSequence): void {
+    const { call, request, response } = this;
+    const { node } = call.scope;
+    this.attempt(() => {
+      const { signal } = this.departure;
+      call.context = callContext(node, request.headers, true, signal);
+      this.armDeadline(call.context.clientDeadline - node.now());
+      const session = open(node, call.context, this as ResponseSink<never>);
+      this.session = session as StreamSession<object>;
+      if (this.over) session.close();
+    });
+    response.on('drain', () => this.attempt(() => this.session?.drained()));
+    response.once('close', () => this.leave());
+    // A client that shuts its side down has gone, even if the socket could still be written.
+    request.socket.once('end', this.onHalfClose);
+    request.on('error', () => this.leave());
+    request.on('data', (chunk: Buffer) =>
+      this.attempt(() => {
+        call.scope.metrics.clientBytesReceived.value += chunk.length;
+        for (const text of sequence.push(chunk)) this.take(text);
+      }),
+    );
+    request.once('end', () => this.attempt(() => this.requestsEnded(sequence)));
+  }
+
+  send(message: object): boolean {
+    if (this.over) return true;
+    const line = `{"result":${this.encode(message)}}\n`;
+    this.call.sent();
+    this.bytes += line.length;
+    this.writeHead(200);
+    return this.response.write(line, 'latin1');
+  }
+
+  end(error: KvError | null): void {
+    this.finish(error === null ? null : this.call.explain(error));
+  }
+
+  private readonly onHalfClose = (): void => {
+    this.leave();
+    this.request.socket.destroy();
+  };
+
+  private take(text: string): void {
+    if (this.over) return;
+    const { method } = this.call;
+    this.requests += 1;
+    if (!method.requestStream && this.requests > 1) {
+      throw new KvErrorClass('INVALID_ARGUMENT', 'this call takes one request');
+    }
+    this.session?.handle(decodeJson(method.request, text));
+  }
+
+  private requestsEnded(sequence: JsonSequence): void {
+    if (this.over) return;
+    if (sequence.isInside) throw new KvErrorClass('INVALID_ARGUMENT', 'the last object is cut off');
+    // One request is owed; an empty body is the empty message.
+    if (!this.call.method.requestStream && this.requests === 0) this.take('{}');
+    this.session?.requestsEnded?.();
+  }
+
+  /** Runs a step of the exchange; what it throws ends the stream. */
+  private attempt(step: () => void): void {
+    if (this.over) return;
+    try {
+      step();
+    } catch (error) {
+      this.finish(this.call.explain(error));
+    }
+  }
+
+  private armDeadline(ms: number): void {
+    if (ms > MAX_TIMER_MS) return;
+    this.deadlineTimer = setTimeout(() => this.finish(DEADLINE_EXCEEDED), Math.max(0, ms));
+  }
+
+  private writeHead(status: number): void {
+    const { response } = this;
+    if (response.headersSent) return;
+    response.writeHead(status, [
+      ...this.call.scope.commonHeaders,
+      'content-type',
+      'application/json',
+      'transfer-encoding',
+      'chunked',
+    ]);
+  }
+
+  /** The server ends the stream. */
+  private finish(error: WireError | null): void {
+    if (this.over) return;
+    this.release();
+    this.call.finish(error, this.bytes);
+    const { request, response } = this;
+    if (response.destroyed) return;
+    this.writeHead(error?.httpStatus ?? 200);
+    if (error !== null) response.write(`${streamErrorBody(error)}\n`, 'latin1');
+    response.end(() => {
+      // Whatever of the request is still to come has no meaning any more.
+      if (!request.complete) request.socket.destroySoon();
+    });
+  }
+
+  /** The client ended it. */
+  private leave(): void {
+    if (this.over) return;
+    this.release();
+    this.call.finish(null, this.bytes);
+  }
+
+  private release(): void {
+    this.over = true;
+    if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
+    this.request.socket.removeListener('end', this.onHalfClose);
+    this.departure.abort();
+    this.session?.close();
+    // The rest of the body, if any, must not stop the connection.
+    this.request.resume();
+  }
+}
