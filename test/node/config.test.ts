@@ -1,0 +1,131 @@
+/**
+ * Options: where they come from, which wins, and what is said when they are wrong.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { loadConfig, OPTIONS } from '../../src/config.js';
+import { KvError } from '../../src/errors.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'kvd-config-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function problems(args: readonly string[], env: Record<string, string> = {}): string {
+  try {
+    loadConfig({ args, env });
+  } catch (error) {
+    expect(error).toBeInstanceOf(KvError);
+    return (error as KvError).message;
+  }
+  return '';
+}
+
+const THREE = 'm1=http://h1:2380,m2=http://h2:2380,m3=http://h3:2380';
+const M2 = [
+  '--name',
+  'm2',
+  '--initial-advertise-peer-urls',
+  'http://h2:2380',
+  '--initial-cluster',
+  THREE,
+];
+
+describe('configuration', () => {
+  test('the defaults make a cluster of one', () => {
+    const config = loadConfig({ args: [], env: {} });
+
+    expect(config.initialMembers.map(({ name }) => name)).toEqual(['default']);
+    expect(config.dataDir).toBe('default.kvd');
+    expect([config.heartbeatMs, config.electionMs]).toEqual([50, 500]);
+    expect(config.electionTicks).toBe(config.heartbeatTicks * 10);
+    expect(config.memberId).toBe(config.initialMembers[0]?.id);
+  });
+
+  test('all members derive the same ids from the same cluster line, in any order', () => {
+    const one = loadConfig({ args: M2, env: {} });
+    const reversed = THREE.split(',').reverse().join(',');
+    const other = loadConfig({
+      args: [
+        '--name=m3',
+        '--initial-advertise-peer-urls=http://h3:2380',
+        `--initial-cluster=${reversed}`,
+      ],
+      env: {},
+    });
+
+    expect(other.clusterId).toBe(one.clusterId);
+    expect(other.initialMembers).toEqual(one.initialMembers);
+    expect(other.memberId).not.toBe(one.memberId);
+    for (const { id } of one.initialMembers) {
+      expect(Number.isSafeInteger(id) && id > 0 && id < 2 ** 48).toBe(true);
+    }
+  });
+
+  test('another token is another cluster with other members', () => {
+    const one = loadConfig({ args: M2, env: {} });
+    const other = loadConfig({ args: [...M2, '--initial-cluster-token', 'staging'], env: {} });
+
+    expect(other.clusterId).not.toBe(one.clusterId);
+    expect(other.memberId).not.toBe(one.memberId);
+  });
+
+  test('flags win over KVD_ variables, these over ETCD_ variables, these over the file', () => {
+    const file = join(folder, 'kvd.yaml');
+    writeFileSync(file, 'name: from-file\nheartbeat-interval: 11\nelection-timeout: 1000\n');
+    const env = {
+      ETCD_NAME: 'from-etcd',
+      KVD_NAME: 'from-kvd',
+      ETCD_HEARTBEAT_INTERVAL: '22',
+      KVD_CONFIG_FILE: file,
+    };
+
+    expect(loadConfig({ args: ['--name', 'from-flag'], env }).name).toBe('from-flag');
+    expect(loadConfig({ args: [], env }).name).toBe('from-kvd');
+    expect(loadConfig({ args: [], env: { ...env, KVD_NAME: undefined } }).name).toBe('from-etcd');
+    expect(loadConfig({ args: [], env }).heartbeatMs).toBe(22);
+    expect(loadConfig({ args: [], env: { KVD_CONFIG_FILE: file } }).heartbeatMs).toBe(11);
+  });
+
+  test('all problems are told together, each with what to do', () => {
+    const text = problems([
+      '--heartbeat-interval',
+      'soon',
+      '--snapshot-count',
+      '-3',
+      '--listen-client-urls',
+      'localhost:2379',
+      '--log-level',
+      'loud',
+      '--no-such-option',
+      'x',
+    ]);
+
+    expect(text.split('\n').length).toBeGreaterThanOrEqual(5);
+    expect(text).toContain('--heartbeat-interval soon: a whole number');
+    expect(text).toContain('"localhost:2379" is not a URL of the form http://HOST:PORT');
+    expect(text).toContain('unknown option --no-such-option');
+  });
+
+  test.each([
+    [['--election-timeout', '100'], 'at least 5 times'],
+    [['--name', 'm9', '--initial-cluster', THREE], 'does not name this member'],
+    [['--name', 'm1', '--initial-cluster', THREE], 'they must be the same'],
+    [['--initial-cluster', 'a=http://x:1,b=http://x:1', '--name', 'a'], 'both have http://x:1'],
+    [['--initial-cluster', 'http://x:1'], 'not of the form NAME=URL'],
+    [['--initial-cluster-state', 'old'], '"new" or "existing"'],
+    [['--config-file', '/nowhere/kvd.yaml'], 'does not exist'],
+    [['--name'], 'needs a value'],
+    [['stray'], 'unexpected argument "stray"'],
+  ])('%j is refused with a text that helps', (args, text) => {
+    expect(problems(args)).toContain(text);
+  });
+
+  test('safety has no switch, and flags that ask for it are accepted', () => {
+    const names = OPTIONS.map(({ name }) => name);
+
+    expect(problems(['--pre-vote', '--strict-reconfig-check=true'])).toBe('');
+    expect(names).not.toContain('unsafe-no-fsync');
+    expect(problems(['--unsafe-no-fsync'])).toContain('unknown option');
+  });
+});
