@@ -1,0 +1,254 @@
+/**
+ * Leases that are kept, and locks and registrations on top of them: what happens when one is lost.
+ */
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { HttpClient } from '../../src/client/http-client.js';
+import { keepLease } from '../../src/client/lease-keeper.js';
+import { acquireLock } from '../../src/client/lock.js';
+import type { RegistrationEvent } from '../../src/client/registration.js';
+import { Registration } from '../../src/client/registration.js';
+import {
+  base64,
+  failure,
+  hangUp,
+  header,
+  keyValue,
+  ok,
+  ScriptedGateway,
+  silence,
+} from '../support/scripted-gateway.js';
+import { waitFor } from '../support/wait.js';
+
+let gateway: ScriptedGateway;
+let client: HttpClient;
+
+beforeEach(async () => {
+  gateway = await ScriptedGateway.start();
+  client = new HttpClient({ endpoints: [gateway.endpoint], timeoutMs: 2_000 });
+  let next = 100;
+  gateway.always('/v3/lease/grant', ({ body, response }) => {
+    next += 1;
+    response.end(JSON.stringify({ header: header(1), ID: String(next), TTL: body['TTL'] }));
+  });
+  gateway.always('/v3/lease/revoke', ok({ header: header(1) }));
+  gateway.always('/v3/lease/keepalive', renewed(1));
+  gateway.always('/v3/kv/put', ok({ header: header(2) }));
+});
+
+afterEach(async () => {
+  client.close();
+  await gateway.stop();
+});
+
+function renewed(ttl: number) {
+  return ok((body) => ({ result: { header: header(1), ID: body['ID'], TTL: String(ttl) } }));
+}
+
+describe('a kept lease', () => {
+  it('is renewed every third of its TTL', async () => {
+    const started = performance.now();
+    const keeper = await keepLease(client, 1);
+
+    await waitFor(
+      'three renewals',
+      5_000,
+      () => gateway.requests('/v3/lease/keepalive').length >= 3,
+    );
+
+    const took = performance.now() - started;
+    expect(took).toBeGreaterThan(900);
+    expect(keeper.isLost).toBe(false);
+    await keeper.revoke();
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
+  });
+
+  it('is lost when the server does not know it any more', async () => {
+    gateway.always('/v3/lease/keepalive', ok({ result: { header: header(1), ID: '101' } }));
+
+    const keeper = await keepLease(client, 1);
+    await waitFor('the loss', 5_000, () => keeper.isLost);
+
+    expect(keeper.signal.reason).toMatchObject({ code: 'LEASE_LOST' });
+    await keeper.stop();
+  });
+
+  it.each([
+    ['every renewal hangs', silence()],
+    ['every connection breaks', hangUp()],
+    ['there is no leader', failure(14, 'etcdserver: no leader')],
+  ])('is lost one TTL after the last renewal when %s', async (_, answer) => {
+    gateway.always('/v3/lease/keepalive', answer);
+    const started = performance.now();
+
+    const keeper = await keepLease(client, 1);
+    await waitFor('the loss', 5_000, () => keeper.isLost);
+
+    const took = performance.now() - started;
+    expect(took).toBeGreaterThan(900);
+    expect(took).toBeLessThan(1_600);
+    await keeper.stop();
+  });
+
+  it('survives renewals that fail as long as one works within the TTL', async () => {
+    gateway.next('/v3/lease/keepalive', hangUp(), failure(14, 'etcdserver: no leader'), hangUp());
+    let renewals = 0;
+
+    const keeper = await keepLease(client, 2, { onRenewed: () => (renewals += 1) });
+    await waitFor('a renewal', 5_000, () => renewals > 0);
+
+    expect(keeper.isLost).toBe(false);
+    await keeper.stop();
+  });
+});
+
+describe('a lock', () => {
+  function scriptLock(owner: string): void {
+    gateway.always('/v3/lock/lock', ok({ header: header(7), key: base64('l/65') }));
+    const kv = keyValue('l/65', '', 7, { lease: owner });
+    gateway.always('/v3/kv/range', ok({ header: header(7), kvs: [kv], count: '1' }));
+  }
+
+  it('comes with the create revision of its key as the fencing number', async () => {
+    scriptLock('101');
+
+    const lock = await acquireLock(client, 'l', { ttl: 1 });
+
+    expect(lock.revision).toBe(7);
+    expect(Buffer.from(lock.key).toString()).toBe('l/65');
+    await lock.release();
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
+  });
+
+  it('fails when its key is under the lease of somebody else', async () => {
+    scriptLock('555');
+
+    await expect(acquireLock(client, 'l', { ttl: 1 })).rejects.toMatchObject({
+      code: 'LEASE_LOST',
+    });
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
+  });
+
+  it('gives its lease back when it is not won in time', async () => {
+    gateway.always('/v3/lock/lock', silence());
+
+    const call = acquireLock(client, 'l', { ttl: 5, waitMs: 200 });
+
+    await expect(call).rejects.toMatchObject({ code: 'TIMEOUT' });
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
+  });
+
+  it('stops waiting when its lease is lost', async () => {
+    gateway.always('/v3/lock/lock', silence());
+    gateway.always('/v3/lease/keepalive', ok({ result: { header: header(1), ID: '101' } }));
+
+    await expect(acquireLock(client, 'l', { ttl: 1 })).rejects.toMatchObject({
+      code: 'LEASE_LOST',
+    });
+  });
+
+  it('waits again at the same place when the connection broke', async () => {
+    scriptLock('101');
+    gateway.next('/v3/lock/lock', hangUp(), hangUp());
+
+    const lock = await acquireLock(client, 'l', { ttl: 5 });
+
+    const leases = gateway.requests('/v3/lock/lock').map((body) => body['lease']);
+    expect(leases).toEqual(['101', '101', '101']);
+    await lock.release();
+  });
+});
+
+describe('a registration', () => {
+  const instance = { name: 'web', id: 'w1', address: '10.0.0.1:80', meta: { zone: 'a' } };
+
+  function registered(events: RegistrationEvent[], count: number): Promise<boolean> {
+    return waitFor(`registration ${count}`, 8_000, () => {
+      return events.filter(({ type }) => type === 'registered').length >= count;
+    });
+  }
+
+  it('is one key with a JSON value under its lease', async () => {
+    const events: RegistrationEvent[] = [];
+    const registration = new Registration(client, instance, {
+      ttl: 2,
+      onEvent: (e) => events.push(e),
+    });
+    await registered(events, 1);
+    await registration.stop();
+
+    const [put] = gateway.requests('/v3/kv/put');
+    expect(put).toMatchObject({ key: base64('/services/web/w1'), lease: '101' });
+    expect(JSON.parse(Buffer.from(String(put?.['value']), 'base64').toString())).toEqual(instance);
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
+  });
+
+  it('registers again under a new lease when its lease was lost', async () => {
+    gateway.next('/v3/lease/keepalive', ok({ result: { header: header(1) } }));
+    const events: RegistrationEvent[] = [];
+
+    const registration = new Registration(client, instance, {
+      ttl: 1,
+      onEvent: (e) => events.push(e),
+    });
+    await registered(events, 2);
+    await registration.stop();
+
+    expect(gateway.requests('/v3/kv/put').map((body) => body['lease'])).toEqual(['101', '102']);
+    expect(events.map(({ type }) => type)).toEqual(['registered', 'lost', 'registered']);
+  });
+
+  it('gets through a time without a server', async () => {
+    gateway.next(
+      '/v3/lease/grant',
+      hangUp(),
+      hangUp(),
+      failure(14, 'etcdserver: request timed out'),
+    );
+    const events: RegistrationEvent[] = [];
+
+    const registration = new Registration(client, instance, {
+      ttl: 1,
+      onEvent: (e) => events.push(e),
+    });
+    await registered(events, 1);
+    await registration.stop();
+
+    expect(events.filter(({ type }) => type === 'failed')).toHaveLength(3);
+  });
+
+  it('writes again when it is not known whether the first write happened', async () => {
+    gateway.next('/v3/kv/put', hangUp());
+    const events: RegistrationEvent[] = [];
+
+    const registration = new Registration(client, instance, {
+      ttl: 2,
+      onEvent: (e) => events.push(e),
+    });
+    await registered(events, 1);
+    await registration.stop();
+
+    expect(gateway.requests('/v3/kv/put').map((body) => body['lease'])).toEqual(['101', '101']);
+  });
+
+  it('takes a new lease when the first was gone before the write', async () => {
+    gateway.next('/v3/kv/put', failure(5, 'etcdserver: requested lease not found'));
+    const events: RegistrationEvent[] = [];
+
+    const registration = new Registration(client, instance, {
+      ttl: 2,
+      onEvent: (e) => events.push(e),
+    });
+    await registered(events, 1);
+    await registration.stop();
+
+    expect(gateway.requests('/v3/kv/put').map((body) => body['lease'])).toEqual(['101', '102']);
+  });
+
+  it('gives up when the server refuses for good', async () => {
+    gateway.always('/v3/kv/put', failure(7, 'etcdserver: permission denied'));
+
+    const registration = new Registration(client, instance, { ttl: 2 });
+
+    await expect(registration.done).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+  });
+});
