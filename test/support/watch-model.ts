@@ -114,8 +114,11 @@ export class HubWorld {
   compactRevision = 0;
   private readonly pairs = new Map<string, KeyValue>();
   private current = new Map<string, KeyValue>();
-  private reading: { wanted: HistoryWanted; answer: { next: number; revisions: Past[] } } | null =
-    null;
+  private reading: {
+    readonly wanted: HistoryWanted;
+    readonly answer: { next: number; revisions: Past[] };
+    replaced: boolean;
+  } | null = null;
 
   constructor(options: HubOptions = TINY_HUB, seen: Seen = nothingSeen()) {
     this.seen = seen;
@@ -177,6 +180,7 @@ export class HubWorld {
     this.hub.flush();
     for (const changes of unpublished) this.apply(changes, { publish: false });
     this.compactRevision = Math.max(this.compactRevision, Math.min(compactAt, this.revision));
+    if (this.reading !== null) this.reading.replaced = true;
     this.hub.onStateReplaced(this.revision, this.compactRevision);
   }
 
@@ -219,20 +223,24 @@ export class HubWorld {
     this.hub.close(stream.stream);
   }
 
-  /** The store is asked now; the answer, as of now, comes with `finishRead`. */
+  /** The store is asked now; the answer comes with `finishRead`. */
   startRead(): boolean {
     const wanted = this.hub.takeHistoryWanted();
     if (wanted === null) return false;
-    this.reading = { wanted, answer: this.history(wanted, 3) };
+    this.reading = { wanted, answer: this.history(wanted, 3), replaced: false };
     return true;
   }
 
-  finishRead(fails = false): void {
+  /** A late reader reads only now: compaction, or a new state, may have passed under it. */
+  finishRead(options: { fails?: boolean; late?: boolean } = {}): void {
     if (this.reading === null) return;
-    const { wanted, answer } = this.reading;
+    const { wanted, replaced } = this.reading;
+    let { answer } = this.reading;
+    if (options.late === true) answer = this.history(wanted, 3);
+    if (replaced) answer = { next: wanted.toRevision + 1, revisions: [] };
     this.reading = null;
-    if (!fails) this.seen.historyRead += answer.revisions.length;
-    this.hub.feedHistory(wanted, answer.next, fails ? null : answer.revisions);
+    if (options.fails !== true) this.seen.historyRead += answer.revisions.length;
+    this.hub.feedHistory(wanted, answer.next, options.fails === true ? null : answer.revisions);
   }
 
   /** Lets everything take its course until nothing moves any more. */

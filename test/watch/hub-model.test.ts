@@ -52,7 +52,11 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('startRead' as const) }) },
   {
     weight: 2,
-    arbitrary: fc.record({ kind: fc.constant('finishRead' as const), fails: fc.boolean() }),
+    arbitrary: fc.record({
+      kind: fc.constant('finishRead' as const),
+      fails: fc.boolean(),
+      late: fc.boolean(),
+    }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('compact' as const), back: fc.nat(20) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('progress' as const), stream }) },
@@ -110,7 +114,7 @@ function run(world: HubWorld, streams: ModelStream[], one: Step): void {
       world.startRead();
       return;
     case 'finishRead':
-      world.finishRead(one.fails);
+      world.finishRead(one);
       return;
     case 'compact':
       world.compact(world.revision - one.back);
