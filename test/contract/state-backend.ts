@@ -35,8 +35,8 @@ export function describeStateBackend(name: string, fixture: () => BackendFixture
 
     it('copies what it is given before write returns', async () => {
       const backend = await fixture().open();
-      const key = bytes('a');
-      const value = bytes('1');
+      const key = Buffer.from('a');
+      const value = Buffer.from('1');
 
       const written = backend.write([{ key, value }]);
       key.fill(0x78);

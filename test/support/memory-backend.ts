@@ -8,6 +8,7 @@
  * Calls of a dead backend never settle, as nothing settles in a process that is gone.
  */
 import { assert } from '../../src/assert.js';
+import { copyBytes } from '../../src/bytes.js';
 import { FatalError } from '../../src/errors.js';
 import type {
   Backend,
@@ -94,17 +95,21 @@ export class MemoryBackend implements Backend {
 
   get(key: Uint8Array): Uint8Array | undefined {
     this.assertOpen();
-    return this.medium.live.get(textOf(key))?.slice();
+    return this.copyOf(textOf(key));
   }
 
   async getMany(keys: readonly Uint8Array[]): Promise<readonly (Uint8Array | undefined)[]> {
     await this.turn();
-    return keys.map((key) => this.medium.live.get(textOf(key))?.slice());
+    return keys.map((key) => this.copyOf(textOf(key)));
   }
 
   async write(operations: readonly PutOperation[], options?: WriteOptions): Promise<void> {
+    if (this.isDead) return await never();
     const batch: Batch = {
-      operations: operations.map(({ key, value }) => [textOf(key), value?.slice() ?? null]),
+      operations: operations.map(({ key, value }) => [
+        textOf(key),
+        value === null ? null : copyBytes(value),
+      ]),
       synced: false,
     };
     this.medium.inFlight.add(batch);
@@ -130,8 +135,8 @@ export class MemoryBackend implements Backend {
     const entries: [Uint8Array, Uint8Array][] = [];
     for (const key of this.medium.keys()) {
       if (key < from || key >= to) continue;
-      const value = options?.keysOnly === true ? new Uint8Array(0) : this.medium.live.get(key);
-      entries.push([Buffer.from(key, 'latin1'), value?.slice() ?? new Uint8Array(0)]);
+      const value = options?.keysOnly === true ? undefined : this.copyOf(key);
+      entries.push([Buffer.from(key, 'latin1'), value ?? new Uint8Array(0)]);
     }
     return {
       next: async () => {
@@ -162,10 +167,15 @@ export class MemoryBackend implements Backend {
     this.isClosed = true;
   }
 
+  private copyOf(key: string): Uint8Array | undefined {
+    const value = this.medium.live.get(key);
+    return value === undefined ? undefined : copyBytes(value);
+  }
+
   private async turn(): Promise<void> {
     this.assertOpen();
     await this.latency();
-    if (this.isDead) await new Promise<never>(() => {});
+    if (this.isDead) await never();
   }
 
   private failIfAsked(verb: string): void {
@@ -242,6 +252,11 @@ export class MemoryStateFolders implements StateFolders {
     this.opened.push(backend);
     return backend;
   }
+}
+
+/** What a process that is gone waits for. */
+function never(): Promise<never> {
+  return new Promise<never>(() => {});
 }
 
 function applyTo(content: Map<string, Uint8Array>, batch: Batch): void {

@@ -138,7 +138,7 @@ export function eachRecord(page: Uint8Array, onRecord: OnRecord): void {
   }
 }
 
-/** A page without the records that `isGone` names, or null if none is left. */
+/** A page without the records that `isGone` names: the same one if it has none, null if no other. */
 export function withoutRecords(
   page: Uint8Array,
   isGone: (main: number, sub: number) => boolean,
@@ -146,11 +146,16 @@ export function withoutRecords(
   const left = new Uint8Array(page.length);
   let at = PAGE_HEADER_BYTES;
   let count = 0;
+  let goneCount = 0;
   eachRecord(page, (main, sub, bytes) => {
-    if (isGone(main, sub)) return;
+    if (isGone(main, sub)) {
+      goneCount += 1;
+      return;
+    }
     at = putRecord(left, at, main, sub, bytes);
     count += 1;
   });
+  if (goneCount === 0) return page;
   if (count === 0) return null;
   const shorter = left.subarray(0, at);
   sealPage(shorter, count);

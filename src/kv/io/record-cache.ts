@@ -9,6 +9,7 @@
  * A record never changes, so an entry is never wrong, and removed records are never asked for.
  * Records larger than a sixteenth of an arena are not kept.
  */
+import { copyBytes } from '../../bytes.js';
 import { RECORD_HEADER_BYTES } from './page.js';
 
 /** Slots for records of this size on average; smaller ones fill the table before the arena. */
@@ -54,7 +55,7 @@ export class RecordCache {
       arena.used + record.length > arena.bytes.length || arena.count * 2 >= arena.mains.length;
     if (isFull) {
       // A record that moves up lies in the arena that is emptied now.
-      const kept = record.buffer === this.old.bytes.buffer ? record.slice() : record;
+      const kept = record.buffer === this.old.bytes.buffer ? copyBytes(record) : record;
       [this.young, this.old] = [this.old, this.young];
       arena = this.young;
       arena.lengths.fill(0);

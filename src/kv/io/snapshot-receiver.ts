@@ -13,7 +13,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { assert } from '../../assert.js';
-import { ByteReader, MalformedBytesError } from '../../bytes.js';
+import { ByteReader, copyBytes, MalformedBytesError } from '../../bytes.js';
 import { KvError } from '../../errors.js';
 import type { SnapshotMeta } from '../../raft/message.js';
 import type { Checkpoint } from './checkpoint-slots.js';
@@ -160,7 +160,10 @@ export class SnapshotReceiver {
     const store = await this.opened();
     this.rest.push(payload);
     this.restBytes += payload.length;
-    if (this.restBytes >= this.wantedBytes()) {
+    if (this.restBytes < this.wantedBytes()) {
+      // The chunk belongs to the caller again when this resolves.
+      this.rest[this.rest.length - 1] = copyBytes(payload);
+    } else {
       const bytes = this.rest.length === 1 ? payload : Buffer.concat(this.rest);
       const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       let at = 0;
@@ -169,7 +172,7 @@ export class SnapshotReceiver {
         this.takePage(store, bytes.subarray(at + 4, end));
         at = end;
       }
-      this.rest = at === bytes.length ? [] : [bytes.slice(at)];
+      this.rest = at === bytes.length ? [] : [copyBytes(bytes.subarray(at))];
       this.restBytes = bytes.length - at;
     }
     if (this.wantedBytes() > PAGE_BYTES_LIMIT) throw this.refuse('a page is too large');

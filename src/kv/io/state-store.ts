@@ -28,12 +28,15 @@ import type { RecordStore } from '../record-store.js';
 import type { Backend, BackendIterator, PutOperation, StateFolders } from './backend.js';
 import type { Checkpoint } from './checkpoint-slots.js';
 import { CheckpointSlots } from './checkpoint-slots.js';
-import { Overlay, pageValue, pageView } from './overlay.js';
+import { Overlay, pageView } from './overlay.js';
 import type { OnRecord } from './page.js';
 import { checkPage, eachRecord, findRecord, PAGES_END, pageKey, parsePageKey } from './page.js';
 import { PageDirectory } from './page-directory.js';
+import { PageWriter } from './page-writer.js';
 import { RecordCache } from './record-cache.js';
 import { PageCleaner, RemovalQueue } from './removals.js';
+import type { RevisionRun } from './revision-run.js';
+import { RevisionCollector } from './revision-run.js';
 import { NodeStateFolders } from './state-folders.js';
 
 export interface StateStoreOptions {
@@ -54,32 +57,10 @@ export interface StateStoreOptions {
   readonly onDrain?: () => void;
 }
 
-export interface StoredRecord {
-  readonly main: number;
-  readonly sub: number;
-  readonly bytes: Uint8Array;
-}
-
-export interface RevisionRun {
-  readonly records: StoredRecord[];
-  /** The first revision that was not read: the next `fromMain`. */
-  readonly nextMain: number;
-}
-
 const MIB = 1024 * 1024;
-/** The writer starts when this much waits: fewer, larger batches, and fresh reads from memory. */
-const WRITE_START_BYTES = MIB;
-/** What one batch takes from the event loop, about a millisecond. */
-const WRITE_BATCH_BYTES = MIB;
 const REMOVE_BATCH = 1000;
 const DEFRAGMENT_SLICE_PAGES = 16 * 1024;
 const SIZE_MAX_AGE_MS = 5000;
-
-interface Waiter {
-  readonly sealedCount: number;
-  readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
-}
 
 export class StateStore implements RecordStore {
   readonly generation: number;
@@ -96,6 +77,7 @@ export class StateStore implements RecordStore {
   private readonly slots: CheckpointSlots;
   private readonly removals = new RemovalQueue();
   private readonly cleaner: PageCleaner;
+  private readonly writer: PageWriter;
   private readonly key = pageKey(0, 0);
   /** The page read last: neighbours in key order are often neighbours in time. */
   private lastPage: { main: number; sub: number; page: Uint8Array } | null = null;
@@ -103,11 +85,6 @@ export class StateStore implements RecordStore {
   private closed = false;
   private failed: FatalError | null = null;
   private overloaded = false;
-  /** Of the overlay's sealed pages, how many were flushed, and up to where a flush is wanted. */
-  private flushedCount = 0;
-  private wantedCount = 0;
-  private waiters: Waiter[] = [];
-  private writing: Promise<void> | null = null;
   private checkpointing: Promise<void> = Promise.resolve();
   private diskBytes = 0;
   private diskBytesAt = Number.NEGATIVE_INFINITY;
@@ -123,9 +100,13 @@ export class StateStore implements RecordStore {
     this.onDrain = options.onDrain ?? (() => {});
     this.cache = new RecordCache(options.cacheBytes ?? 32 * MIB);
     this.slots = new CheckpointSlots(backend);
-    this.cleaner = new PageCleaner(backend, this.directory, this.clock, (error) =>
-      this.fail(error),
-    );
+    this.cleaner = new PageCleaner(backend, this.directory, this.clock, (error) => {
+      this.fail(error);
+    });
+    this.writer = new PageWriter(backend, this.overlay, this.directory, this.clock, {
+      onFlushed: () => this.maybeDrain(),
+      onError: (error) => this.fail(error),
+    });
   }
 
   /** Opens a generation. One that is missing or was never completed begins empty. */
@@ -179,7 +160,7 @@ export class StateStore implements RecordStore {
     assert(!this.closed, 'the state store is closed');
     this.overlay.append(main, sub, record);
     if (this.overlay.bytes > this.overlayBytesMax) this.overloaded = true;
-    this.maybeWrite();
+    this.writer.maybeStart();
   }
 
   read(main: number, sub: number): Uint8Array {
@@ -199,16 +180,7 @@ export class StateStore implements RecordStore {
 
   /** Resolves when every record written before the call is in the byte store, though not durable. */
   async flush(): Promise<void> {
-    if (this.failed !== null) throw this.failed;
-    this.overlay.seal();
-    const sealedCount = this.overlay.sealedCount;
-    if (this.flushedCount >= sealedCount) return;
-    this.wantedCount = sealedCount;
-    const flushed = new Promise<void>((resolve, reject) => {
-      this.waiters.push({ sealedCount, resolve, reject });
-    });
-    this.maybeWrite();
-    await flushed;
+    await this.writer.flush();
   }
 
   /**
@@ -267,6 +239,7 @@ export class StateStore implements RecordStore {
       this.directory.append(main, sub);
       checkPage(page);
       eachRecord(page, check);
+      return true;
     });
     await this.removeFrom(maxMain + 1);
     this.overlay.startAfter(maxMain);
@@ -284,7 +257,7 @@ export class StateStore implements RecordStore {
     const row = Math.max(0, this.directory.floor(fromMain, 0));
     const from = this.directory.rows === 0 ? pageKey(fromMain, 0) : this.pageKeyAt(row);
     const to = first === null ? PAGES_END : pageKey(first.firstMain, first.firstSub);
-    const collector = new RunCollector(fromMain, toMain, bytesMax);
+    const collector = new RevisionCollector(fromMain, toMain, bytesMax);
     const isOnDisk =
       first === null ||
       first.firstMain > fromMain ||
@@ -352,7 +325,7 @@ export class StateStore implements RecordStore {
     await this.checkpointing;
     this.closed = true;
     await this.cleaner.close();
-    if (this.writing !== null) await this.writing;
+    await this.writer.idle();
     await this.backend.close();
   }
 
@@ -360,10 +333,10 @@ export class StateStore implements RecordStore {
   async destroy(): Promise<void> {
     if (!this.closed) {
       this.closed = true;
-      this.wantedCount = 0;
+      this.writer.stop(new FatalError(`the state in ${this.folder} was removed`));
       await this.checkpointing;
       await this.cleaner.close();
-      if (this.writing !== null) await this.writing;
+      await this.writer.idle();
       await this.backend.close();
     }
     await this.folders.remove(this.generation);
@@ -388,55 +361,16 @@ export class StateStore implements RecordStore {
     return record;
   }
 
-  private maybeWrite(): void {
-    if (this.writing !== null || this.failed !== null || !this.hasWork()) return;
-    // Behind the current turn, so that a burst of writes becomes one batch.
-    this.writing = new Promise<void>((resolve) => this.clock.soon(resolve)).then(() =>
-      this.writeBatches(),
-    );
-  }
-
-  private hasWork(): boolean {
-    return this.flushedCount < this.wantedCount || this.overlay.sealedBytes >= WRITE_START_BYTES;
-  }
-
-  private async writeBatches(): Promise<void> {
-    try {
-      while (this.hasWork() && this.failed === null) {
-        const pages = this.overlay.oldestSealed(WRITE_BATCH_BYTES);
-        const operations: PutOperation[] = pages.map((page) => ({
-          key: pageKey(page.firstMain, page.firstSub),
-          value: pageValue(page),
-        }));
-        await this.backend.write(operations);
-        for (const page of pages) this.directory.append(page.firstMain, page.firstSub);
-        this.overlay.dropOldest(pages.length);
-        this.flushedCount += pages.length;
-        this.afterFlush();
-      }
-    } catch (error) {
-      this.fail(error);
-    } finally {
-      this.writing = null;
-    }
-  }
-
-  private afterFlush(): void {
-    const reached = this.waiters.filter((waiter) => waiter.sealedCount <= this.flushedCount);
-    if (reached.length > 0) {
-      this.waiters = this.waiters.filter((waiter) => waiter.sealedCount > this.flushedCount);
-      for (const waiter of reached) waiter.resolve();
-    }
-    if (this.overloaded && this.overlay.bytes <= this.overlayBytesMax / 2) {
-      this.overloaded = false;
-      this.onDrain();
-    }
+  private maybeDrain(): void {
+    if (!this.overloaded || this.overlay.bytes > this.overlayBytesMax / 2) return;
+    this.overloaded = false;
+    this.onDrain();
   }
 
   /** Runs over all entries, reading ahead; stops early when `onEntry` returns false. */
   private async eachEntry(
     iterator: BackendIterator,
-    onEntry: (key: Uint8Array, value: Uint8Array) => boolean | void,
+    onEntry: (key: Uint8Array, value: Uint8Array) => boolean,
   ): Promise<void> {
     let ahead = iterator.next();
     try {
@@ -444,7 +378,7 @@ export class StateStore implements RecordStore {
         const entries = await ahead;
         if (entries.length === 0) return;
         ahead = iterator.next();
-        for (const [key, value] of entries) if (onEntry(key, value) === false) return;
+        for (const [key, value] of entries) if (!onEntry(key, value)) return;
       }
     } catch (error) {
       // What the callback throws of its own accord is no damage of ours.
@@ -461,6 +395,7 @@ export class StateStore implements RecordStore {
     const stale: PutOperation[] = [];
     await this.eachEntry(this.backend.iterate(range, { keysOnly: true }), (key) => {
       stale.push({ key, value: null });
+      return true;
     });
     for (let at = 0; at < stale.length; at += REMOVE_BATCH) {
       await this.guard(this.backend.write(stale.slice(at, at + REMOVE_BATCH)));
@@ -503,44 +438,7 @@ export class StateStore implements RecordStore {
 
   private latch(fatal: FatalError): void {
     this.failed = fatal;
-    const waiters = this.waiters;
-    this.waiters = [];
-    for (const waiter of waiters) waiter.reject(fatal);
+    this.writer.stop(fatal);
     this.onFatal(fatal);
-  }
-}
-
-/** Gathers the records of a range and cuts at the end of a revision. */
-class RunCollector {
-  private readonly records: StoredRecord[] = [];
-  private readonly fromMain: number;
-  private readonly toMain: number;
-  private readonly bytesMax: number;
-  private bytes = 0;
-  private nextMain: number | null = null;
-
-  constructor(fromMain: number, toMain: number, bytesMax: number) {
-    this.fromMain = fromMain;
-    this.toMain = toMain;
-    this.bytesMax = bytesMax;
-  }
-
-  /** False when there is enough. */
-  take(page: Uint8Array): boolean {
-    eachRecord(page, (main, sub, bytes) => {
-      if (main < this.fromMain || main > this.toMain || this.nextMain !== null) return;
-      const last = this.records.at(-1);
-      if (last !== undefined && last.main !== main && this.bytes >= this.bytesMax) {
-        this.nextMain = main;
-        return;
-      }
-      this.records.push({ main, sub, bytes });
-      this.bytes += bytes.length;
-    });
-    return this.nextMain === null;
-  }
-
-  finish(): RevisionRun {
-    return { records: this.records, nextMain: this.nextMain ?? this.toMain + 1 };
   }
 }

@@ -1,0 +1,133 @@
+/**
+ * Moves pages from the overlay into the byte store, in order, in the background. Part of StateStore.
+ *
+ * It starts when a megabyte waits or when somebody wants a flush, in a later turn of the event loop,
+ * so that a burst of records becomes one batch and no write costs a timer. Nothing hurries it: a
+ * record that is lost with the process is in the log.
+ *
+ * Invariants:
+ * 1. One batch is in flight at a time, so batches reach the byte store in the order of the records.
+ * 2. A page is in the overlay until its batch has resolved, and in the directory from then on: a
+ *    reader finds it in one of the two at every moment.
+ * 3. After the first failure nothing is written any more, and every waiter has been told.
+ */
+import type { Clock } from '../../clock.js';
+import type { Backend, PutOperation } from './backend.js';
+import type { Overlay } from './overlay.js';
+import { pageValue } from './overlay.js';
+import { pageKey } from './page.js';
+import type { PageDirectory } from './page-directory.js';
+
+const MIB = 1024 * 1024;
+/** The writer starts when this much waits: fewer, larger batches, and fresh reads from memory. */
+const START_BYTES = MIB;
+/** What one batch takes from the event loop: less than a millisecond. */
+const BATCH_BYTES = MIB;
+
+interface Waiter {
+  readonly sealedCount: number;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+export interface PageWriterEvents {
+  /** Pages left the overlay. */
+  onFlushed(): void;
+  onError(error: unknown): void;
+}
+
+export class PageWriter {
+  private readonly backend: Backend;
+  private readonly overlay: Overlay;
+  private readonly directory: PageDirectory;
+  private readonly clock: Clock;
+  private readonly events: PageWriterEvents;
+  /** In pages that were ever sealed: how many are flushed, and up to where a flush is wanted. */
+  private flushedCount = 0;
+  private wantedCount = 0;
+  private waiters: Waiter[] = [];
+  private writing: Promise<void> | null = null;
+  private failed: Error | null = null;
+
+  constructor(
+    backend: Backend,
+    overlay: Overlay,
+    directory: PageDirectory,
+    clock: Clock,
+    events: PageWriterEvents,
+  ) {
+    this.backend = backend;
+    this.overlay = overlay;
+    this.directory = directory;
+    this.clock = clock;
+    this.events = events;
+  }
+
+  /** Resolves when every record appended before the call is in the byte store. */
+  async flush(): Promise<void> {
+    if (this.failed !== null) throw this.failed;
+    this.overlay.seal();
+    const { sealedCount } = this.overlay;
+    if (this.flushedCount >= sealedCount) return;
+    this.wantedCount = sealedCount;
+    const flushed = new Promise<void>((resolve, reject) => {
+      this.waiters.push({ sealedCount, resolve, reject });
+    });
+    this.maybeStart();
+    await flushed;
+  }
+
+  maybeStart(): void {
+    if (this.writing !== null || this.failed !== null || !this.hasWork()) return;
+    this.writing = new Promise<void>((resolve) => this.clock.soon(resolve)).then(() => this.run());
+  }
+
+  /** Writes nothing more. `reason` is what waiters and later flushes get. */
+  stop(reason: Error): void {
+    if (this.failed !== null) return;
+    this.failed = reason;
+    const waiters = this.waiters;
+    this.waiters = [];
+    for (const waiter of waiters) waiter.reject(reason);
+  }
+
+  /** Resolves when no batch is in flight. */
+  async idle(): Promise<void> {
+    if (this.writing !== null) await this.writing;
+  }
+
+  private hasWork(): boolean {
+    return this.flushedCount < this.wantedCount || this.overlay.sealedBytes >= START_BYTES;
+  }
+
+  private async run(): Promise<void> {
+    try {
+      while (this.failed === null && this.hasWork()) {
+        const pages = this.overlay.oldestSealed(BATCH_BYTES);
+        const operations: PutOperation[] = pages.map((page) => ({
+          key: pageKey(page.firstMain, page.firstSub),
+          value: pageValue(page),
+        }));
+        await this.backend.write(operations);
+        for (const page of pages) this.directory.append(page.firstMain, page.firstSub);
+        this.overlay.dropOldest(pages.length);
+        this.flushedCount += pages.length;
+        this.wakeWaiters();
+        this.events.onFlushed();
+      }
+    } catch (error) {
+      this.events.onError(error);
+    } finally {
+      this.writing = null;
+    }
+  }
+
+  private wakeWaiters(): void {
+    while (this.waiters.length > 0) {
+      const first = this.waiters[0] as Waiter;
+      if (first.sealedCount > this.flushedCount) return;
+      this.waiters.shift();
+      first.resolve();
+    }
+  }
+}
