@@ -26,6 +26,7 @@ import type { Applied, StateMachine } from './kv/state-machine.js';
 import { LeaderQuestions } from './leader-questions.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Logger } from './logger.js';
+import type { Metrics } from './metrics.js';
 import type {
   HashResult,
   LeaseInfo,
@@ -65,6 +66,7 @@ export interface ClusterNodeOptions {
   readonly config: Config;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly metrics: Metrics;
   readonly raft: Raft;
   readonly boot: number;
   readonly log: LogStore;
@@ -82,7 +84,6 @@ export class ClusterNode implements NodeFace, DriverHost {
   readonly watches: WatchService;
   readonly network: PeerNetwork;
   readonly driver: Driver;
-  readonly counts = { leaderChanges: 0 };
   readonly leases: LeaseKeeper;
   private readonly options: ClusterNodeOptions;
   private readonly clock: Clock;
@@ -134,6 +135,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       tickMs: config.tickMs,
       electionTicks: config.electionTicks,
       host: this,
+      onWritten: (ms) => options.metrics.walSyncSeconds.observe(ms / 1000),
     });
     this.checkpoints = new Checkpoints(
       this.driver,
@@ -178,6 +180,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       context: () => this.context(),
       check: (context) => this.admit(context),
     });
+    this.observe(options.metrics);
     this.watches = new WatchService({
       clock,
       progressIntervalMs: config.watchProgressNotifyMs,
@@ -210,10 +213,6 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   get isLeader(): boolean {
     return this.role === Role.Leader;
-  }
-
-  get pendingProposals(): number {
-    return this.writes.waiting.count;
   }
 
   // ---------------------------------------------------------------- life
@@ -408,7 +407,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   onLeadership({ leader, role, term }: Leadership): void {
-    if (leader !== this.leader && leader !== 0) this.counts.leaderChanges += 1;
+    if (leader !== this.leader && leader !== 0) this.options.metrics.leaderChanges.value += 1;
     this.leader = leader;
     this.role = role;
     if (role !== Role.Leader) this.leases.demote();
@@ -524,6 +523,25 @@ export class ClusterNode implements NodeFace, DriverHost {
       },
       onRefused: (text) => this.logger.warn(text),
     };
+  }
+
+  private observe(metrics: Metrics): void {
+    const { network, writes, leases } = this;
+    metrics.gauge('etcd_server_proposals_pending', 'Writes that wait for a quorum', () => {
+      return writes.waiting.count;
+    });
+    metrics.total('kvd_proposals_overloaded_total', 'Writes refused under overload', () => {
+      return writes.overloads;
+    });
+    metrics.total('kvd_leases_proposed_to_expire_total', 'Leases proposed to end', () => {
+      return leases.counts.expired;
+    });
+    metrics.total('etcd_network_peer_sent_bytes_total', 'Bytes sent to members', () => {
+      return network.traffic().sent;
+    });
+    metrics.total('etcd_network_peer_received_bytes_total', 'Bytes from members', () => {
+      return network.traffic().received;
+    });
   }
 
   private onPeerRequest(method: string, args: unknown, body: Uint8Array, respond: Respond): void {

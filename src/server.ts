@@ -19,6 +19,7 @@ import { FatalError } from './errors.js';
 import type { MemberAttributes } from './kv/command.js';
 import { removeGenerationsExcept } from './kv/io/snapshot-stream.js';
 import type { Logger } from './logger.js';
+import { Metrics } from './metrics.js';
 import { configurationOf } from './raft/configuration.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { NodeDisk } from './raft/io/node-disk.js';
@@ -69,8 +70,10 @@ export async function startServer(
   const { generation, index } = recovered.base;
   await removeGenerationsExcept(config.dataDir, [generation]);
   const replica = await openReplica(replicaOptions, generation, index);
+  const metrics = new Metrics();
   const node: ClusterNode = new ClusterNode({
     config,
+    metrics,
     clock: systemClock,
     logger,
     raft: startRaft(config, recovered, replica),
@@ -91,6 +94,7 @@ export async function startServer(
     quotaBytes: config.quotaBackendBytes,
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
+    metrics,
   });
   await gateway.ready();
   const listeners: Server[] = [];

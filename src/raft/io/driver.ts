@@ -52,6 +52,8 @@ export interface DriverOptions {
   readonly tickMs: number;
   readonly electionTicks: number;
   readonly host: DriverHost;
+  /** Told of each durable write: how long it took. */
+  readonly onWritten: (ms: number) => void;
 }
 
 interface PendingCheckpoint {
@@ -60,8 +62,6 @@ interface PendingCheckpoint {
 }
 
 export class Driver {
-  /** Summed over all appends, for metrics: how many batches, how many ms until durable. */
-  readonly writes = { count: 0, totalMs: 0, lastMs: 0 };
   private readonly raft: Raft;
   private readonly options: DriverOptions;
   private turnScheduled = false;
@@ -241,9 +241,7 @@ export class Driver {
         this.fail(error);
         return;
       }
-      this.writes.count += 1;
-      this.writes.lastMs = this.options.clock.now() - this.writeStartedAt;
-      this.writes.totalMs += this.writes.lastMs;
+      this.options.onWritten(this.options.clock.now() - this.writeStartedAt);
       this.onIdle?.();
       if (!this.running) return;
       done();
