@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { parseEndpoints } from '../src/client/endpoints.js';
 import { HttpClient } from '../src/client/http-client.js';
 import type { TlsOptions } from '../src/client/http-exchange.js';
+import { anyAborted } from './child.js';
 import { CommandError, EXIT, usageError } from './exit.js';
 import type { Io } from './io.js';
 import type { Format, Report } from './output.js';
@@ -75,8 +76,20 @@ export class CommandContext {
     if (this.settings.debug) this.note(`debug: ${text}`);
   }
 
-  /** Wraps a command for commander; what it returns is the exit code. */
+  /** Wraps a command for commander; what it returns is the exit code. An interrupt ends it at once. */
   run<A extends unknown[]>(
+    command: (...args: A) => Promise<number>,
+  ): (...args: A) => Promise<void> {
+    return async (...args) => {
+      const interrupted = anyAborted(this.io.interrupt).then(() => {
+        throw new CommandError(EXIT.failed, 'interrupted');
+      });
+      this.exitCode = await Promise.race([command(...args), interrupted]);
+    };
+  }
+
+  /** The same for a command that ends by itself when interrupted, because it has to clean up. */
+  runUntilInterrupted<A extends unknown[]>(
     command: (...args: A) => Promise<number>,
   ): (...args: A) => Promise<void> {
     return async (...args) => {

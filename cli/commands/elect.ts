@@ -33,16 +33,18 @@ export function addElectCommand(root: Command, context: CommandContext): void {
       10,
     )
     .action(
-      context.run((name: string, value: string | undefined, options: ElectOptions) => {
-        if (name === '') throw usageError('the name of the election is empty');
-        if (options.listen === true) {
-          if (value !== undefined) throw usageError('--listen takes no value');
-          return listen(context, name);
-        }
-        if (value === undefined)
-          throw usageError('a candidate needs a value: kvctl elect NAME VALUE');
-        return lead(context, name, value, options.ttl);
-      }),
+      context.runUntilInterrupted(
+        (name: string, value: string | undefined, options: ElectOptions) => {
+          if (name === '') throw usageError('the name of the election is empty');
+          if (options.listen === true) {
+            if (value !== undefined) throw usageError('--listen takes no value');
+            return listen(context, name);
+          }
+          if (value === undefined)
+            throw usageError('a candidate needs a value: kvctl elect NAME VALUE');
+          return lead(context, name, value, options.ttl);
+        },
+      ),
     );
 }
 

@@ -33,7 +33,7 @@ export function addLeaseCommands(root: Command, context: CommandContext): void {
     .argument('<id>', 'hexadecimal', parseLeaseId)
     .option('--once', 'renew once')
     .action(
-      context.run((id: Int64, options: { readonly once?: boolean }) =>
+      context.runUntilInterrupted((id: Int64, options: { readonly once?: boolean }) =>
         keepAlive(context, id, options.once === true),
       ),
     );
@@ -89,7 +89,7 @@ async function keepAlive(context: CommandContext, id: Int64, once: boolean): Pro
       json: () => ({ id: leaseText(id), ttl }),
     });
   const askedAt = performance.now();
-  const { ttl } = await context.client.renewLease(id);
+  const { ttl } = await context.client.renewLease(id, { signal: context.io.interrupt });
   if (ttl <= 0) throw gone(id);
   show(ttl);
   if (once) return EXIT.done;

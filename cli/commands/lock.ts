@@ -37,7 +37,9 @@ export function addLockCommand(root: Command, context: CommandContext): void {
       ].join('\n'),
     )
     .action(
-      context.run((name: string, options: LockCommandOptions) => lock(context, name, options)),
+      context.runUntilInterrupted((name: string, options: LockCommandOptions) =>
+        lock(context, name, options),
+      ),
     );
 }
 

@@ -34,7 +34,7 @@ export function addRegisterCommand(root: Command, context: CommandContext): void
     .option('--ttl <seconds>', 'how long it outlives its process', parseCount('--ttl', 1), 10)
     .option('--meta <key=value>', 'a fact about the instance; may be repeated', addMeta, {})
     .action(
-      context.run((service: string, address: string, options: RegisterOptions) => {
+      context.runUntilInterrupted((service: string, address: string, options: RegisterOptions) => {
         const instance = instanceOf(service, address, options);
         return register(context, instance, options.ttl);
       }),

@@ -37,7 +37,7 @@ export function addServicesCommand(root: Command, context: CommandContext): void
     .option('--watch', 'go on with each change')
     .option('--prefix <prefix>', 'where the registry is kept', REGISTRY_PREFIX)
     .action(
-      context.run((name: string | undefined, options: ServicesOptions) =>
+      context.runUntilInterrupted((name: string | undefined, options: ServicesOptions) =>
         services(context, name, options),
       ),
     );
@@ -51,7 +51,10 @@ async function services(
   if (name === '' || name?.includes('/')) throw usageError(`"${name}" is no service name`);
   const prefix = options.prefix.endsWith('/') ? options.prefix : `${options.prefix}/`;
   const range = prefixRange(fromUtf8(name === undefined ? prefix : `${prefix}${name}/`));
-  const response = await context.client.range({ key: range.key, rangeEnd: range.rangeEnd });
+  const response = await context.client.range(
+    { key: range.key, rangeEnd: range.rangeEnd },
+    { signal: context.io.interrupt },
+  );
   const instances = response.kvs.map((kv) => instanceFrom(kv, prefix));
   if (instances.length > 0 || context.settings.format !== 'simple') {
     if (name === undefined) showNames(context, instances);

@@ -48,7 +48,7 @@ export function addWatchCommand(root: Command, context: CommandContext): void {
       ].join('\n'),
     )
     .action(
-      context.run((key: string, end: string | undefined, options: WatchOptions) =>
+      context.runUntilInterrupted((key: string, end: string | undefined, options: WatchOptions) =>
         follow(context, key, end, options),
       ),
     );
