@@ -25,7 +25,7 @@ import { join, resolve } from 'node:path';
 import { FaultProxy } from './fault-proxy.js';
 import { HttpApi } from './http-api.js';
 import { tempFolder } from './temp-folder.js';
-import { waitFor } from './wait.js';
+import { GiveUp, waitFor } from './wait.js';
 
 const READY_TEXT = 'ready to serve client requests';
 const LOG_LINES_MAX = 2_000;
@@ -240,7 +240,7 @@ export class ServerProcess {
   }
 }
 
-class EarlyExit extends Error {
+class EarlyExit extends GiveUp {
   readonly logs: string;
 
   constructor(name: string, logs: string) {

@@ -6,6 +6,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 const POLL_MS = 20;
 
+/** Thrown by a condition that can never come true: ends the wait at once. */
+export class GiveUp extends Error {}
+
 /**
  * Calls `condition` until it gives something other than false, null or undefined, and returns that.
  * An error thrown by it counts as "not yet" and is shown when the deadline passes.
@@ -24,6 +27,7 @@ export async function waitFor<T>(
         return value as Exclude<T, false | null | undefined>;
       }
     } catch (error) {
+      if (error instanceof GiveUp) throw error;
       last = error;
     }
     if (performance.now() >= end) {
