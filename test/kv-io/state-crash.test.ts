@@ -12,6 +12,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { StateStore } from '../../src/kv/io/state-store.js';
 import { MemoryStateFolders } from '../support/memory-backend.js';
+import { checkProperty } from '../support/property.js';
 import { assertRecord, markAt, recordOf } from '../support/record-model.js';
 
 type Step =
@@ -84,8 +85,6 @@ class Model {
 
 describe('StateStore after a power failure', () => {
   it('comes back at the newest durable checkpoint with every record it needs', async () => {
-    const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
-    const hint = `SEED=${seed} npx vitest run --project unit test/kv-io/state-crash.test.ts`;
     const property = fc.asyncProperty(
       fc.array(life, { minLength: 1, maxLength: 4 }),
       async (lives) => {
@@ -99,9 +98,7 @@ describe('StateStore after a power failure', () => {
         await startAndCompare(folders, model);
       },
     );
-    await fc
-      .assert(property, { seed, numRuns: 300 })
-      .catch((error: Error) => Promise.reject(new Error(`${error.message}\n${hint}`)));
+    await checkProperty(property, { file: 'test/kv-io/state-crash.test.ts', runs: 300 });
   }, 60_000);
 });
 
