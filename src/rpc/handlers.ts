@@ -10,6 +10,7 @@ import * as cluster from './services/cluster.js';
 import * as kv from './services/kv.js';
 import * as lease from './services/lease.js';
 import * as maintenance from './services/maintenance.js';
+import { openWatch } from './services/watch.js';
 
 /** A handler for every method of the API. */
 export function apiHandlers(limits: RequestLimits): Handlers {
@@ -29,6 +30,7 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'etcdserverpb.KV/DeleteRange': unary(limited(kv.deleteRange, limits)),
     'etcdserverpb.KV/Txn': unary(limited(kv.txn, limits)),
     'etcdserverpb.KV/Compact': unary(kv.compact),
+    'etcdserverpb.Watch/Watch': stream(openWatch),
     'etcdserverpb.Lease/LeaseGrant': unary(lease.leaseGrant),
     'etcdserverpb.Lease/LeaseRevoke': unary(lease.leaseRevoke),
     'etcdserverpb.Lease/LeaseKeepAlive': stream(lease.openKeepAlive),

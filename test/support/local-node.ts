@@ -1,0 +1,194 @@
+/**
+ * A NodeFace without a cluster: one member, the real state machine and watch service, and no log. A
+ * write is applied at once. Tests can take the leader away, hold writes back, or raise the clock.
+ */
+import { systemClock } from '../../src/clock.js';
+import { KvError } from '../../src/errors.js';
+import type { Int64 } from '../../src/int64.js';
+import type { Command } from '../../src/kv/command.js';
+import type { KeyValue, RangeRequest } from '../../src/kv/request.js';
+import type { StateMachine } from '../../src/kv/state-machine.js';
+import type {
+  HashResult,
+  LeaseInfo,
+  NodeFace,
+  NodeStatus,
+  ProposeOutcome,
+  ReadOutcome,
+  RequestContext,
+} from '../../src/node.js';
+import { WatchService } from '../../src/watch/io/watch-service.js';
+import { MachineRig } from './machine-rig.js';
+
+const REQUEST_TIMEOUT_MS = 2000;
+
+export class LocalNode implements NodeFace {
+  readonly memberId = 1;
+  readonly clusterId = 77;
+  readonly minLeaseTtl = 2;
+  readonly rig = new MachineRig(1);
+  readonly watches: WatchService;
+  raftTerm = 3;
+  hasLeader = true;
+  leader = 1;
+  isLearner = false;
+  /** While set, writes and linearizable reads wait for it, at most until their deadline. */
+  hold: Promise<void> | null = null;
+  /** Thrown by the next write or linearizable read. */
+  failure: unknown = null;
+  readonly proposed: Command[] = [];
+  readonly contexts: RequestContext[] = [];
+  private lastLeaseId = 1000;
+  private deletedTo = 0;
+
+  constructor() {
+    this.watches = new WatchService({
+      clock: systemClock,
+      pairAt: (key, revision) => this.pairAt(key, revision),
+      readHistory: async (_from, to) => ({ revisions: [], next: to + 1 }),
+      currentRevision: () => this.machine.store.revision,
+      compactRevision: () => this.machine.store.compactRevision,
+      header: () => ({
+        clusterId: this.clusterId,
+        memberId: this.memberId,
+        revision: this.machine.store.revision,
+        raftTerm: this.raftTerm,
+      }),
+    });
+  }
+
+  get machine(): StateMachine {
+    return this.rig.machine;
+  }
+
+  now(): number {
+    return systemClock.now();
+  }
+
+  context(
+    ms = REQUEST_TIMEOUT_MS,
+    signal: AbortSignal | null = null,
+    requireLeader = false,
+  ): RequestContext {
+    return { deadline: this.now() + ms, signal, requireLeader };
+  }
+
+  async propose(command: Command, context: RequestContext): Promise<ProposeOutcome> {
+    await this.admit(context);
+    this.proposed.push(command);
+    const applied = this.rig.apply(command);
+    if (!applied.ok) throw new KvError(applied.code, applied.message);
+    if (applied.events.length > 0) this.watches.publish(applied.revision, applied.events);
+    const { compactRevision } = this.machine.store;
+    if (compactRevision > this.deletedTo) {
+      this.deletedTo = compactRevision;
+      this.watches.onCompacted(compactRevision);
+    }
+    return { revision: applied.revision, response: applied.response };
+  }
+
+  async linearize(context: RequestContext): Promise<void> {
+    await this.admit(context);
+  }
+
+  async range(
+    request: RangeRequest,
+    serializable: boolean,
+    context: RequestContext,
+  ): Promise<ReadOutcome> {
+    if (!serializable) await this.admit(context);
+    const answer = this.machine.store.range(request);
+    if ('error' in answer) throw new KvError(answer.error, 'the range was refused');
+    return { revision: this.machine.store.revision, response: answer };
+  }
+
+  pairAt(key: string, modRevision: number): KeyValue | null {
+    return this.machine.store.pairAt(key, modRevision);
+  }
+
+  newLeaseId(): number {
+    this.lastLeaseId += 1;
+    return this.lastLeaseId;
+  }
+
+  async renewLease(id: Int64, context: RequestContext): Promise<number> {
+    await this.admit(context);
+    return this.machine.lessor.get(id)?.ttl ?? 0;
+  }
+
+  async leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo> {
+    await this.admit(context);
+    const lease = this.machine.lessor.get(id);
+    if (lease === null) return { ttl: -1, grantedTtl: 0, keys: [] };
+    return {
+      ttl: lease.ttl - 1,
+      grantedTtl: lease.ttl,
+      keys: keys ? this.machine.lessor.keysOf(id) : [],
+    };
+  }
+
+  status(): NodeStatus {
+    return {
+      leader: this.leader,
+      isLearner: this.isLearner,
+      term: this.raftTerm,
+      commitIndex: this.machine.appliedIndex,
+      appliedIndex: this.machine.appliedIndex,
+      role: this.leader === this.memberId ? 'leader' : 'follower',
+      dbSizeBytes: 4096,
+      dbSizeInUseBytes: 2048,
+      walBytes: 64,
+    };
+  }
+
+  async hashKv(revision: number): Promise<HashResult> {
+    const { store } = this.machine;
+    const error = store.checkRevision(revision);
+    if (error !== null) throw new KvError(error, 'no hash at that revision');
+    return {
+      hash: 4294967295,
+      hashRevision: revision === 0 ? store.revision : revision,
+      compactRevision: store.compactRevision,
+    };
+  }
+
+  async transferLeadership(target: number): Promise<void> {
+    if (target !== 2 && target !== 3) throw new KvError('BAD_TRANSFEREE', 'no such voter');
+    this.leader = target;
+  }
+
+  async defragment(): Promise<void> {
+    await Promise.resolve();
+  }
+
+  stop(): void {
+    this.watches.stop();
+  }
+
+  private async admit(context: RequestContext): Promise<void> {
+    this.contexts.push(context);
+    if (this.failure !== null) {
+      const { failure } = this;
+      this.failure = null;
+      throw failure;
+    }
+    if (!this.hasLeader && context.requireLeader) throw new KvError('NO_LEADER', 'no leader');
+    if (this.hold === null && this.hasLeader) return;
+    await this.waitInLine(context);
+  }
+
+  private waitInLine(context: RequestContext): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const ms = Math.min(context.deadline - this.now(), 2 ** 30);
+      const timer = setTimeout(() => reject(new KvError('TIMEOUT', 'timed out')), ms);
+      context.signal?.addEventListener('abort', () => {
+        clearTimeout(timer);
+        reject(new KvError('CANCELED', 'called off'));
+      });
+      this.hold?.then(() => {
+        clearTimeout(timer);
+        resolve();
+      }, reject);
+    });
+  }
+}
