@@ -84,7 +84,12 @@ describe('the lock of a data folder', () => {
   });
 
   it('is free when the machine was started again since', () => {
-    writeFileSync(join(directory, `lock.${process.ppid}.1.00000000-0000.ab`), '');
+    const own = disk.lockFolder(directory);
+    const [name] = readdirSync(directory) as [string];
+    own.release();
+    const parts = name.split('.');
+    parts[3] = '00000000-0000-0000';
+    writeFileSync(join(directory, parts.join('.')), '');
 
     disk.lockFolder(directory).release();
 

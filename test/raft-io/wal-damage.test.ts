@@ -233,6 +233,131 @@ describe('the tail of the log', () => {
   });
 });
 
+describe('a tail that is both torn and damaged', () => {
+  let disk: MemoryDisk;
+  let start: number;
+  let end: number;
+
+  beforeEach(() => {
+    disk = new MemoryDisk();
+    const { wal } = open(disk);
+    append(disk, wal, { entries: entriesFrom(1, 1, 2, 100) });
+    start = usedBytes(disk, FIRST);
+    append(disk, wal, { entries: entriesFrom(3, 1, 3, 1400) });
+    end = usedBytes(disk, FIRST);
+    disk.kill();
+    const hole = Math.ceil((start + 2000) / 512) * 512;
+    disk.damage(FIRST, (bytes) => void bytes.fill(0, hole, hole + 512));
+  });
+
+  it('is cut where only the hole is', () => {
+    expect(outcome(disk)).toMatchObject({ ids: '1:1 2:1' });
+  });
+
+  it('is refused when a record that no hole touches is damaged', () => {
+    for (const at of [start + 48 + 30, start + 48 + 900]) {
+      const flipped = disk.clone(1);
+      flipped.damage(FIRST, (bytes) => {
+        bytes[at] = (bytes[at] as number) ^ 1;
+      });
+
+      expect(outcome(flipped)).toHaveProperty('refused');
+    }
+  });
+
+  it('is refused when the end mark is damaged', () => {
+    disk.damage(FIRST, (bytes) => {
+      bytes[end - 1] = (bytes[end - 1] as number) ^ 1;
+    });
+
+    expect(outcome(disk)).toHaveProperty('refused');
+  });
+});
+
+describe('batches without a sync', () => {
+  let disk: MemoryDisk;
+
+  beforeEach(() => {
+    disk = new MemoryDisk();
+  });
+
+  it('may be lost under one that survives', () => {
+    for (let seed = 1; seed <= 60; seed += 1) {
+      disk = new MemoryDisk({ seed });
+      const { wal } = open(disk, 65_536);
+      append(disk, wal, { entries: entriesFrom(1, 1, 1) });
+      for (let index = 2; index <= 5; index += 1) {
+        append(disk, wal, { entries: entriesFrom(index, 1, 1, 1500), sync: false });
+      }
+      disk.crash('torn');
+
+      const result = outcome(disk) as { ids: string };
+
+      expect('1:1 2:1 3:1 4:1 5:1'.startsWith(result.ids), `seed ${seed}`).toBe(true);
+    }
+  });
+
+  it('are refused when damaged in front of one that may be acknowledged', () => {
+    const { wal } = open(disk);
+    append(disk, wal, { entries: entriesFrom(1, 1, 1) });
+    const at = usedBytes(disk, FIRST);
+    append(disk, wal, { hardState: { term: 1, vote: 0, commit: 1 }, sync: false });
+    append(disk, wal, { entries: entriesFrom(2, 1, 1) });
+    disk.kill();
+    disk.damage(FIRST, (bytes) => {
+      bytes[at + 50] = 3;
+    });
+
+    expect(outcome(disk)).toHaveProperty('refused');
+  });
+});
+
+describe('a batch in the wrong place', () => {
+  it('is refused when it is an older one of the same segment', () => {
+    const disk = new MemoryDisk();
+    const { wal } = open(disk);
+    const starts: number[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      starts.push(usedBytes(disk, FIRST));
+      append(disk, wal, { hardState: { term: 5, vote: 1, commit: 0 } });
+    }
+    disk.kill();
+    const [, second, third] = starts as [number, number, number];
+    disk.damage(FIRST, (bytes) => void bytes.copyWithin(third, second, third));
+
+    expect(outcome(disk)).toMatchObject({
+      refused: expect.stringContaining('batch 3 does not follow batch 3'),
+    });
+  });
+});
+
+describe('a torn batch at any distance from a sector border', () => {
+  it('is cut whichever sectors are lost', () => {
+    for (let size = 1; size <= 520; size += 8) {
+      const disk = new MemoryDisk();
+      const { wal } = open(disk);
+      append(disk, wal, { entries: entriesFrom(1, 1, 1, size) });
+      const start = usedBytes(disk, FIRST);
+      append(disk, wal, { entries: entriesFrom(2, 1, 1, 900) });
+      const end = usedBytes(disk, FIRST);
+      disk.kill();
+      const first = Math.floor(start / 512);
+      const count = Math.floor((end - 1) / 512) - first + 1;
+      for (let lost = 1; lost < 2 ** count; lost += 1) {
+        const torn = disk.clone(1);
+        torn.damage(FIRST, (bytes) => {
+          for (let sector = 0; sector < count; sector += 1) {
+            const at = (first + sector) * 512;
+            if ((lost & (1 << sector)) !== 0) bytes.fill(0, Math.max(start, at), at + 512);
+          }
+        });
+
+        expect(outcome(torn), `size ${size}, lost ${lost}`).toMatchObject({ ids: '1:1' });
+      }
+    }
+  });
+});
+
 describe('the files of the log', () => {
   let disk: MemoryDisk;
 
@@ -321,6 +446,45 @@ describe('the files of the log', () => {
     expect(notes).toContain(`removed ${WAL}/half.tmp`);
     expect(disk.kind(`${WAL}/README`)).toBe('file');
     expect(disk.kind(`${WAL}/half.tmp`)).toBeNull();
+  });
+
+  it('go when a snapshot came, however far the log behind it had reached', () => {
+    const { wal } = open(disk, 4096);
+    const count = segments(disk).length;
+    append(disk, wal, { snapshot: metaAt(50, 2, 5), hardState: { term: 2, vote: 0, commit: 50 } });
+
+    wal.compactTo(50);
+    disk.run();
+
+    expect(count).toBeGreaterThan(4);
+    expect(segments(disk).length).toBe(1);
+    append(disk, wal, { entries: entriesFrom(51, 2, 1) });
+    disk.kill();
+    expect(outcome(disk)).toMatchObject({ ids: '51:2' });
+  });
+
+  it('may go although the log was cut into them', () => {
+    for (let cut = 22; cut < 100; cut += 3) {
+      const copy = disk.clone(1);
+      const { wal } = open(copy, 4096);
+      for (let index = cut; index < cut + 60; index += 5) {
+        const truncateFrom = index === cut ? cut : 0;
+        append(copy, wal, { truncateFrom, entries: entriesFrom(index, 2, 5, 150) });
+      }
+      const base = cut + 55;
+      append(copy, wal, { checkpoint: metaAt(base, 2, 2) });
+      wal.compactTo(Math.max(base, 100));
+      copy.run();
+      copy.kill();
+
+      const { recovered } = open(copy);
+
+      const first = recovered.entries[0];
+      expect(recovered.before.index, `cut at ${cut}`).toBeLessThanOrEqual(base);
+      expect(first?.index).toBe(recovered.before.index + 1);
+      expect(recovered.entries.at(-1)).toMatchObject({ index: cut + 59, term: 2 });
+      expect(recovered.entries.length).toBe(cut + 59 - recovered.before.index);
+    }
   });
 
   it('are refused to another member', () => {

@@ -73,7 +73,7 @@ describe('a disk that fails once', () => {
     const first = open(disk);
     append(disk, first.wal, { entries: entriesFrom(1, 1, 2) });
     failOnce(disk, 'sync');
-    append(disk, first.wal, { entries: entriesFrom(3, 1, 2) });
+    append(disk, first.wal, { entries: entriesFrom(3, 1, 2, 1200) });
     disk.kill();
 
     const second = open(disk);
@@ -186,6 +186,19 @@ describe('a full disk', () => {
     for (let more = 0; more < 15; more += 1, index += 1) {
       expect(append(disk, wal, { entries: entriesFrom(index, 1, 1, 300) })).toBeNull();
     }
+  });
+
+  it('that shows only while zeros are written is the same', () => {
+    const disk = new MemoryDisk();
+    disk.fault = (operation, path) => {
+      if (operation === 'fill') throw new DiskError('write', path, 'ENOSPC', 'quota');
+    };
+
+    const { wal, space } = open(disk);
+
+    expect(space).toEqual([expect.stringContaining('spare.tmp: ENOSPC')]);
+    expect(disk.list('/data/wal')).not.toContain('spare.tmp');
+    expect(append(disk, wal, { entries: entriesFrom(1, 1, 1) })).toBeNull();
   });
 
   it('leaves no half-made spare behind', () => {
