@@ -30,6 +30,7 @@ export interface CallContext extends RequestContext {
   readonly clientDeadline: number;
 }
 
+const NEVER = Number.POSITIVE_INFINITY;
 const UNIT_MS: Readonly<Record<string, number>> = {
   H: 3_600_000,
   M: 60_000,
@@ -59,8 +60,8 @@ export function callContext(
 ): CallContext {
   const timeout = parseGrpcTimeout(single(headers['grpc-timeout']));
   const requireLeader = single(headers['grpc-metadata-hasleader']) === 'true';
-  const own = node.context(endless ? Number.POSITIVE_INFINITY : undefined, signal, requireLeader);
-  if (timeout === null) return { ...own, clientDeadline: Number.POSITIVE_INFINITY };
+  const own = node.context(endless ? NEVER : undefined, signal, requireLeader);
+  if (timeout === null) return { ...own, clientDeadline: NEVER };
   const clientDeadline = node.now() + timeout;
   return { ...own, deadline: Math.min(own.deadline, clientDeadline), clientDeadline };
 }
@@ -96,7 +97,7 @@ export class Call {
   /** What the client is told of a failure; reports what no caller can act on. */
   explain(error: unknown): WireError {
     if (!(error instanceof KvError)) this.scope.onUnexpected(error);
-    else if (isTimeout(error) && this.clientDeadlinePassed()) return DEADLINE_EXCEEDED;
+    else if (this.isClientTimeout(error)) return DEADLINE_EXCEEDED;
     return wireError(error);
   }
 
@@ -130,20 +131,12 @@ export class Call {
     );
   }
 
-  private clientDeadlinePassed(): boolean {
-    const deadline = this.context?.clientDeadline ?? Number.POSITIVE_INFINITY;
-    // Timers of the node look at deadlines now and then, never too early by more than rounding.
-    return this.scope.node.now() >= deadline - 1;
+  /** Whether it was the client's deadline that the node went by. */
+  private isClientTimeout({ code }: KvError): boolean {
+    if (code !== 'TIMEOUT' && code !== 'TIMEOUT_NO_EFFECT') return false;
+    const { deadline, clientDeadline } = this.context ?? { deadline: 0, clientDeadline: NEVER };
+    return Number.isFinite(clientDeadline) && deadline === clientDeadline;
   }
-}
-
-function isTimeout({ code }: KvError): boolean {
-  return (
-    code === 'TIMEOUT' ||
-    code === 'TIMEOUT_NO_EFFECT' ||
-    code === 'CANCELED' ||
-    code === 'NO_LEADER'
-  );
 }
 
 /** Writes a whole answer. `text` is ASCII. */
