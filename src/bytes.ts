@@ -8,6 +8,7 @@
  * Varints are LEB128. Numbers are safe non-negative integers; int64 values use zigzag of the two's
  * complement and accept the full range.
  */
+import { Buffer } from 'node:buffer';
 import { assert } from './assert.js';
 import type { Int64 } from './int64.js';
 import { int64 } from './int64.js';
@@ -139,6 +140,12 @@ export class ByteWriter {
     return out;
   }
 
+  /** Like `finish`, without the copy: the bytes may share an 8 KiB block with others, so whoever keeps
+   *  them long keeps that too. The writer is not to be used afterwards. */
+  take(): Uint8Array {
+    return this.bytes.subarray(0, this.at);
+  }
+
   private room(count: number): void {
     if (this.at + count <= this.bytes.length) return;
     const larger = buffer(Buffer.allocUnsafe(Math.max(this.bytes.length * 2, this.at + count)));
@@ -246,6 +253,12 @@ export class ByteReader {
     const view = this.bytes.subarray(this.at, this.at + length);
     this.at += length;
     return view;
+  }
+
+  /** Passes over `length` bytes. */
+  skip(length: number): void {
+    this.need(length);
+    this.at += length;
   }
 
   private need(count: number): void {

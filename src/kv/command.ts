@@ -97,7 +97,7 @@ export function encodeEnvelope(envelope: Envelope): Uint8Array {
   const writer = new ByteWriter(HEAD_BYTES + hint);
   writer.u8(kindOf(command)).varint(envelope.origin).varint(envelope.requestId);
   writeCommand(writer, command);
-  return writer.finish();
+  return writer.take();
 }
 
 /** Null for an unknown kind and for malformed bytes: every member applies both as the same refusal. */

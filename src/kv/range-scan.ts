@@ -22,7 +22,7 @@ import type { ErrorCode } from '../errors.js';
 import type { Int64 } from '../int64.js';
 import { NEWEST, NOTHING } from './key-index.js';
 import { upperBoundOf } from './key-range.js';
-import { decodeRecord, NO_VALUE } from './record.js';
+import { decodeRecord, NO_VALUE, valueOf } from './record.js';
 import type { KeyValue, RangeRequest } from './request.js';
 import { SortOrder, SortTarget } from './request.js';
 import type { RangeAnswer, Store } from './store.js';
@@ -169,14 +169,16 @@ export class RangeScan {
     }
     const main = index.nodeMain(where);
     const sub = index.nodeSub(where);
-    const record = decodeRecord(main, sub, records.read(main, sub), key);
+    const bytes = records.read(main, sub);
+    const record = decodeRecord(main, sub, bytes, key);
+    const withValue = this.natural && !this.request.keysOnly;
     return {
       key,
       sub,
       createRevision: record.create,
       modRevision: main,
       version: record.version,
-      value: this.natural && !this.request.keysOnly ? this.arena.copy(record.value) : null,
+      value: withValue ? this.arena.copy(valueOf(record, bytes)) : null,
       lease: record.lease,
     };
   }
@@ -185,7 +187,8 @@ export class RangeScan {
     if (hit.value !== null) return hit.value;
     const { records } = this.store;
     const bytes = records.read(hit.modRevision, hit.sub);
-    return this.arena.copy(decodeRecord(hit.modRevision, hit.sub, bytes, hit.key).value);
+    const record = decodeRecord(hit.modRevision, hit.sub, bytes, hit.key);
+    return this.arena.copy(valueOf(record, bytes));
   }
 
   private pairOf(hit: Hit): KeyValue {

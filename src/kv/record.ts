@@ -32,10 +32,8 @@ export interface StoredRecord {
   readonly previous: number;
   readonly lease: Int64;
   readonly key: string;
-  /** A view of the record. */
-  readonly value: Uint8Array;
-  /** Checksum of the record, for the hash chain. */
-  readonly crc: number;
+  /** Where the value lies in the record, see `valueOf`. */
+  readonly valueStart: number;
 }
 
 /** A record that was just made, with the places a writer needs from it. */
@@ -82,31 +80,30 @@ export function decodeRecord(
   key: string | null = null,
 ): StoredRecord {
   const end = bytes.length - CRC_BYTES;
-  if (end < 2) throw damaged(main, sub);
-  const crc = crc32c(bytes, 0, end, seedOf(main, sub));
-  const reader = new ByteReader(bytes);
-  const flags = reader.u8();
-  let create = 0;
-  let version = 0;
-  let lease: Int64 = 0;
-  if (crc !== new ByteReader(bytes, end).u32()) throw damaged(main, sub);
-  const tombstone = (flags & TOMBSTONE) !== 0;
-  if (!tombstone) {
-    create = reader.varint();
-    version = reader.varint();
+  if (end < 2 || crc32c(bytes, 0, end, seedOf(main, sub)) !== crcAt(bytes, end)) {
+    throw new FatalError(`the record of revision ${main}.${sub} is damaged`);
   }
+  const reader = new ByteReader(bytes, 0, end);
+  const flags = reader.u8();
+  const tombstone = (flags & TOMBSTONE) !== 0;
+  const create = tombstone ? 0 : reader.varint();
+  const version = tombstone ? 0 : reader.varint();
   const previous = reader.varint();
-  if ((flags & WITH_LEASE) !== 0) lease = reader.int64();
+  const lease = (flags & WITH_LEASE) !== 0 ? reader.int64() : 0;
   if (key === null) key = reader.latin1();
-  else reader.raw(reader.varint());
-  const value = tombstone ? NO_VALUE : reader.raw(end - reader.position);
-  return { tombstone, create, version, previous, lease, key, value, crc };
+  else reader.skip(reader.varint());
+  return { tombstone, create, version, previous, lease, key, valueStart: reader.position };
+}
+
+/** The value of a record: a view of its bytes. */
+export function valueOf(record: StoredRecord, bytes: Uint8Array): Uint8Array {
+  return bytes.subarray(record.valueStart, bytes.length - CRC_BYTES);
 }
 
 function seal(writer: ByteWriter, main: number, sub: number, valueBytes: number): MadeRecord {
   const end = writer.length;
   writer.u32(0);
-  const bytes = writer.finish();
+  const bytes = writer.take();
   const crc = crc32c(bytes, 0, end, seedOf(main, sub));
   bytes[end] = crc & 255;
   bytes[end + 1] = (crc >>> 8) & 255;
@@ -119,6 +116,12 @@ function seedOf(main: number, sub: number): number {
   return (Math.imul(main % 2 ** 32, 0x9e3779b1) ^ Math.floor(main / 2 ** 32) ^ (sub << 7)) >>> 0;
 }
 
-function damaged(main: number, sub: number): FatalError {
-  return new FatalError(`the record of revision ${main}.${sub} is damaged`);
+function crcAt(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at] as number) |
+      ((bytes[at + 1] as number) << 8) |
+      ((bytes[at + 2] as number) << 16) |
+      ((bytes[at + 3] as number) << 24)) >>>
+    0
+  );
 }

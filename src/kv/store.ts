@@ -25,7 +25,7 @@ import { KeyIndex, NEWEST, NOTHING } from './key-index.js';
 import { upperBoundOf } from './key-range.js';
 import { RangeScan } from './range-scan.js';
 import type { MadeRecord } from './record.js';
-import { decodeRecord, encodePut, encodeTombstone, NO_VALUE } from './record.js';
+import { decodeRecord, encodePut, encodeTombstone, NO_VALUE, valueOf } from './record.js';
 import type { RecordStore } from './record-store.js';
 import type { KeyValue, RangeRequest, RangeResponse } from './request.js';
 
@@ -177,7 +177,7 @@ export class Store {
     const slot = this.index.find(key);
     const live = slot >= 0 && this.index.versionOf(slot) > 0;
     if (lease === null) lease = live ? this.lessor.idOf(this.index.leaseSlotOf(slot)) : 0;
-    if (value === null) value = live ? this.recordOf(key, slot).value : NO_VALUE;
+    if (value === null) value = live ? this.valueView(key, slot) : NO_VALUE;
     return this.put(key, value, lease, wantPrevious);
   }
 
@@ -282,10 +282,12 @@ export class Store {
     return readPair(this.records, this.index.mainOf(slot), this.index.subOf(slot), key);
   }
 
-  private recordOf(key: string, slot: number): { readonly value: Uint8Array } {
+  /** The value of the newest pair, valid until the records are used again. */
+  private valueView(key: string, slot: number): Uint8Array {
     const main = this.index.mainOf(slot);
     const sub = this.index.subOf(slot);
-    return decodeRecord(main, sub, this.records.read(main, sub), key);
+    const bytes = this.records.read(main, sub);
+    return valueOf(decodeRecord(main, sub, bytes, key), bytes);
   }
 
   private pairBelow(key: string, revision: number): KeyValue | null {
@@ -300,13 +302,14 @@ export class Store {
 
 /** A pair read from its record, with a value of its own. */
 export function readPair(records: RecordStore, main: number, sub: number, key: string): KeyValue {
-  const record = decodeRecord(main, sub, records.read(main, sub), key);
+  const bytes = records.read(main, sub);
+  const record = decodeRecord(main, sub, bytes, key);
   return {
     key,
     createRevision: record.create,
     modRevision: main,
     version: record.version,
-    value: copyBytes(record.value),
+    value: copyBytes(valueOf(record, bytes)),
     lease: record.lease,
   };
 }
@@ -325,7 +328,7 @@ export function eventFromRecord(main: number, sub: number, bytes: Uint8Array): K
       createRevision: record.create,
       modRevision: main,
       version: record.version,
-      value: copyBytes(record.value),
+      value: copyBytes(valueOf(record, bytes)),
       lease: record.lease,
     },
     previousRevision: record.previous,

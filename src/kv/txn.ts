@@ -20,7 +20,7 @@ import type { ErrorCode } from '../errors.js';
 import type { Int64 } from '../int64.js';
 import { compareInt64 } from '../int64.js';
 import { upperBoundOf } from './key-range.js';
-import { decodeRecord } from './record.js';
+import { decodeRecord, valueOf } from './record.js';
 import type {
   Compare,
   DeleteRangeRequest,
@@ -174,8 +174,8 @@ function differenceOf(store: Store, compare: Compare, key: string, slot: number)
   if (compare.target === 'value') {
     const main = index.mainOf(slot);
     const sub = index.subOf(slot);
-    const record = decodeRecord(main, sub, store.records.read(main, sub), key);
-    return compareBytes(record.value, compare.value);
+    const bytes = store.records.read(main, sub);
+    return compareBytes(valueOf(decodeRecord(main, sub, bytes, key), bytes), compare.value);
   }
   let has: Int64;
   if (compare.target === 'version') has = index.versionOf(slot);
