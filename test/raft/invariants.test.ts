@@ -37,7 +37,7 @@ describe('the checks of one state', () => {
 });
 
 describe('the checks of two states', () => {
-  const after = (change: (raft: Raft) => void) => () => {
+  const changed = (change: (raft: Raft) => void) => () => {
     const raft = makeLeader({ log: [1, 1] });
     const before = observe(raft);
     change(raft);
@@ -45,17 +45,17 @@ describe('the checks of two states', () => {
   };
 
   it('see a term, a commit or an applied index that falls', () => {
-    expect(after((raft) => Object.assign(raft, { term: 0 }))).toThrow(/term fell/);
-    expect(after((raft) => Object.assign(raft.log, { committed: 1 }))).toThrow(/commit fell/);
-    expect(after((raft) => Object.assign(raft.log, { applied: 1 }))).toThrow(/applied fell/);
+    expect(changed((raft) => Object.assign(raft, { term: 0 }))).toThrow(/term fell/);
+    expect(changed((raft) => Object.assign(raft.log, { committed: 1 }))).toThrow(/commit fell/);
+    expect(changed((raft) => Object.assign(raft.log, { applied: 1 }))).toThrow(/applied fell/);
   });
 
   it('see a vote that changes within a term', () => {
-    expect(after((raft) => Object.assign(raft, { vote: 3 }))).toThrow(/vote of term/);
+    expect(changed((raft) => Object.assign(raft, { vote: 3 }))).toThrow(/vote of term/);
   });
 
   it('see a match that falls', () => {
-    expect(after((raft) => Object.assign(raft.progress.get(2)!, { matchIndex: 0 }))).toThrow(
+    expect(changed((raft) => Object.assign(raft.progress.get(2)!, { matchIndex: 0 }))).toThrow(
       /match fell/,
     );
   });
@@ -69,6 +69,6 @@ describe('the checks of two states', () => {
   });
 
   it('accept an ordinary step', () => {
-    expect(after((raft) => void raft.propose([payload()]))).not.toThrow();
+    expect(changed((raft) => void raft.propose([payload()]))).not.toThrow();
   });
 });
