@@ -7,8 +7,10 @@ import type { NodeFace, RequestContext } from '../node.js';
 import { type Handler, type Handlers, type RequestLimits, stream, unary } from './api/handler.js';
 import { METHODS, methodKey } from './api/methods.js';
 import * as cluster from './services/cluster.js';
+import * as election from './services/election.js';
 import * as kv from './services/kv.js';
 import * as lease from './services/lease.js';
+import * as lock from './services/lock.js';
 import * as maintenance from './services/maintenance.js';
 import { openWatch } from './services/watch.js';
 
@@ -47,6 +49,13 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'etcdserverpb.Maintenance/Alarm': unary(maintenance.alarm),
     'etcdserverpb.Maintenance/MoveLeader': unary(maintenance.moveLeader),
     'etcdserverpb.Maintenance/Defragment': unary(maintenance.defragment),
+    'v3lockpb.Lock/Lock': unary(lock.lock),
+    'v3lockpb.Lock/Unlock': unary(lock.unlock),
+    'v3electionpb.Election/Campaign': unary(election.campaign),
+    'v3electionpb.Election/Proclaim': unary(election.proclaim),
+    'v3electionpb.Election/Leader': unary(election.leader),
+    'v3electionpb.Election/Observe': stream(election.openObserve),
+    'v3electionpb.Election/Resign': unary(election.resign),
   };
 }
 

@@ -645,6 +645,63 @@ describe('lease keep-alive', () => {
   });
 });
 
+describe('locks and elections', () => {
+  it('lock, wait for the holder, and unlock', async () => {
+    await post(served.port, '/v3/lease/grant', { TTL: 60, ID: 5 });
+    await post(served.port, '/v3/lease/grant', { TTL: 60, ID: 6 });
+    const name = b64('l');
+
+    const first = await post(served.port, '/v3/lock/lock', { name, lease: 5 });
+    let held = false;
+    const second = post(served.port, '/v3/lock/lock', { name, lease: 6 }).then((answer) => {
+      held = true;
+      return answer;
+    });
+    await waitFor('the second in line', 2000, () => node.machine.store.liveCount === 2);
+    expect(held).toBe(false);
+    const { key } = first.json as { key: string };
+    await post(served.port, '/v3/lock/unlock', { key });
+
+    expect(Buffer.from(key, 'base64').toString()).toBe('l/5');
+    expect((await second).json).toMatchObject({ key: b64('l/6') });
+  });
+
+  it('give a waiting place up when the client leaves', async () => {
+    await post(served.port, '/v3/lease/grant', { TTL: 60, ID: 5 });
+    await post(served.port, '/v3/lease/grant', { TTL: 60, ID: 6 });
+    await post(served.port, '/v3/lock/lock', { name: b64('l'), lease: 5 });
+    const client = new RawClient(served.port);
+    const body = JSON.stringify({ name: b64('l'), lease: 6 });
+    client.write(
+      `POST /v3/lock/lock HTTP/1.1\r\nHost: t\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    await waitFor('the second in line', 2000, () => node.machine.store.liveCount === 2);
+
+    client.socket.destroy();
+
+    await waitFor('the place given up', 2000, () => node.machine.store.liveCount === 1);
+  });
+
+  it('campaign, observe and ask for the leader', async () => {
+    await post(served.port, '/v3/lease/grant', { TTL: 60, ID: 5 });
+    const name = b64('e');
+    const none = await post(served.port, '/v3/election/leader', { name });
+    const observer = openStream(served.port, '/v3/election/observe');
+    observer.write(chunk(JSON.stringify({ name })));
+
+    await post(served.port, '/v3/election/campaign', { name, lease: 5, value: b64('me') });
+
+    await waitFor('the leader', 2000, () => observer.chunks().length === 1);
+    expect(results(observer)).toMatchObject([{ kv: { value: b64('me') } }]);
+    expect(none.status).toBe(500);
+    expect(none.json).toMatchObject({ message: 'election: no leader', code: 2 });
+    expect((await post(served.port, '/v3/election/leader', { name })).json).toMatchObject({
+      kv: { value: b64('me') },
+    });
+    observer.socket.destroy();
+  });
+});
+
 describe('server streams', () => {
   function echo(): Map<string, Handler> {
     const handlers = new Map<string, Handler>(apiHandlers(LIMITS));
