@@ -87,7 +87,7 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   },
   TOO_MANY_OPERATIONS: { exitCode: EXIT.failed, advice: 'split the transaction' },
   REQUEST_TOO_LARGE: { exitCode: EXIT.failed, advice: 'split it, or store the bulk elsewhere' },
-  UNIMPLEMENTED: { exitCode: EXIT.failed, advice: 'this server does not offer it' },
+  UNIMPLEMENTED: { exitCode: EXIT.failed, advice: '' },
   UNEXPECTED_ANSWER: {
     exitCode: EXIT.failed,
     advice: 'is this the client port (2379, not the peer port 2380)?',

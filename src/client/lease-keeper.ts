@@ -81,7 +81,7 @@ export class LeaseKeeper {
       await sleep(Math.min(pause, this.leftMs()), signal);
       if (signal.aborted || this.isLost) return;
       if (this.leftMs() <= 0) {
-        this.lose(`lease ${hexInt64(this.leaseId)} could not be renewed for its whole TTL`);
+        this.lose(`lease ${leaseText(this.leaseId)} could not be renewed for its whole TTL`);
         return;
       }
       pause = (await this.renew()) ? this.ttlMs / 3 : Math.min(500, this.ttlMs / 10);
@@ -99,7 +99,7 @@ export class LeaseKeeper {
         signal: this.stopping.signal,
       });
       if (answer.ttl <= 0) {
-        this.lose(`lease ${hexInt64(this.leaseId)} expired or was revoked`);
+        this.lose(`lease ${leaseText(this.leaseId)} expired or was revoked`);
         return false;
       }
       this.renewedAt = sentAt;
@@ -131,4 +131,9 @@ export async function keepLease(
   const askedAt = performance.now();
   const { id, ttl: granted } = await client.grantLease(ttl, 0, { signal: options.signal });
   return new LeaseKeeper(client, id, granted, askedAt, options);
+}
+
+/** As kvctl prints lease ids. */
+function leaseText(id: Int64): string {
+  return hexInt64(id).padStart(16, '0');
 }

@@ -215,7 +215,7 @@ describe('elect', () => {
     const result = await kvctl('elect', 'e', 'me', '--ttl', '1');
 
     expect(result.code).toBe(1);
-    expect(result.stderr).toMatch(/^kvctl: lease ab expired or was revoked: .*\n$/);
+    expect(result.stderr).toMatch(/^kvctl: lease 00000000000000ab expired or was revoked: .*\n$/);
   });
 
   it('listens, and shows a leader once although the server repeats it', async () => {
