@@ -141,6 +141,19 @@ export function describeStateBackend(name: string, fixture: () => BackendFixture
       await backend.close();
     });
 
+    it('goes on after a trim with everything that was written', async () => {
+      const backend = await fixture().open();
+      await backend.write([put('a', '1')]);
+      expect(await scan(backend, 'a', 'z')).toEqual(['a=1']);
+
+      await backend.trim();
+
+      expect(text(backend.get(bytes('a')))).toBe('1');
+      await backend.write([put('b', '2')]);
+      expect(await scan(backend, 'a', 'z')).toEqual(['a=1', 'b=2']);
+      await backend.close();
+    });
+
     it('compacts a range without changing what is in it', async () => {
       const backend = await fixture().open();
       await backend.write([put('a', '1'), put('b', '2')]);

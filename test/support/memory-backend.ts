@@ -162,6 +162,10 @@ export class MemoryBackend implements Backend {
     await this.turn();
   }
 
+  async trim(): Promise<void> {
+    await this.turn();
+  }
+
   async close(): Promise<void> {
     while (this.medium.inFlight.size > 0) await this.turn();
     this.isClosed = true;

@@ -54,6 +54,8 @@ export interface Backend {
   approximateBytes(range: KeyRange): Promise<number>;
   /** Gives back the space of removed and overwritten values. */
   compact(range: KeyRange): Promise<void>;
+  /** Gives back memory that a large scan took. No other call may run meanwhile. */
+  trim(): Promise<void>;
   /** Waits for calls that run. Not a barrier. */
   close(): Promise<void>;
 }

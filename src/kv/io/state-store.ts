@@ -242,6 +242,7 @@ export class StateStore implements RecordStore {
       return true;
     });
     await this.removeFrom(maxMain + 1);
+    if (this.directory.rows > 0) await this.guard(this.backend.trim());
     this.overlay.startAfter(maxMain);
     this.scanned = true;
   }
