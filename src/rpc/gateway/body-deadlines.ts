@@ -9,7 +9,8 @@ import type { IncomingMessage } from 'node:http';
 export class BodyDeadlines {
   private readonly limitMs: number;
   private readonly timer: NodeJS.Timeout;
-  /** Requests and when they began, oldest first. As many as there are connections, at most. */
+  /** Requests and when they began, oldest first. Those that failed before their body was complete stay
+   *  until the limit, which costs less than a listener on each. */
   private readonly arriving = new Map<IncomingMessage, number>();
 
   constructor(limitMs: number) {
@@ -25,11 +26,11 @@ export class BodyDeadlines {
       return;
     }
     this.arriving.set(request, performance.now());
-    const forget = (): void => {
-      this.arriving.delete(request);
-    };
-    request.once('end', forget);
-    request.once('close', forget);
+  }
+
+  /** The body is here. */
+  end(request: IncomingMessage): void {
+    this.arriving.delete(request);
   }
 
   stop(): void {
@@ -42,7 +43,7 @@ export class BodyDeadlines {
     for (const [request, since] of this.arriving) {
       if (since > oldest) return;
       this.arriving.delete(request);
-      request.socket.destroy();
+      if (!request.complete && !request.destroyed) request.socket.destroy();
     }
   }
 }

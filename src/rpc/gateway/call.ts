@@ -61,9 +61,13 @@ export function callContext(
   const timeout = parseGrpcTimeout(single(headers['grpc-timeout']));
   const requireLeader = single(headers['grpc-metadata-hasleader']) === 'true';
   const own = node.context(endless ? NEVER : undefined, signal, requireLeader);
-  if (timeout === null) return { ...own, clientDeadline: NEVER };
-  const clientDeadline = node.now() + timeout;
-  return { ...own, deadline: Math.min(own.deadline, clientDeadline), clientDeadline };
+  const clientDeadline = timeout === null ? NEVER : node.now() + timeout;
+  return {
+    deadline: Math.min(own.deadline, clientDeadline),
+    signal,
+    requireLeader,
+    clientDeadline,
+  };
 }
 
 function single(value: string | string[] | undefined): string | undefined {

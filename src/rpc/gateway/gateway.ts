@@ -238,7 +238,10 @@ function registerApi(
           bodies.begin(request.raw);
           done();
         },
-        handler: route,
+        handler: (request, reply) => {
+          bodies.end(request.raw);
+          route(request, reply);
+        },
       });
     }
   }
