@@ -157,6 +157,11 @@ export class Expiry {
     return lease !== undefined && (lease.expiring || lease.deadline <= now);
   }
 
+  /** Entries of both heaps, dead ones included: what invariant 3 bounds. */
+  get entryCount(): number {
+    return this.ends.size + this.checkpoints.size;
+  }
+
   /** Whether takeExpired has anything to look at. */
   hasDue(now: number): boolean {
     return this.ends.firstTime <= now;

@@ -213,7 +213,7 @@ describe('state machine', () => {
         for (const text of latin1) rig.ok({ ...arbitraryPut, key: text });
 
         const answer = rig.range({ ...arbitraryRange, key: '\0', rangeEnd: '\0' });
-        const found = (answer as { kvs: { key: string }[] }).kvs.map(({ key }) => key);
+        const found = (answer as unknown as { kvs: { key: string }[] }).kvs.map(({ key }) => key);
         expect(found).toEqual([...latin1].sort(compareText));
       }),
     );
