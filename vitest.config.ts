@@ -1,9 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * Three projects, chosen by `--project`: `unit` (pure code and single files, seconds), `cluster`
- * (real processes, files and sockets, one file at a time) and `interop` (clients of other people,
- * needs packages that `.ci/run` installs).
+ * Four projects, chosen by `--project`: `unit` (pure code and single files, seconds), `cluster` (real
+ * processes, files and sockets, one file at a time), `long` (the same for minutes; `.ci/run` only) and
+ * `interop` (clients of other people, needs packages that `.ci/run` installs).
  */
 export default defineConfig({
   test: {
@@ -12,7 +12,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/cluster/**', 'test/interop/**'],
+          exclude: ['test/cluster/**', 'test/long/**', 'test/interop/**'],
           testTimeout: 20_000,
           maxWorkers: 2,
         },
@@ -22,6 +22,16 @@ export default defineConfig({
           name: 'cluster',
           include: ['test/cluster/**/*.test.ts'],
           testTimeout: 120_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+          maxWorkers: 1,
+        },
+      },
+      {
+        test: {
+          name: 'long',
+          include: ['test/long/**/*.test.ts'],
+          testTimeout: 600_000,
           hookTimeout: 60_000,
           fileParallelism: false,
           maxWorkers: 1,
