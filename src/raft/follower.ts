@@ -79,14 +79,23 @@ export function handleAppend(raft: Raft, message: Message): void {
     raft.drop(message, 'a snapshot is being installed');
     return;
   }
-  const { index, round } = message;
+  const { round } = message;
+  let { index, logTerm, entries } = message;
   if (index < log.committed) {
-    // Everything up to the commit is equal on all members; the leader can go on from there.
-    raft.respond(message, MessageKind.AppendResponse, { index: log.committed, round });
-    return;
+    // Everything up to the commit is equal on all members; only what goes beyond it is looked at.
+    const known = log.committed - index;
+    if (known >= entries.length) {
+      raft.respond(message, MessageKind.AppendResponse, { index: log.committed, round });
+      return;
+    }
+    index = log.committed;
+    logTerm = entries[known - 1]?.term ?? 0;
+    entries = entries.slice(known);
+    const term = log.termAt(index);
+    assert(term === logTerm, `append with ${logTerm} at the commit ${index} of term ${term}`);
   }
-  if (log.termAt(index) !== message.logTerm) {
-    const hintIndex = log.conflictBound(index, message.logTerm);
+  if (log.termAt(index) !== logTerm) {
+    const hintIndex = log.conflictBound(index, logTerm);
     const hintTerm = log.termAt(hintIndex);
     const reason = index > log.lastIndex ? 'entries are missing' : 'terms differ';
     raft.tell({ kind: 'append-rejected', from: message.from, index, reason });
@@ -95,9 +104,9 @@ export function handleAppend(raft: Raft, message: Message): void {
     return;
   }
   const last = log.lastIndex;
-  const replaced = log.merge(message.entries);
+  const replaced = log.merge(entries);
   if (replaced > 0) raft.tell({ kind: 'truncated', from: replaced, last });
-  const end = index + message.entries.length;
+  const end = index + entries.length;
   log.commitTo(Math.min(message.commit, end));
   raft.respond(message, MessageKind.AppendResponse, { index: end, round });
 }

@@ -30,6 +30,8 @@ import type { PendingRead } from './reads.js';
 /** A snapshot that was asked for and neither reported nor acknowledged for so many election timeouts
  *  is asked for again: a lost report must not cut a peer off for ever. */
 const SNAPSHOT_PATIENCE = 10;
+/** The same once the data is known to be there. */
+const INSTALL_PATIENCE = 2;
 const EMPTY = new Uint8Array(0);
 
 export function startLeading(raft: Raft): void {
@@ -312,8 +314,10 @@ export function reportSnapshot(raft: Raft, peer: NodeId, ok: boolean): void {
   const progress = raft.progress.get(peer);
   if (progress === undefined || progress.state !== ProgressState.Snapshot) return;
   if (ok) {
-    // The data is there; the acknowledgement of its installation ends the state.
-    progress.snapshotTick = raft.now;
+    // The data is there; the acknowledgement of its installation ends the state. It may not reach our
+    // log any more, if that was compacted meanwhile: then another snapshot is needed soon.
+    const { electionTicks } = raft.options;
+    progress.snapshotTick = raft.now - (SNAPSHOT_PATIENCE - INSTALL_PATIENCE) * electionTicks;
     return;
   }
   progress.becomeProbe();

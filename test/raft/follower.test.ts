@@ -80,6 +80,21 @@ describe('a follower that gets an append', () => {
     expect(ofKind(output, K.AppendResponse)).toMatchObject([{ index: 2, reject: false }]);
   });
 
+  it('takes what goes beyond its commit from an append that begins below it', () => {
+    const raft = makeCore({ log: [1, 1, 1], commit: 2 });
+    const entries = entriesOf(2, [1, 1, 1, 1]);
+    const append = from(2, K.Append, 1, { index: 1, logTerm: 1, entries, commit: 4 });
+    expect(ofKind(step(raft, append), K.AppendResponse)).toMatchObject([{ index: 5 }]);
+    expect([raft.lastIndex, raft.commitIndex]).toEqual([5, 4]);
+  });
+
+  it('stops instead of cutting off committed entries', () => {
+    const raft = makeCore({ log: [1, 1, 1], commit: 2 });
+    const forged = from(2, K.Append, 2, { index: 1, logTerm: 1, entries: entriesOf(2, [2, 2]) });
+    expect(() => raft.step(forged)).toThrow(/append with 2 at the commit 2 of term 1/);
+    expect(termsOf(raft)).toEqual([1, 1, 1]);
+  });
+
   it('changes nothing when old appends are replayed in any order', () => {
     const raft = makeCore({ log: [1] });
     const all = [1, 2, 3, 4, 5, 6].map((index) => {

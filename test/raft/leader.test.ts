@@ -328,6 +328,21 @@ describe('snapshots', () => {
     expect(wanted).toEqual([3]);
   });
 
+  it('are wanted again soon when the installed one does not reach the log any more', () => {
+    const raft = makeBehind();
+    flush(raft);
+    raft.reportSnapshot(3, true);
+    acknowledge(raft, 3, 2);
+    const wanted: number[] = [];
+    for (let count = 0; count < 20; count += 1) {
+      tick(raft);
+      expect(wanted).toEqual([]);
+      wanted.push(...step(raft, heartbeatResponse(raft, 3, { index: 2 })).wanted);
+      step(raft, heartbeatResponse(raft, 2));
+    }
+    expect(wanted).toEqual([3]);
+  });
+
   it('are not wanted for a silent peer', () => {
     const raft = makeBehind();
     for (let count = 0; count < 10; count += 1) {
