@@ -23,7 +23,7 @@ import {
   streamingThenCut,
 } from '../support/scripted-gateway.js';
 import { tempFolder } from '../support/temp-folder.js';
-import { waitFor } from '../support/wait.js';
+import { staysFalse, waitFor } from '../support/wait.js';
 
 let gateway: ScriptedGateway;
 
@@ -47,6 +47,16 @@ function start(...argv: string[]): CliRun {
 
 function kvctl(...argv: string[]): Promise<CliResult> {
   return start(...argv).done;
+}
+
+/** Also true for a child that has ended and was waited for. */
+function isGone(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 const GONE = ok({ result: { header: header(1), ID: '171' } });
@@ -281,18 +291,18 @@ describe('register', () => {
 
   it('removes the instance before it tells its command to end', async () => {
     const file = join(tempFolder('register'), 'started');
-    const run = start('register', 'web', 'h:1', '--', 'sh', '-c', `touch ${file}; exec sleep 30`);
-    await waitFor('the command', 5_000, () => existsSync(file));
+    const script = `echo $$ > ${file}; exec sleep 30`;
+    const run = start('register', 'web', 'h:1', '--', 'sh', '-c', script);
+    const pidText = (): string => (existsSync(file) ? readFileSync(file, 'utf8').trim() : '');
+    await waitFor('the command', 5_000, () => pidText() !== '');
     let release = (): void => {};
     gateway.always('/v3/lease/revoke', ({ response }) => {
       release = () => void response.end(JSON.stringify({ header: header(9) }));
     });
-    let ended = false;
-    void run.done.then(() => (ended = true));
     run.interrupt('SIGTERM');
     await waitFor('the removal', 5_000, () => gateway.requests('/v3/lease/revoke').length > 0);
 
-    expect(ended).toBe(false);
+    await staysFalse('the command ends too early', 200, () => isGone(Number(pidText())));
     release();
     expect((await run.done).code).toBe(143);
   });

@@ -89,6 +89,24 @@ describe('a kept lease', () => {
     await keeper.stop();
   });
 
+  it('counts from when the last renewal was sent, not from when it was answered', async () => {
+    const sentAt: number[] = [];
+    gateway.always('/v3/lease/keepalive', silence());
+    gateway.next('/v3/lease/keepalive', ({ response, body }) => {
+      sentAt.push(performance.now());
+      const answer = { result: { header: header(1), ID: body['ID'], TTL: '1' } };
+      setTimeout(() => response.end(JSON.stringify(answer)), 500);
+    });
+
+    const keeper = await keepLease(client, 1);
+    await waitFor('the loss', 5_000, () => keeper.isLost);
+
+    const took = performance.now() - (sentAt[0] ?? 0);
+    expect(took).toBeGreaterThan(900);
+    expect(took).toBeLessThan(1_300);
+    await keeper.stop();
+  });
+
   it('survives renewals that fail as long as one works within the TTL', async () => {
     gateway.next('/v3/lease/keepalive', hangUp(), failure(14, 'etcdserver: no leader'), hangUp());
     let renewals = 0;

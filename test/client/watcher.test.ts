@@ -153,7 +153,7 @@ describe('a watch', () => {
       streaming(
         createdLine(6),
         eventsLine(6, keyValue('b', '1', 5), keyValue('a', '1', 5)),
-        eventsLine(6, keyValue('a', '1', 4)),
+        eventsLine(6, keyValue('a', '1', 4), keyValue('c', '1', 4)),
         eventsLine(6, keyValue('a', '2', 6)),
       ),
     );
@@ -167,6 +167,17 @@ describe('a watch', () => {
       'reconnected 6',
       'PUT a@6',
     ]);
+  });
+
+  it('drops what comes before the revision that was asked for', async () => {
+    gateway.next(
+      '/v3/watch',
+      streaming(createdLine(9), eventsLine(9, keyValue('a', '1', 2), keyValue('a', '2', 3))),
+    );
+
+    const items = await collect({ key: 'a', startRevision: 3 }, until('PUT a@3'));
+
+    expect(items).toEqual(['created 9', 'PUT a@3']);
   });
 
   it('resumes after a progress message, which vouches for what did not come', async () => {
