@@ -47,7 +47,7 @@ async function stand(lease: number, value: string, context = node.context()) {
 function won(response: Awaited<ReturnType<typeof campaign>>) {
   const { leader: key } = response;
   if (key === null || key === undefined) throw new Error('a campaign was won without a leader key');
-  return { name: 'boss', key: '', rev: 0, lease: 0, ...key };
+  return { name: 'boss', key: key.key ?? '', rev: key.rev ?? 0, lease: key.lease ?? 0 };
 }
 
 describe('Campaign', () => {

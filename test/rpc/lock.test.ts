@@ -5,8 +5,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { fromLatin1 } from '../../src/bytes.js';
 import { KvError } from '../../src/errors.js';
+import type { Command } from '../../src/kv/command.js';
 import type { RangeRequest } from '../../src/kv/request.js';
-import type { ReadOutcome, RequestContext } from '../../src/node.js';
+import type { ProposeOutcome, ReadOutcome, RequestContext } from '../../src/node.js';
 import { rangeOf } from '../../src/rpc/services/fair-queue.js';
 import { lock, unlock } from '../../src/rpc/services/lock.js';
 import { LocalNode } from '../support/local-node.js';
@@ -15,8 +16,11 @@ import { staysFalse, waitFor } from '../support/wait.js';
 class CountingNode extends LocalNode {
   reads = 0;
   linearizableReads = 0;
-  /** Runs before each linearizable read. */
+  /** Run once, before the next linearizable read and after the next local one. */
   beforeRead: (() => void) | null = null;
+  afterLocalRead: (() => Promise<unknown> | undefined) | null = null;
+  /** The next write is applied, but its caller is told earlier that it was called off. */
+  appliesLate = false;
 
   override async range(
     request: RangeRequest,
@@ -28,7 +32,30 @@ class CountingNode extends LocalNode {
       this.linearizableReads += 1;
       this.beforeRead?.();
     }
-    return super.range(request, serializable, context);
+    const outcome = await super.range(request, serializable, context);
+    const { afterLocalRead } = this;
+    // Of the two local reads of a round the second looks for who is ahead.
+    if (serializable && request.rangeEnd !== '' && afterLocalRead !== null) {
+      this.afterLocalRead = null;
+      await afterLocalRead();
+    }
+    return outcome;
+  }
+
+  override async propose(command: Command, context: RequestContext): Promise<ProposeOutcome> {
+    if (!this.appliesLate) return super.propose(command, context);
+    this.appliesLate = false;
+    const { signal } = context;
+    const late = new Promise<ProposeOutcome>((resolve, reject) => {
+      setTimeout(
+        () => super.propose(command, { ...context, signal: null }).then(resolve, reject),
+        30,
+      );
+    });
+    const calledOff = new Promise<never>((_, reject) => {
+      signal?.addEventListener('abort', () => reject(new KvError('CANCELED', 'called off')));
+    });
+    return Promise.race([late, calledOff]);
   }
 }
 
@@ -202,20 +229,37 @@ describe('Lock', () => {
 
   it('of a client that leaves while its key is being written leaves no key', async () => {
     await grant(1);
-    let goOn = (): void => undefined;
-    node.hold = new Promise((resolve) => {
-      goOn = resolve;
-    });
+    node.appliesLate = true;
     const leaving = new AbortController();
     const call = acquire(1, 'jobs', node.context(undefined, leaving.signal));
 
     leaving.abort();
-    await Promise.resolve();
-    goOn();
-    node.hold = null;
 
     await expect(call.promise).rejects.toMatchObject({ code: 'CANCELED' });
-    expect(keys()).toEqual([]);
+    await staysFalse('a key is left', 60, () => keys().length > 0);
+  });
+
+  it('of a client that leaves between a look and the watch ends', async () => {
+    await lock(node, { name: 'jobs', lease: await grant(1) }, node.context());
+    const leaving = new AbortController();
+    node.afterLocalRead = () => {
+      leaving.abort();
+      return undefined;
+    };
+
+    const call = acquire(await grant(2), 'jobs', node.context(undefined, leaving.signal));
+
+    await expect(call.promise).rejects.toMatchObject({ code: 'CANCELED' });
+    expect(node.watches.counts().streams).toBe(0);
+  });
+
+  it('does not miss a release between its look and its watch', async () => {
+    await lock(node, { name: 'jobs', lease: await grant(1) }, node.context());
+    node.afterLocalRead = () => deleteKey('jobs/1');
+
+    const call = lock(node, { name: 'jobs', lease: await grant(2) }, node.context());
+
+    await expect(call).resolves.toMatchObject({ key: 'jobs/2' });
   });
 
   it('of a client that leaves revokes the lease that was granted for it', async () => {
@@ -334,6 +378,17 @@ describe('Lock', () => {
     node.watches.onStateReplaced();
 
     await expect(second.promise).resolves.toMatchObject({ key: 'jobs/2' });
+  });
+
+  it('ends when the member stops while it is asked', async () => {
+    await grant(1);
+    node.beforeRead = () => {
+      node.failure = new KvError('STOPPED', 'going down');
+    };
+
+    const call = lock(node, { name: 'jobs', lease: 1 }, node.context());
+
+    await expect(call).rejects.toMatchObject({ code: 'STOPPED' });
   });
 
   it('ends when the member stops', async () => {

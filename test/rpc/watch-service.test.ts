@@ -209,6 +209,17 @@ describe('watch service', () => {
     expect(client.revisions).toEqual([2, 3]);
   });
 
+  it('takes an empty key for the first key that there can be', async () => {
+    const client = new Client(watches);
+    client.create({ key: '' });
+
+    put('a');
+    put('\0');
+    await Promise.resolve();
+
+    expect(client.revisions).toEqual([3]);
+  });
+
   it('turns the filters of the API into those of the hub', async () => {
     const client = new Client(watches);
     client.create({ key: 'a', filters: [0] });

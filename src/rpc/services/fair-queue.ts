@@ -32,9 +32,6 @@ const DEFAULT_LEASE_TTL_SECONDS = 60;
 const RETRY_MIN_MS = 25;
 const RETRY_MAX_MS = 1_000;
 
-const AHEAD_ID = 1;
-const OWN_ID = 2;
-
 export interface Place {
   /** All keys of the queue begin with this. */
   readonly prefix: string;
@@ -88,12 +85,7 @@ export async function awaitTurn(
     const ahead = await locally(node, newestBefore(place), context);
     const [next] = ahead.response.kvs;
     if (next === undefined) break;
-    const gone = await awaitDeletion(
-      node,
-      { ahead: next.key, own: place.key, fromRevision: own.revision + 1 },
-      context,
-    );
-    if (gone === OWN_ID) throw expired();
+    await awaitDeletion(node, [place.key, next.key], own.revision + 1, context);
   }
   const own = await waitOut(node, context, () =>
     node.range(rangeOf({ key: place.key }), false, operationContext(node, context)),
@@ -227,21 +219,19 @@ async function giveUp(
   }
 }
 
-type Gone = typeof AHEAD_ID | typeof OWN_ID | null;
-
-/** Resolves with the id of whose key was deleted; null if the watch broke and has to be set up anew. */
+/** Resolves when one of the keys was deleted, or the watch broke: look again, then wait again. */
 function awaitDeletion(
   node: NodeFace,
-  keys: { readonly ahead: string; readonly own: string; readonly fromRevision: number },
+  keys: readonly string[],
+  fromRevision: number,
   context: RequestContext,
-): Promise<Gone> {
+): Promise<void> {
+  // An abort that came before is not told again.
+  assertWanted(context);
   const { signal, requireLeader } = context;
   return new Promise((resolve, reject) => {
     let stream: WatchStream | null = null;
-    let over = false;
     const finish = (settle: () => void): void => {
-      if (over) return;
-      over = true;
       signal?.removeEventListener('abort', onAbort);
       stream?.close();
       settle();
@@ -249,27 +239,21 @@ function awaitDeletion(
     const onAbort = (): void => finish(() => reject(calledOff()));
     signal?.addEventListener('abort', onAbort);
     const sink: WatchSink = {
-      send({ watchId, canceled, events }) {
-        if (canceled) finish(() => resolve(null));
-        else if (events.length > 0) finish(() => resolve(watchId === OWN_ID ? OWN_ID : AHEAD_ID));
+      send({ canceled, events }) {
+        if (canceled || events.length > 0) finish(resolve);
         return true;
       },
-      end(error) {
-        finish(() => (error === null ? resolve(null) : reject(error)));
-      },
+      end: (error) => finish(() => (error === null ? resolve() : reject(error))),
     };
     stream = node.watches.openStream(sink, { requireLeader });
-    stream.handle(deletionWatch(OWN_ID, keys.own, keys.fromRevision));
-    stream.handle(deletionWatch(AHEAD_ID, keys.ahead, keys.fromRevision));
-    // What already happened was told before there was a stream to close.
-    if (over) stream.close();
+    for (const key of keys) stream.handle(deletionWatch(key, fromRevision));
   });
 }
 
-function deletionWatch(watchId: number, key: string, startRevision: number): WatchCreate {
+function deletionWatch(key: string, startRevision: number): WatchCreate {
   return {
     kind: 'create',
-    watchId,
+    watchId: 0,
     key,
     rangeEnd: '',
     startRevision,

@@ -8,13 +8,18 @@
  */
 import { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
-import type { Decoded, Encodable } from '../api/schema.js';
+import type { Decoded, Encodable, Header } from '../api/schema.js';
 import { awaitTurn, withPlace } from './fair-queue.js';
 import { header } from './header.js';
 
 const NO_VALUE = new Uint8Array(0);
 
-export type LockResponse = Encodable<'LockResponse'> & { readonly fencingToken: number };
+/** The API's LockResponse, and the token, which clients that do not know it skip. */
+export interface LockResponse {
+  readonly header: Header;
+  readonly key: string;
+  readonly fencingToken: number;
+}
 
 /** Waits until the lock is held, however long. Asking again with the same lease is no second lock. */
 export function lock(
