@@ -489,6 +489,8 @@ describe('handing over', () => {
     expect(raft.propose([payload()])).toEqual({ ok: false, reason: 'transferring' });
     raft.readIndex(11);
     expect(flush(raft).readsFailed).toEqual([11]);
+    const forwarded = step(raft, from(3, K.ReadIndex, 0, { round: 5 }));
+    expect(ofKind(forwarded, K.ReadIndexResponse)).toMatchObject([{ round: 5, reject: true }]);
     const output = acknowledge(raft, 2);
     expect(ofKind(output, K.TimeoutNow)).toMatchObject([
       { to: 2, index: 2, logTerm: raft.term, round: 1 },
