@@ -107,6 +107,21 @@ describe('exportSnapshot and SnapshotReceiver', () => {
     await sender.close();
   });
 
+  it('leave out what lies behind the revision of the snapshot', async () => {
+    const sender = await StateStore.open(optionsIn(freshFolder(), 1));
+    for (let main = 1; main <= 100; main += 1) sender.write(main, 0, recordOf(main, 0));
+    const source = { clusterId: CLUSTER, mark: markAt(5), revision: 55, tables: Buffer.from('t') };
+    const dataDir = freshFolder();
+
+    const failure = await receive(dataDir, await collect(exportSnapshot(sender, source)));
+
+    expect(failure).toBeNull();
+    const installed = await StateStore.open(optionsIn(dataDir, 4));
+    expect((await scanAll(installed, 55)).at(-1)).toBe('55/0');
+    await installed.close();
+    await sender.close();
+  });
+
   it('carry an empty state', async () => {
     const sender = await StateStore.open(optionsIn(freshFolder(), 1));
     const source = {

@@ -243,6 +243,28 @@ for (const kind of ['LevelDB', 'memory'] as const) {
       await store.close();
     });
 
+    it('reads runs without a gap or a double at every moment of the writer', async () => {
+      const store = await StateStore.open(freshOptions(kind));
+      const runs: Promise<void>[] = [];
+      for (let last = 60; last <= 12_000; last += 60) {
+        writeRange(store, last - 59, last);
+        const from = Math.max(1, last - 3000);
+        const flushed = last % 1200 === 0 ? store.flush() : Promise.resolve();
+        // Also in the very turn in which a batch is done.
+        for (const start of [Promise.resolve(), flushed]) {
+          const wanted = Array.from({ length: last - from + 1 }, (_, at) => from + at);
+          const check = start.then(async () => {
+            const run = await store.readRevisions(from, last, 100 * MIB);
+            expect(run.records.map((record) => record.main)).toEqual(wanted);
+          });
+          runs.push(check);
+        }
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await Promise.all(runs);
+      await store.close();
+    });
+
     it('says when the disk does not keep up, and when it does again', async () => {
       const onDrain = vi.fn();
       const store = await StateStore.open({
