@@ -26,6 +26,7 @@ import type { Applied, StateMachine } from './kv/state-machine.js';
 import { LeaderQuestions } from './leader-questions.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Logger } from './logger.js';
+import type { Surroundings } from './member.js';
 import type { Metrics } from './metrics.js';
 import type {
   HashResult,
@@ -36,6 +37,7 @@ import type {
   ReadOutcome,
   RequestContext,
 } from './node.js';
+import type { PeerEvents, PeerLinks, Respond, SnapshotInbox } from './peer-links.js';
 import { type Entry, EntryType, type NodeId, payloadOf } from './raft/entry.js';
 import type { DriverHost } from './raft/io/driver.js';
 import { Driver } from './raft/io/driver.js';
@@ -47,8 +49,6 @@ import type { Leadership, RaftEvent, ReadState } from './raft/ready.js';
 import { Role } from './raft/ready.js';
 import { statusOf } from './raft/status.js';
 import { ReadRounds } from './read-rounds.js';
-import type { PeerNetworkEvents, Respond, SnapshotInbox } from './rpc/peer/peer-network.js';
-import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
 import type { ReplicaOptions, StateReplica } from './state-replica.js';
@@ -70,6 +70,7 @@ export interface ClusterNodeOptions {
   readonly raft: Raft;
   readonly boot: number;
   readonly log: LogStore;
+  readonly links: Surroundings['links'];
   readonly replica: StateReplica;
   readonly replicaOptions: ReplicaOptions;
   /** 0 to 1. */
@@ -82,7 +83,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   readonly clusterId: number;
   readonly minLeaseTtl: number;
   readonly watches: WatchService;
-  readonly network: PeerNetwork;
+  readonly network: PeerLinks;
   readonly driver: Driver;
   readonly leases: LeaseKeeper;
   private readonly options: ClusterNodeOptions;
@@ -120,12 +121,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.minLeaseTtl = Math.ceil((1.5 * config.electionMs) / 1000);
     // Never used twice by this member: the boot counter is durable before the first request.
     this.nextRequest = options.boot * 2 ** 32 + 1;
-    this.network = new PeerNetwork({
-      local: { clusterId: config.clusterId, memberId: config.memberId, boot: options.boot },
-      clock,
-      random: options.random,
-      events: this.peerEvents(),
-    });
+    const { clusterId, memberId } = config;
+    this.network = options.links({ clusterId, memberId, boot: options.boot }, this.peerEvents());
     this.writes = new WriteRoad(raft, this.network);
     this.driver = new Driver({
       raft,
@@ -506,7 +503,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.leases.promote(entry.term);
   }
 
-  private peerEvents(): PeerNetworkEvents {
+  private peerEvents(): PeerEvents {
     return {
       onMessage: (message) => this.driver.step(message),
       onUnreachable: (peer) => this.driver.peerDisconnected(peer),

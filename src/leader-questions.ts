@@ -9,7 +9,7 @@ import { KvError } from './errors.js';
 import { type Int64, parseInt64 } from './int64.js';
 import type { LeaseKeeper } from './lease-keeper.js';
 import type { RequestContext } from './node.js';
-import type { PeerNetwork, Respond } from './rpc/peer/peer-network.js';
+import type { PeerLinks, Respond } from './peer-links.js';
 
 const ANSWER_MS = 1000;
 const AGAIN_MS = 20;
@@ -18,7 +18,7 @@ export type LeaderQuestion = 'renew' | 'remaining';
 
 export interface LeaderQuestionsOptions {
   readonly clock: Clock;
-  readonly network: PeerNetwork;
+  readonly network: PeerLinks;
   readonly leases: LeaseKeeper;
   readonly memberId: number;
   readonly leader: () => number;

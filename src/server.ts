@@ -13,24 +13,20 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import { systemClock } from './clock.js';
-import { ClusterNode } from './cluster-node.js';
+import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
 import { FatalError } from './errors.js';
-import type { MemberAttributes } from './kv/command.js';
-import { removeGenerationsExcept } from './kv/io/snapshot-stream.js';
+import { NodeStateFolders } from './kv/io/state-folders.js';
 import type { Logger } from './logger.js';
+import { openMember } from './member.js';
 import { Metrics } from './metrics.js';
-import { configurationOf } from './raft/configuration.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { NodeDisk } from './raft/io/node-disk.js';
-import { openWal, type WriteAheadLog } from './raft/io/wal.js';
-import { Raft } from './raft/raft.js';
 import { buildGateway, type Gateway } from './rpc/gateway/gateway.js';
-import { openReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
+import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { ETCD_VERSION, KVD_VERSION } from './version.js';
 
 const CATCH_UP_MS = 3000;
-const FIRST_GENERATION = 1;
 
 export interface ServerHooks {
   /** The surroundings failed or a bug was found: stop acknowledging, say why, exit. */
@@ -49,39 +45,18 @@ export async function startServer(
   logger: Logger,
   hooks: ServerHooks,
 ): Promise<RunningServer> {
-  const members: MemberAttributes[] = config.initialMembers.map(({ id, name, peerUrls }) => ({
-    id,
-    name: id === config.memberId ? name : '',
-    peerUrls,
-    clientUrls: [],
-    isLearner: false,
-  }));
-  const configuration = configurationOf(config.initialMembers.map(({ id }) => id));
-  const { wal, recovered } = openLog(config, logger, configuration);
-  const replicaOptions: ReplicaOptions = {
-    dataDir: config.dataDir,
-    selfId: config.memberId,
-    clusterId: config.clusterId,
-    bootstrapMembers: members,
-    bootstrapConfiguration: configuration,
-    onFatal: (error) => hooks.onFatal(error),
-    onDrain: () => node.onStateDrained(),
-  };
-  const { generation, index } = recovered.base;
-  await removeGenerationsExcept(config.dataDir, [generation]);
-  const replica = await openReplica(replicaOptions, generation, index);
   const metrics = new Metrics();
-  const node: ClusterNode = new ClusterNode({
-    config,
-    metrics,
+  const random = (): number => randomInt(2 ** 32) / 2 ** 32;
+  const { node, recovered } = await openMember(config, {
+    disk: new NodeDisk(),
+    folders: new NodeStateFolders(config.dataDir),
     clock: systemClock,
+    links: (local, events) => new PeerNetwork({ local, clock: systemClock, random, events }),
+    random,
+    // Entropy enters here, once; the core draws its election jitter from it.
+    seed: randomBytes(6).readUIntLE(0, 6),
     logger,
-    raft: startRaft(config, recovered, replica),
-    boot: recovered.boot,
-    log: wal,
-    replica,
-    replicaOptions,
-    random: () => randomInt(2 ** 32) / 2 ** 32,
+    metrics,
     onFatal: (error) => hooks.onFatal(error),
   });
   await node.start();
@@ -112,64 +87,6 @@ export async function startServer(
     clientPorts,
     stop: () => stop(node, gateway, listeners),
   };
-}
-
-function openLog(
-  config: Config,
-  logger: Logger,
-  configuration: ReturnType<typeof configurationOf>,
-): { readonly wal: WriteAheadLog; readonly recovered: RecoveredLog } {
-  const opened = openWal({
-    disk: new NodeDisk(),
-    directory: config.dataDir,
-    segmentBytes: config.segmentBytes,
-    identity: { clusterId: config.clusterId, memberId: config.memberId },
-    initial:
-      config.initialClusterState === 'new'
-        ? { index: 0, term: 0, configuration, generation: FIRST_GENERATION }
-        : null,
-    onSpaceLow: (error) => {
-      if (error === null) logger.info('there is room for the next file of the log again');
-      else logger.error({ err: error }, 'no room for the next file of the log');
-    },
-  });
-  for (const note of opened.recovered.notes) logger.info(`log: ${note}`);
-  const { boot, base, hardState, entries } = opened.recovered;
-  logger.info(
-    {
-      boot,
-      base: base.index,
-      entries: entries.length,
-      term: hardState.term,
-      commit: hardState.commit,
-    },
-    'log is open',
-  );
-  return opened;
-}
-
-function startRaft(config: Config, recovered: RecoveredLog, replica: StateReplica): Raft {
-  const base = replica.mark;
-  const last = recovered.before.index + recovered.entries.length;
-  // The state can be ahead of a log whose unsynced tail was lost: start as after a snapshot.
-  const behind = last < base.index;
-  return new Raft(
-    {
-      id: config.memberId,
-      boot: recovered.boot,
-      // Entropy enters here, once; the core draws its election jitter from it.
-      seed: randomBytes(6).readUIntLE(0, 6),
-      electionTicks: config.electionTicks,
-      heartbeatTicks: config.heartbeatTicks,
-      maxApplyEntries: 1024,
-    },
-    {
-      hardState: recovered.hardState,
-      base,
-      before: behind ? { index: base.index, term: base.term } : recovered.before,
-      entries: behind ? [] : recovered.entries,
-    },
-  );
 }
 
 async function catchUp(node: ClusterNode, recovered: RecoveredLog, logger: Logger): Promise<void> {

@@ -11,8 +11,8 @@
 import { FatalError } from './errors.js';
 import { removeGenerationsExcept, SnapshotReceiver } from './kv/io/snapshot-stream.js';
 import type { Logger } from './logger.js';
+import type { SnapshotInbox } from './peer-links.js';
 import type { SnapshotMeta } from './raft/message.js';
-import type { SnapshotInbox } from './rpc/peer/peer-network.js';
 import { openReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
 
 export class SnapshotInstall {
@@ -32,8 +32,8 @@ export class SnapshotInstall {
     this.discard();
     const generation = Math.max(this.lastGeneration, currentGeneration) + 1;
     this.lastGeneration = generation;
-    const { dataDir, clusterId } = this.options;
-    const receiver = new SnapshotReceiver({ dataDir, generation, clusterId });
+    const { dataDir, folders, clock, clusterId } = this.options;
+    const receiver = new SnapshotReceiver({ dataDir, folders, clock, generation, clusterId });
     this.receiving = receiver;
     return {
       accept: (chunk) => receiver.accept(chunk),
@@ -78,6 +78,6 @@ export class SnapshotInstall {
   async retire(previous: StateReplica, current: StateReplica): Promise<void> {
     await previous.store.close();
     const keep = [current.mark.generation, this.lastGeneration];
-    await removeGenerationsExcept(this.options.dataDir, keep);
+    await removeGenerationsExcept(this.options.dataDir, keep, this.options.folders);
   }
 }

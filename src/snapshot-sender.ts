@@ -4,12 +4,13 @@
  */
 import type { Checkpoints } from './checkpoints.js';
 import type { Logger } from './logger.js';
+import type { PeerLinks } from './peer-links.js';
 import type { NodeId } from './raft/entry.js';
-import type { PeerNetwork } from './rpc/peer/peer-network.js';
+import type { SnapshotMeta } from './raft/message.js';
 import { exportReplica, type StateReplica } from './state-replica.js';
 
 export interface SnapshotSenderOptions {
-  readonly network: PeerNetwork;
+  readonly network: PeerLinks;
   readonly checkpoints: Checkpoints;
   readonly clusterId: number;
   readonly logger: Logger;
@@ -41,7 +42,7 @@ export class SnapshotSender {
   private async stream(
     peer: NodeId,
     term: number,
-    meta: Parameters<PeerNetwork['sendSnapshot']>[2],
+    meta: SnapshotMeta,
     chunks: AsyncIterable<Uint8Array>,
   ): Promise<boolean> {
     const { logger, network } = this.options;

@@ -7,8 +7,10 @@
  * (cluster-node.ts). Restoring takes a second per million keys and yields to the event loop.
  */
 
+import type { Clock } from './clock.js';
 import { FatalError } from './errors.js';
 import type { MemberAttributes } from './kv/command.js';
+import type { StateFolders } from './kv/io/backend.js';
 import { exportSnapshot } from './kv/io/snapshot-stream.js';
 import { StateStore } from './kv/io/state-store.js';
 import { StateMachine } from './kv/state-machine.js';
@@ -17,6 +19,8 @@ import type { SnapshotMeta } from './raft/message.js';
 
 export interface ReplicaOptions {
   readonly dataDir: string;
+  readonly folders: StateFolders;
+  readonly clock: Clock;
   readonly selfId: number;
   readonly clusterId: number;
   readonly bootstrapMembers: readonly MemberAttributes[];
@@ -39,8 +43,9 @@ export async function openReplica(
   generation: number,
   wantedIndex: number,
 ): Promise<StateReplica> {
-  const { dataDir, clusterId, onFatal, onDrain } = options;
-  const store = await StateStore.open({ dataDir, generation, clusterId, onFatal, onDrain });
+  const { dataDir, folders, clock, clusterId, onFatal, onDrain } = options;
+  const storeOptions = { dataDir, folders, clock, generation, clusterId, onFatal, onDrain };
+  const store = await StateStore.open(storeOptions);
   const checkpoint = await store.loadCheckpoint();
   const machineOptions = {
     records: store,

@@ -3,10 +3,10 @@
  * peer network. Called once a turn by cluster-node.ts; no other file proposes.
  */
 import { KvError } from './errors.js';
+import type { PeerLinks, Respond } from './peer-links.js';
 import { Proposals } from './proposals.js';
 import type { Raft } from './raft/raft.js';
 import { Role } from './raft/ready.js';
-import type { PeerNetwork, Respond } from './rpc/peer/peer-network.js';
 
 /** Forwarded writes in one frame, and payloads handed to Raft in one call. */
 const BATCH_BYTES = 4 * 2 ** 20;
@@ -22,11 +22,11 @@ export class WriteRoad {
   /** Refused because too many wait for a quorum; for metrics. */
   overloads = 0;
   private readonly raft: Raft;
-  private readonly network: PeerNetwork;
+  private readonly network: PeerLinks;
   /** Writes of other members, until the next turn. Bounded by what their members admit. */
   private foreign: ForeignBatch[] = [];
 
-  constructor(raft: Raft, network: PeerNetwork) {
+  constructor(raft: Raft, network: PeerLinks) {
     this.raft = raft;
     this.network = network;
   }

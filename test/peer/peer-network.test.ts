@@ -8,10 +8,10 @@ import { systemClock } from '../../src/clock.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import type { Message } from '../../src/raft/message.js';
 import { MessageKind, makeMessage } from '../../src/raft/message.js';
-import type { PeerNetworkEvents, SnapshotInbox } from '../../src/rpc/peer/peer-network.js';
+import type { PeerEvents, SnapshotInbox } from '../../src/peer-links.js';
 import { PeerNetwork } from '../../src/rpc/peer/peer-network.js';
 
-class Member implements PeerNetworkEvents {
+class Member implements PeerEvents {
   readonly messages: Message[] = [];
   readonly unreachable: number[] = [];
   readonly refused: string[] = [];

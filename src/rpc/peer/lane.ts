@@ -12,6 +12,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../clock.js';
+import type { LocalIdentity } from '../../member.js';
 import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
 
@@ -24,12 +25,6 @@ const PONG_LIMIT_MS = 2500;
 const REDIAL_MS = { first: 20, most: 500 } as const;
 /** A peer that does not read for this long a queue is treated as gone. */
 const MAX_QUEUED_BYTES = 16 * 2 ** 20;
-
-export interface LocalIdentity {
-  readonly clusterId: number;
-  readonly memberId: number;
-  readonly boot: number;
-}
 
 export interface LaneOptions {
   readonly name: 'bulk' | 'urgent';

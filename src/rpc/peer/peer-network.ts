@@ -6,46 +6,24 @@
  * connection breaks its outcome is unknown, and the caller is told at once (`null`).
  */
 import type { Clock } from '../../clock.js';
+import type { LocalIdentity } from '../../member.js';
+import type { PeerAddress, PeerEvents, PeerLinks, SnapshotInbox } from '../../peer-links.js';
 import type { NodeId } from '../../raft/entry.js';
-import type { Transport, TransportEvents } from '../../raft/io/transport.js';
 import type { Message, SnapshotMeta } from '../../raft/message.js';
 import { MessageKind } from '../../raft/message.js';
 import type { Frame } from './frame.js';
 import { FrameError, FrameKind } from './frame.js';
-import type { LocalIdentity } from './lane.js';
 import { Lane } from './lane.js';
 import type { Caller } from './peer-server.js';
 import { PeerServer } from './peer-server.js';
 import { decodeMessage, decodeMeta, encodeMessage } from './raft-frame.js';
 import { streamSnapshot } from './snapshot-stream.js';
 
-export interface PeerAddress {
-  readonly id: NodeId;
-  readonly host: string;
-  readonly port: number;
-}
-
-/** Takes one snapshot from a peer. `end` resolves when it is durable and handed to Raft. */
-export interface SnapshotInbox {
-  accept(chunk: Uint8Array): Promise<void>;
-  end(): Promise<void>;
-  abort(): void;
-}
-
-export type Respond = (value: unknown) => void;
-
-export interface PeerNetworkEvents extends TransportEvents {
-  onRequest(from: NodeId, method: string, args: unknown, body: Uint8Array, respond: Respond): void;
-  onSnapshot(from: NodeId, boot: number, term: number, meta: SnapshotMeta): SnapshotInbox;
-  onPeerState(peer: NodeId, up: boolean, reason: string): void;
-  onRefused(text: string): void;
-}
-
 export interface PeerNetworkOptions {
   readonly local: LocalIdentity;
   readonly clock: Clock;
   readonly random: () => number;
-  readonly events: PeerNetworkEvents;
+  readonly events: PeerEvents;
 }
 
 /** A forwarded request that waits for its answer; bounded by the requests that a member admits. */
@@ -71,7 +49,7 @@ const URGENT: ReadonlySet<number> = new Set([
   MessageKind.ReadIndexResponse,
 ]);
 
-export class PeerNetwork implements Transport {
+export class PeerNetwork implements PeerLinks {
   private readonly options: PeerNetworkOptions;
   private readonly peers = new Map<NodeId, Peer>();
   private readonly server: PeerServer;

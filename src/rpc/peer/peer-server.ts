@@ -9,9 +9,9 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../clock.js';
+import type { LocalIdentity } from '../../member.js';
 import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
-import type { LocalIdentity } from './lane.js';
 import { MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.js';
 
 const HANDSHAKE_MS = 5000;

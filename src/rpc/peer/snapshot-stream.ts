@@ -8,10 +8,10 @@
  */
 import { connect, type Socket } from 'node:net';
 import type { Clock } from '../../clock.js';
+import type { LocalIdentity } from '../../member.js';
 import type { SnapshotMeta } from '../../raft/message.js';
 import type { FrameHead } from './frame.js';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
-import type { LocalIdentity } from './lane.js';
 import { MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.js';
 import { encodeMeta } from './raft-frame.js';
 

@@ -1,0 +1,149 @@
+/**
+ * Opens one member on whatever surroundings it is given: log, state, Raft, node, in this order.
+ *
+ * server.ts gives it the real disk, clock and network; a simulator gives it its own. Nothing here
+ * listens yet: `node.start()` is the caller's next step.
+ */
+import type { Clock } from './clock.js';
+import { ClusterNode } from './cluster-node.js';
+import type { Config } from './config.js';
+import type { MemberAttributes } from './kv/command.js';
+import type { StateFolders } from './kv/io/backend.js';
+import { removeGenerationsExcept } from './kv/io/snapshot-stream.js';
+import type { Logger } from './logger.js';
+import type { Metrics } from './metrics.js';
+import type { PeerEvents, PeerLinks } from './peer-links.js';
+import { type Configuration, configurationOf } from './raft/configuration.js';
+import type { Disk } from './raft/io/disk.js';
+import type { RecoveredLog } from './raft/io/log-store.js';
+import { openWal, type WriteAheadLog } from './raft/io/wal.js';
+import { Raft } from './raft/raft.js';
+import { openReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
+
+const FIRST_GENERATION = 1;
+
+/** Who speaks on the network: the identity that peers check in the handshake. */
+export interface LocalIdentity {
+  readonly clusterId: number;
+  readonly memberId: number;
+  readonly boot: number;
+}
+
+export interface Surroundings {
+  readonly disk: Disk;
+  readonly folders: StateFolders;
+  readonly clock: Clock;
+  readonly links: (local: LocalIdentity, events: PeerEvents) => PeerLinks;
+  /** 0 to 1: jitter and lease ids. */
+  readonly random: () => number;
+  /** Up to 48 bits, for the election jitter of the core. */
+  readonly seed: number;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** The surroundings failed: stop acknowledging and exit. */
+  readonly onFatal: (error: Error) => void;
+}
+
+export interface OpenedMember {
+  readonly node: ClusterNode;
+  readonly recovered: RecoveredLog;
+}
+
+export async function openMember(config: Config, around: Surroundings): Promise<OpenedMember> {
+  const configuration = configurationOf(config.initialMembers.map(({ id }) => id));
+  const { wal, recovered } = openLog(config, around, configuration);
+  const replicaOptions: ReplicaOptions = {
+    dataDir: config.dataDir,
+    folders: around.folders,
+    clock: around.clock,
+    selfId: config.memberId,
+    clusterId: config.clusterId,
+    bootstrapMembers: bootstrapMembers(config),
+    bootstrapConfiguration: configuration,
+    onFatal: around.onFatal,
+    onDrain: () => node.onStateDrained(),
+  };
+  const { generation, index } = recovered.base;
+  await removeGenerationsExcept(config.dataDir, [generation], around.folders);
+  const replica = await openReplica(replicaOptions, generation, index);
+  const node: ClusterNode = new ClusterNode({
+    config,
+    metrics: around.metrics,
+    clock: around.clock,
+    logger: around.logger,
+    raft: startRaft(config, recovered, replica, around.seed),
+    boot: recovered.boot,
+    log: wal,
+    links: around.links,
+    replica,
+    replicaOptions,
+    random: around.random,
+    onFatal: around.onFatal,
+  });
+  return { node, recovered };
+}
+
+/** Names and client addresses of the others come through the log, when they have started. */
+function bootstrapMembers(config: Config): MemberAttributes[] {
+  return config.initialMembers.map(({ id, peerUrls }) => ({
+    id,
+    name: '',
+    peerUrls,
+    clientUrls: [],
+    isLearner: false,
+  }));
+}
+
+function openLog(
+  config: Config,
+  { disk, logger }: Surroundings,
+  configuration: Configuration,
+): { readonly wal: WriteAheadLog; readonly recovered: RecoveredLog } {
+  const opened = openWal({
+    disk,
+    directory: config.dataDir,
+    segmentBytes: config.segmentBytes,
+    identity: { clusterId: config.clusterId, memberId: config.memberId },
+    initial:
+      config.initialClusterState === 'new'
+        ? { index: 0, term: 0, configuration, generation: FIRST_GENERATION }
+        : null,
+    onSpaceLow: (error) => {
+      if (error === null) logger.info('there is room for the next file of the log again');
+      else logger.error({ err: error }, 'no room for the next file of the log');
+    },
+  });
+  for (const note of opened.recovered.notes) logger.info(`log: ${note}`);
+  const { boot, base, hardState, entries } = opened.recovered;
+  const { term, commit } = hardState;
+  logger.info({ boot, base: base.index, entries: entries.length, term, commit }, 'log is open');
+  return opened;
+}
+
+function startRaft(
+  config: Config,
+  recovered: RecoveredLog,
+  replica: StateReplica,
+  seed: number,
+): Raft {
+  const base = replica.mark;
+  const last = recovered.before.index + recovered.entries.length;
+  // The state can be ahead of a log whose unsynced tail was lost: start as after a snapshot.
+  const behind = last < base.index;
+  return new Raft(
+    {
+      id: config.memberId,
+      boot: recovered.boot,
+      seed,
+      electionTicks: config.electionTicks,
+      heartbeatTicks: config.heartbeatTicks,
+      maxApplyEntries: 1024,
+    },
+    {
+      hardState: recovered.hardState,
+      base,
+      before: behind ? { index: base.index, term: base.term } : recovered.before,
+      entries: behind ? [] : recovered.entries,
+    },
+  );
+}
