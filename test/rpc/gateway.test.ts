@@ -111,7 +111,7 @@ describe('unary calls', () => {
       'POST /v3/kv/range HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n' +
         `${chunk('{"key":')}${chunk('"YQ=="}')}0\r\n\r\n`,
     );
-    await waitFor('the answer', 2000, () => client.received.includes('"header"'));
+    await waitFor('the answer', 10_000, () => client.received.includes('"header"'));
 
     expect(client.received).toContain('200 OK');
     client.socket.destroy();
@@ -190,7 +190,7 @@ describe('unary calls', () => {
     const body = JSON.stringify({ key: b64('a') });
     const request = `POST /v3/kv/put HTTP/1.1\r\nHost: t\r\nContent-Length: ${body.length}\r\n\r\n`;
     client.write((request + body).repeat(3));
-    await waitFor('three answers', 2000, () => client.received.split('HTTP/1.1').length === 4);
+    await waitFor('three answers', 10_000, () => client.received.split('HTTP/1.1').length === 4);
 
     expect([...client.received.matchAll(/"revision":"(\d)"/g)].map((each) => each[1])).toEqual([
       '2',
@@ -229,20 +229,20 @@ describe('size limits', () => {
     const client = openStream(served.port, '/v3/kv/put');
     const part = chunk(' '.repeat(100_000));
     for (let count = 0; count < 10; count += 1) client.write(part);
-    await waitFor('the refusal', 2000, () => client.received.includes('too large'));
+    await waitFor('the refusal', 10_000, () => client.received.includes('too large'));
 
     expect(client.received).toContain('413');
-    await waitFor('the end', 2000, () => client.closed);
+    await waitFor('the end', 10_000, () => client.closed);
   });
 
   it('refuse a stream message that is larger than any message', async () => {
     const client = openStream(served.port, '/v3/watch');
     client.write(chunk(`{"create_request":{"key":"${'A'.repeat(100_000)}`));
     for (let count = 0; count < 10; count += 1) client.write(chunk('A'.repeat(100_000)));
-    await waitFor('the refusal', 2000, () => client.received.includes('too large'));
+    await waitFor('the refusal', 10_000, () => client.received.includes('too large'));
 
     expect(client.received).toContain('"grpc_code":3');
-    await waitFor('the end', 2000, () => client.closed);
+    await waitFor('the end', 10_000, () => client.closed);
   });
 });
 
@@ -294,7 +294,7 @@ describe('routing', () => {
     for (const target of ['/%', '/%ff%fe', '*', 'http://x/v3/kv/range', '/v3/%2e%2e/x']) {
       const client = new RawClient(served.port);
       client.write(`POST ${target} HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n`);
-      await waitFor(`an answer to ${target}`, 2000, () => client.received.includes('\r\n\r\n'));
+      await waitFor(`an answer to ${target}`, 10_000, () => client.received.includes('\r\n\r\n'));
 
       expect(client.received).toMatch(/^HTTP\/1\.1 (200|400|404|501)/);
       client.socket.destroy();
@@ -397,11 +397,11 @@ describe('waiting calls', () => {
     await restart({ handlers });
     const client = new RawClient(served.port);
     client.write('POST /v3/lock/lock HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n{}');
-    await waitFor('the call', 2000, () => deadline > 0);
+    await waitFor('the call', 10_000, () => deadline > 0);
 
     client.socket.destroy();
 
-    await waitFor('the abort', 2000, () => aborted);
+    await waitFor('the abort', 10_000, () => aborted);
     expect(deadline).toBe(Number.POSITIVE_INFINITY);
   });
 });
@@ -413,10 +413,10 @@ describe('watch', () => {
   it('streams each answer in a chunk of its own, line end included', async () => {
     const client = openStream(served.port, '/v3/watch');
     client.write(chunk(create()));
-    await waitFor('the creation', 2000, () => client.chunks().length === 1);
+    await waitFor('the creation', 10_000, () => client.chunks().length === 1);
     await post(served.port, '/v3/kv/put', { key: b64('b'), value: b64('1') });
     await post(served.port, '/v3/kv/deleterange', { key: b64('b') });
-    await waitFor('the events', 2000, () => client.chunks().length === 3);
+    await waitFor('the events', 10_000, () => client.chunks().length === 3);
 
     const header = { cluster_id: '77', member_id: '1', raft_term: '3' };
     expect(client.chunks().every((text) => /^[^\n]+\n$/.test(text))).toBe(true);
@@ -450,11 +450,11 @@ describe('watch', () => {
     client.write(
       `POST /v3/watch HTTP/1.1\r\nHost: t\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
     );
-    await waitFor('the creation', 2000, () => client.chunks().length === 1);
+    await waitFor('the creation', 10_000, () => client.chunks().length === 1);
 
     await post(served.port, '/v3/kv/put', { key: b64('b') });
 
-    await waitFor('the event', 2000, () => client.chunks().length === 2);
+    await waitFor('the event', 10_000, () => client.chunks().length === 2);
     expect(client.closed).toBe(false);
     client.socket.destroy();
   });
@@ -462,11 +462,11 @@ describe('watch', () => {
   it('carries several watchers, cancels and progress on one stream', async () => {
     const client = openStream(served.port, '/v3/watch');
     client.write(chunk(create() + create({ watch_id: 7 })));
-    await waitFor('two creations', 2000, () => client.chunks().length === 2);
+    await waitFor('two creations', 10_000, () => client.chunks().length === 2);
     client.write(chunk('{"progress_request":{}}'));
-    await waitFor('the progress', 2000, () => client.chunks().length === 3);
+    await waitFor('the progress', 10_000, () => client.chunks().length === 3);
     client.write(chunk('{"cancel_request":{"watch_id":"7"}}'));
-    await waitFor('the cancel', 2000, () => client.chunks().length === 4);
+    await waitFor('the cancel', 10_000, () => client.chunks().length === 4);
 
     expect(results(client)).toMatchObject([
       { created: true },
@@ -484,13 +484,26 @@ describe('watch', () => {
   ])('ends when the client %s', async (_, leave) => {
     const client = openStream(served.port, '/v3/watch');
     client.write(chunk(create()));
-    await waitFor('the creation', 2000, () => client.chunks().length === 1);
+    await waitFor('the creation', 10_000, () => client.chunks().length === 1);
     expect(node.watches.counts().streams).toBe(1);
 
     leave(client);
 
-    await waitFor('the end of the watch', 2000, () => node.watches.counts().streams === 0);
-    await waitFor('the end of the connection', 2000, () => served.sockets.size === 0);
+    await waitFor('the end of the watch', 10_000, () => node.watches.counts().streams === 0);
+    await waitFor('the end of the connection', 10_000, () => served.sockets.size === 0);
+  });
+
+  it('ends when the connection is reset after a whole body', async () => {
+    const client = new RawClient(served.port);
+    const body = create();
+    client.write(
+      `POST /v3/watch HTTP/1.1\r\nHost: t\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    await waitFor('the creation', 10_000, () => client.chunks().length === 1);
+
+    client.socket.resetAndDestroy();
+
+    await waitFor('the end of the watch', 10_000, () => node.watches.counts().streams === 0);
   });
 
   it('ends when a client half-closes after a whole body', async () => {
@@ -499,26 +512,26 @@ describe('watch', () => {
     client.write(
       `POST /v3/watch HTTP/1.1\r\nHost: t\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
     );
-    await waitFor('the creation', 2000, () => client.chunks().length === 1);
+    await waitFor('the creation', 10_000, () => client.chunks().length === 1);
 
     client.socket.end();
 
-    await waitFor('the end of the watch', 2000, () => node.watches.counts().streams === 0);
+    await waitFor('the end of the watch', 10_000, () => node.watches.counts().streams === 0);
   });
 
   it('ends with an error in the stream when the node stops', async () => {
     const client = openStream(served.port, '/v3/watch');
     client.write(chunk(create()));
-    await waitFor('the creation', 2000, () => client.chunks().length === 1);
+    await waitFor('the creation', 10_000, () => client.chunks().length === 1);
 
     node.stop();
 
-    await waitFor('the error', 2000, () => client.received.includes('"error"'));
+    await waitFor('the error', 10_000, () => client.received.includes('"error"'));
     expect(client.received).toContain(
       '{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: server stopped",' +
         '"http_status":"Service Unavailable","code":14}}\n',
     );
-    await waitFor('the end of the connection', 2000, () => client.closed);
+    await waitFor('the end of the connection', 10_000, () => client.closed);
   });
 
   it('sets the status when it fails before the first answer', async () => {
@@ -554,7 +567,7 @@ describe('watch', () => {
   it('does not buffer for a reader that stopped, and goes on when it reads again', async () => {
     const client = openStream(served.port, '/v3/watch');
     client.write(chunk(create()));
-    await waitFor('the creation', 2000, () => client.chunks().length === 1);
+    await waitFor('the creation', 10_000, () => client.chunks().length === 1);
     client.socket.pause();
     const value = b64('x'.repeat(100_000));
     const writes = 200;
@@ -578,13 +591,13 @@ describe('watch', () => {
     const clients = Array.from({ length: 3 }, () => openStream(served.port, '/v3/watch'));
     for (const client of clients) client.write(chunk(create()));
     for (const client of clients) {
-      await waitFor('the creation', 2000, () => client.chunks().length === 1);
+      await waitFor('the creation', 10_000, () => client.chunks().length === 1);
     }
 
     await post(served.port, '/v3/kv/put', { key: b64('b'), value: b64('1') });
 
     for (const client of clients) {
-      await waitFor('the event', 2000, () => client.chunks().length === 2);
+      await waitFor('the event', 10_000, () => client.chunks().length === 2);
       expect(client.chunks()[1]).toBe(clients[0]?.chunks()[1]);
       client.socket.destroy();
     }
@@ -618,11 +631,11 @@ describe('lease keep-alive', () => {
     const request =
       'POST /v3/lease/keepalive HTTP/1.1\r\nHost: t\r\nContent-Length: 8\r\n\r\n{"ID":1}';
     client.write(request);
-    await waitFor('the first answer', 2000, () => client.received.endsWith('0\r\n\r\n'));
+    await waitFor('the first answer', 10_000, () => client.received.endsWith('0\r\n\r\n'));
     client.received = '';
     client.write(request);
 
-    await waitFor('the second answer', 2000, () => client.received.endsWith('0\r\n\r\n'));
+    await waitFor('the second answer', 10_000, () => client.received.endsWith('0\r\n\r\n'));
     client.socket.destroy();
   });
 
@@ -657,7 +670,7 @@ describe('locks and elections', () => {
       held = true;
       return answer;
     });
-    await waitFor('the second in line', 2000, () => node.machine.store.liveCount === 2);
+    await waitFor('the second in line', 10_000, () => node.machine.store.liveCount === 2);
     expect(held).toBe(false);
     const { key } = first.json as { key: string };
     await post(served.port, '/v3/lock/unlock', { key });
@@ -675,11 +688,11 @@ describe('locks and elections', () => {
     client.write(
       `POST /v3/lock/lock HTTP/1.1\r\nHost: t\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
     );
-    await waitFor('the second in line', 2000, () => node.machine.store.liveCount === 2);
+    await waitFor('the second in line', 10_000, () => node.machine.store.liveCount === 2);
 
     client.socket.destroy();
 
-    await waitFor('the place given up', 2000, () => node.machine.store.liveCount === 1);
+    await waitFor('the place given up', 10_000, () => node.machine.store.liveCount === 1);
   });
 
   it('campaign, observe and ask for the leader', async () => {
@@ -691,7 +704,7 @@ describe('locks and elections', () => {
 
     await post(served.port, '/v3/election/campaign', { name, lease: 5, value: b64('me') });
 
-    await waitFor('the leader', 2000, () => observer.chunks().length === 1);
+    await waitFor('the leader', 10_000, () => observer.chunks().length === 1);
     expect(results(observer)).toMatchObject([{ kv: { value: b64('me') } }]);
     expect(none.status).toBe(500);
     expect(none.json).toMatchObject({ message: 'election: no leader', code: 2 });
@@ -901,13 +914,13 @@ describe('hostile connections', () => {
     await restart({ bodyMs: 100, headersMs: 100 });
     const client = openStream(served.port, '/v3/watch');
     client.write(chunk(`{"create_request":{"key":"${b64('a')}"}}`));
-    await waitFor('the creation', 2000, () => client.chunks().length === 1);
+    await waitFor('the creation', 10_000, () => client.chunks().length === 1);
     const started = performance.now();
     await waitFor('ten times the limit', 3000, () => performance.now() - started > 1000);
 
     await post(served.port, '/v3/kv/put', { key: b64('a') });
 
-    await waitFor('the event', 2000, () => client.chunks().length === 2);
+    await waitFor('the event', 10_000, () => client.chunks().length === 2);
     client.socket.destroy();
   });
 
@@ -934,11 +947,11 @@ describe('hostile connections', () => {
     for (const path of ['/v3/kv/put', '/v3/watch']) {
       const client = new RawClient(served.port);
       client.write(`POST ${path} HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{"key":`);
-      await waitFor('the connection', 2000, () => served.sockets.size > 0);
+      await waitFor('the connection', 10_000, () => served.sockets.size > 0);
       client.socket.destroy();
-      await waitFor('the end', 2000, () => client.closed);
+      await waitFor('the end', 10_000, () => client.closed);
     }
-    await waitFor('no streams', 2000, () => node.watches.counts().streams === 0);
+    await waitFor('no streams', 10_000, () => node.watches.counts().streams === 0);
 
     expect((await post(served.port, '/v3/lease/leases')).status).toBe(200);
   });
@@ -951,10 +964,10 @@ describe('life', () => {
       release = resolve;
     });
     const answer = post(served.port, '/v3/kv/put', { key: b64('a') });
-    await waitFor('the call', 2000, () => node.contexts.length === 1);
+    await waitFor('the call', 10_000, () => node.contexts.length === 1);
     const watcher = openStream(served.port, '/v3/watch');
     watcher.write(chunk('{"create_request":{"key":"YQ=="}}'));
-    await waitFor('the creation', 2000, () => watcher.chunks().length === 1);
+    await waitFor('the creation', 10_000, () => watcher.chunks().length === 1);
 
     const drained = served.gateway.drain();
     release();
@@ -963,8 +976,8 @@ describe('life', () => {
     await drained;
     expect(watcher.closed).toBe(false);
     await served.gateway.close();
-    await waitFor('the cut', 2000, () => watcher.closed);
-    await waitFor('the end of the watch', 2000, () => node.watches.counts().streams === 0);
+    await waitFor('the cut', 10_000, () => watcher.closed);
+    await waitFor('the end of the watch', 10_000, () => node.watches.counts().streams === 0);
   });
 
   it('holds many idle connections', async () => {

