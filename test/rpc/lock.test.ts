@@ -207,7 +207,7 @@ describe('Lock', () => {
     expect(node.reads).toBe(3 * contenders);
     expect(order).toEqual(created.sort((a, b) => a - b).slice(1));
     expect(node.watches.counts().watchers).toBe(0);
-  });
+  }, 60_000);
 
   it('of a client that leaves takes its key along, and who waited behind waits on', async () => {
     const first = await lock(node, { name: 'jobs', lease: await grant(1) }, node.context());

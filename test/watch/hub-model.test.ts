@@ -154,5 +154,5 @@ describe('watch hub', () => {
       expect(count, `the runs never saw: ${what}`).toBeGreaterThan(10);
     }
     if (process.env['SHOW'] !== undefined) console.log(seen);
-  });
+  }, 120_000);
 });

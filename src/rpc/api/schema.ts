@@ -306,7 +306,8 @@ const auth = {
 
 const recipes = {
   LockRequest: { name: latin1(1), lease: int64(2) },
-  LockResponse: { header, key: latin1(2) },
+  /** The token is kvd's own: clients that do not know it skip it (services/lock.ts). */
+  LockResponse: { header, key: latin1(2), fencing_token: int64(100) },
   UnlockRequest: { key: latin1(1) },
   UnlockResponse: headerOnly,
   LeaderKey: { name: latin1(1), key: latin1(2), rev: int64(3), lease: int64(4) },
