@@ -36,7 +36,7 @@ export interface Field {
 /** One message: its fields by proto name. */
 export type Fields = Readonly<Record<string, Field>>;
 
-interface Single<T, O extends string | null = null> extends Field {
+export interface Single<T, O extends string | null = null> extends Field {
   readonly type: T & Field['type'];
   readonly repeated: false;
   readonly oneof: null;
