@@ -29,7 +29,7 @@ export function unaryRoute(
     reply.hijack();
     const call = new Call(scope, method, counters, request.url);
     underWay.add(call);
-    answer(call, serve, request, reply).finally(() => underWay.delete(call));
+    void answer(call, serve, request, reply).finally(() => underWay.delete(call));
   };
 }
 
