@@ -8,7 +8,7 @@ import { parseEndpoints } from '../src/client/endpoints.js';
 import { HttpClient } from '../src/client/http-client.js';
 import type { TlsOptions } from '../src/client/http-exchange.js';
 import { anyAborted } from './child.js';
-import { CommandError, EXIT, usageError } from './exit.js';
+import { CommandError, EXIT, InterruptedError, usageError } from './exit.js';
 import type { Io } from './io.js';
 import type { Format, Report } from './output.js';
 import { FORMATS, renderReport } from './output.js';
@@ -82,7 +82,7 @@ export class CommandContext {
   ): (...args: A) => Promise<void> {
     return async (...args) => {
       const interrupted = anyAborted(this.io.interrupt).then(() => {
-        throw new CommandError(EXIT.failed, 'interrupted');
+        throw new InterruptedError('interrupted');
       });
       this.exitCode = await Promise.race([command(...args), interrupted]);
     };

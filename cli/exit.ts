@@ -28,6 +28,16 @@ export class CommandError extends Error {
   }
 }
 
+/** Ctrl-C or a request to terminate came before there was a result. */
+export class InterruptedError extends Error {
+  override readonly name = 'InterruptedError';
+}
+
+export function isInterruption(error: unknown): boolean {
+  if (error instanceof InterruptedError) return true;
+  return error instanceof ClientError && error.code === 'CANCELED';
+}
+
 export function usageError(message: string): CommandError {
   return new CommandError(EXIT.usage, message);
 }

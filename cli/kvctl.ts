@@ -39,7 +39,13 @@ const io: Io = {
   interrupt: interrupt.signal,
 };
 
-// Not process.exit: what is still in the pipe of stdout must reach its reader. But an open stdin, or
-// a connection to a frozen server, must not keep the process.
-process.exitCode = await main(process.argv.slice(2), io);
-process.stdin.destroy();
+/** Resolves when everything written so far has left the process, or cannot any more. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => stream.write('', () => resolve()));
+}
+
+const exitCode = await main(process.argv.slice(2), io);
+// What is still in the pipe of stdout must reach its reader; an open stdin or a connection to a frozen
+// server must not keep the process.
+await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+process.exit(exitCode);

@@ -24,8 +24,9 @@ import { addTxnCommand } from './commands/txn.js';
 import { addVersionCommand } from './commands/version.js';
 import { addWatchCommand } from './commands/watch.js';
 import { CommandContext } from './context.js';
-import { describeFailure, EXIT } from './exit.js';
+import { describeFailure, EXIT, isInterruption } from './exit.js';
 import type { Io } from './io.js';
+import { interruptName } from './io.js';
 
 /** Commands whose arguments after `--` are another program and its arguments. */
 const RUNS_A_CHILD: ReadonlySet<string> = new Set(['watch', 'lock', 'register']);
@@ -41,7 +42,9 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     return context.exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return onCommanderExit(error, cut.own, root, io);
-    if (io.interrupt.aborted) return io.interrupt.reason === 'SIGTERM' ? 143 : 130;
+    if (io.interrupt.aborted && isInterruption(error)) {
+      return interruptName(io.interrupt) === 'SIGTERM' ? 143 : 130;
+    }
     const { exitCode, text } = describeFailure(error);
     io.stderr.write(`kvctl: ${text}\n`);
     if (root.opts<{ debug?: boolean }>().debug === true && error instanceof Error) {

@@ -80,8 +80,8 @@ async function acquire(
       signal: context.io.interrupt,
     });
   } catch (error) {
-    const timedOut = error instanceof ClientError && error.code === 'TIMEOUT';
-    if (!timedOut || options.wait === undefined) throw error;
+    const tooLate = error instanceof ClientError && error.code === 'NOT_WON';
+    if (!tooLate || options.wait === undefined) throw error;
     const seconds = options.wait / 1000;
     throw new CommandError(
       EXIT.notWon,

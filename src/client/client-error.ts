@@ -28,6 +28,8 @@ export type ClientErrorCode =
   | 'FAILED_PRECONDITION'
   | 'WATCH_CANCELED'
   | 'LEASE_LOST'
+  /** A lock or an election was not won in the time given. */
+  | 'NOT_WON'
   | 'UNKNOWN';
 
 /** What a call does to the cluster; decides when it may be sent twice. */

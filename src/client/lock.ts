@@ -16,7 +16,7 @@ import type { BytesInput, LeaderKey } from './messages.js';
 export interface LockOptions {
   /** Seconds that the lock outlives a holder who vanished. Default 10. */
   readonly ttl?: number | undefined;
-  /** Give up after so long, with code TIMEOUT. Default: never. */
+  /** Give up after so long, with code NOT_WON. Default: never. */
   readonly waitMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -37,7 +37,7 @@ export async function acquireLock(
   options: LockOptions = {},
 ): Promise<HeldLock> {
   return withLease(client, options, async (keeper, call) => {
-    const key = await client.lock(name, keeper.leaseId, call);
+    const key = await won(client.lock(name, keeper.leaseId, call));
     const holder = await client.get(key, { signal: keeper.signal });
     if (holder === null || holder.lease !== keeper.leaseId) {
       throw new ClientError('LEASE_LOST', 'the lock was lost as soon as it was won');
@@ -71,11 +71,14 @@ export async function campaign(
   options: LockOptions = {},
 ): Promise<Leadership> {
   return withLease(client, options, async (keeper, call) => {
-    const leader = await client.campaign(name, keeper.leaseId, value, call);
+    const leader = await won(client.campaign(name, keeper.leaseId, value, call));
     const resign = async (): Promise<void> => {
-      // The lease would take the candidacy with it, but a resignation is not to look like a crash.
-      await client.resign(leader);
-      await keeper.revoke();
+      try {
+        await client.resign(leader);
+      } finally {
+        // Whatever became of the resignation: without its lease the candidacy ends.
+        await keeper.revoke();
+      }
     };
     return {
       leader,
@@ -87,6 +90,17 @@ export async function campaign(
       [Symbol.asyncDispose]: resign,
     };
   });
+}
+
+/** Tells a wait that was too long from a server that is too slow. */
+async function won<T>(wait: Promise<T>): Promise<T> {
+  try {
+    return await wait;
+  } catch (error) {
+    if (!(error instanceof ClientError) || error.code !== 'TIMEOUT') throw error;
+    const options = { outcome: 'not-applied', retryable: true, cause: error } as const;
+    throw new ClientError('NOT_WON', 'somebody else held it for the whole wait', options);
+  }
 }
 
 /**

@@ -190,6 +190,14 @@ describe('lock', () => {
     expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '171' }]);
   });
 
+  it('exits with 5 when the server is too slow to join the queue at all', async () => {
+    gateway.always('/v3/lease/grant', silence());
+
+    const result = await kvctl('lock', 'l', '--wait', '9', '--command-timeout', '0.2');
+
+    expect(result).toMatchObject({ code: 5, stdout: '' });
+  });
+
   it('leaves the queue when interrupted while it waits', async () => {
     gateway.always('/v3/lock/lock', silence());
     const run = start('lock', 'l');
@@ -216,6 +224,17 @@ describe('elect', () => {
       { name: base64('e'), lease: '171', value: base64('me') },
     ]);
     expect(gateway.requests('/v3/election/resign')).toEqual([{ leader }]);
+  });
+
+  it('gives its lease back also when the resignation fails', async () => {
+    gateway.always('/v3/election/campaign', ok({ header: header(7), leader }));
+    gateway.always('/v3/election/resign', failure(2, 'broken'));
+    const run = start('elect', 'e', 'me');
+    await waitFor('the election', 5_000, () => run.stdout !== '');
+    run.interrupt();
+
+    expect(await run.done).toMatchObject({ code: 1, stderr: 'kvctl: broken\n' });
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '171' }]);
   });
 
   it('ends with 1 when the leadership is lost', async () => {

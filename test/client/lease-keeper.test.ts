@@ -151,7 +151,7 @@ describe('a lock', () => {
 
     const call = acquireLock(client, 'l', { ttl: 5, waitMs: 200 });
 
-    await expect(call).rejects.toMatchObject({ code: 'TIMEOUT' });
+    await expect(call).rejects.toMatchObject({ code: 'NOT_WON' });
     expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
   });
 
