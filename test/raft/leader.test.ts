@@ -584,6 +584,14 @@ describe('a change of the membership', () => {
     expect(change(raft).ok).toBe(true);
   });
 
+  it('needs a commit of the own term also when everything is applied', () => {
+    const raft = makeCore({ log: [1], commit: 1, applied: 1 });
+    becomeLeader(raft);
+    expect(change(raft)).toEqual({ ok: false, reason: 'change-pending' });
+    acknowledge(raft, 2);
+    expect(change(raft).ok).toBe(true);
+  });
+
   it('takes a new peer in at the end of the log and counts it as heard', () => {
     const raft = makeLeader({ voters: [1] });
     tick(raft, 50);
