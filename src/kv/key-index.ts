@@ -199,7 +199,7 @@ export class KeyIndex {
   compact(revision: number, drop: (main: number, sub: number) => void): void {
     for (;;) {
       const { replaced, tombstones } = this;
-      // Of equals the replaced pair goes first: it is the older one of its key.
+      // Equals are of different keys, so either may go first (invariant 3).
       const queue = replaced.frontAt <= tombstones.frontAt ? replaced : tombstones;
       if (queue.frontAt > revision) return;
       const node = queue.frontNode;

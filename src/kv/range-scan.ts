@@ -22,7 +22,7 @@ import type { ErrorCode } from '../errors.js';
 import type { Int64 } from '../int64.js';
 import { NEWEST, NOTHING } from './key-index.js';
 import { upperBoundOf } from './key-range.js';
-import { decodeRecord, NO_VALUE, valueOf } from './record.js';
+import { decodeRecord, NO_VALUE, recordValue } from './record.js';
 import type { KeyValue, RangeRequest } from './request.js';
 import { SortOrder, SortTarget } from './request.js';
 import type { RangeAnswer, Store } from './store.js';
@@ -178,7 +178,7 @@ export class RangeScan {
       createRevision: record.create,
       modRevision: main,
       version: record.version,
-      value: withValue ? this.arena.copy(valueOf(record, bytes)) : null,
+      value: withValue ? this.arena.copy(recordValue(record, bytes)) : null,
       lease: record.lease,
     };
   }
@@ -188,7 +188,7 @@ export class RangeScan {
     const { records } = this.store;
     const bytes = records.read(hit.modRevision, hit.sub);
     const record = decodeRecord(hit.modRevision, hit.sub, bytes, hit.key);
-    return this.arena.copy(valueOf(record, bytes));
+    return this.arena.copy(recordValue(record, bytes));
   }
 
   private pairOf(hit: Hit): KeyValue {

@@ -32,7 +32,7 @@ export interface StoredRecord {
   readonly previous: number;
   readonly lease: Int64;
   readonly key: string;
-  /** Where the value lies in the record, see `valueOf`. */
+  /** Where the value lies in the record, see `recordValue`. */
   readonly valueStart: number;
 }
 
@@ -96,7 +96,7 @@ export function decodeRecord(
 }
 
 /** The value of a record: a view of its bytes. */
-export function valueOf(record: StoredRecord, bytes: Uint8Array): Uint8Array {
+export function recordValue(record: StoredRecord, bytes: Uint8Array): Uint8Array {
   return bytes.subarray(record.valueStart, bytes.length - CRC_BYTES);
 }
 

@@ -25,7 +25,7 @@ import { KeyIndex, NEWEST, NOTHING } from './key-index.js';
 import { upperBoundOf } from './key-range.js';
 import { RangeScan } from './range-scan.js';
 import type { MadeRecord } from './record.js';
-import { decodeRecord, encodePut, encodeTombstone, NO_VALUE, valueOf } from './record.js';
+import { decodeRecord, encodePut, encodeTombstone, NO_VALUE, recordValue } from './record.js';
 import type { RecordStore } from './record-store.js';
 import type { KeyValue, RangeRequest, RangeResponse } from './request.js';
 
@@ -287,7 +287,7 @@ export class Store {
     const main = this.index.mainOf(slot);
     const sub = this.index.subOf(slot);
     const bytes = this.records.read(main, sub);
-    return valueOf(decodeRecord(main, sub, bytes, key), bytes);
+    return recordValue(decodeRecord(main, sub, bytes, key), bytes);
   }
 
   private pairBelow(key: string, revision: number): KeyValue | null {
@@ -309,7 +309,7 @@ export function readPair(records: RecordStore, main: number, sub: number, key: s
     createRevision: record.create,
     modRevision: main,
     version: record.version,
-    value: copyBytes(valueOf(record, bytes)),
+    value: copyBytes(recordValue(record, bytes)),
     lease: record.lease,
   };
 }
@@ -328,7 +328,7 @@ export function eventFromRecord(main: number, sub: number, bytes: Uint8Array): K
       createRevision: record.create,
       modRevision: main,
       version: record.version,
-      value: copyBytes(valueOf(record, bytes)),
+      value: copyBytes(recordValue(record, bytes)),
       lease: record.lease,
     },
     previousRevision: record.previous,

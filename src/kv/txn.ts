@@ -20,7 +20,7 @@ import type { ErrorCode } from '../errors.js';
 import type { Int64 } from '../int64.js';
 import { compareInt64 } from '../int64.js';
 import { upperBoundOf } from './key-range.js';
-import { decodeRecord, valueOf } from './record.js';
+import { decodeRecord, recordValue } from './record.js';
 import type {
   Compare,
   DeleteRangeRequest,
@@ -175,7 +175,7 @@ function differenceOf(store: Store, compare: Compare, key: string, slot: number)
     const main = index.mainOf(slot);
     const sub = index.subOf(slot);
     const bytes = store.records.read(main, sub);
-    return compareBytes(valueOf(decodeRecord(main, sub, bytes, key), bytes), compare.value);
+    return compareBytes(recordValue(decodeRecord(main, sub, bytes, key), bytes), compare.value);
   }
   let has: Int64;
   if (compare.target === 'version') has = index.versionOf(slot);

@@ -114,7 +114,7 @@ describe('state machine', () => {
           checkState(rig, model);
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 
@@ -139,7 +139,7 @@ describe('state machine', () => {
         }
         checkHistory(rig, model);
       }),
-      { numRuns: 200 },
+      { numRuns: 80 },
     );
   });
 
@@ -165,7 +165,7 @@ describe('state machine', () => {
         if (scan.failure === null) expect(plain(scan.response())).toEqual(expected);
         else expect(rig.machine.store.compactRevision).toBeGreaterThan(pinned);
       }),
-      { numRuns: 200 },
+      { numRuns: 80 },
     );
   });
 
@@ -195,7 +195,7 @@ describe('state machine', () => {
           expect(plain(rig.machine.encodeTables())).toEqual(plain(twin.machine.encodeTables()));
         }
       }),
-      { numRuns: 200 },
+      { numRuns: 80 },
     );
   });
 
@@ -216,6 +216,7 @@ describe('state machine', () => {
         const found = (answer as unknown as { kvs: { key: string }[] }).kvs.map(({ key }) => key);
         expect(found).toEqual([...latin1].sort(compareText));
       }),
+      { numRuns: 40 },
     );
   });
 });
