@@ -7,6 +7,7 @@
 import type { Clock } from './clock.js';
 import { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
+import { FatalError } from './errors.js';
 import type { MemberAttributes } from './kv/command.js';
 import type { StateFolders } from './kv/io/backend.js';
 import { removeGenerationsExcept } from './kv/io/snapshot-stream.js';
@@ -128,8 +129,12 @@ function startRaft(
 ): Raft {
   const base = replica.mark;
   const last = recovered.before.index + recovered.entries.length;
-  // The state can be ahead of a log whose unsynced tail was lost: start as after a snapshot.
-  const behind = last < base.index;
+  // A checkpoint covers only what was durable in the log before.
+  if (last < base.index) {
+    throw new FatalError(
+      `the log in ${config.dataDir}/wal ends at entry ${last}, the state at ${base.index}: the disk has lost what was acknowledged; remove this member and add it anew`,
+    );
+  }
   return new Raft(
     {
       id: config.memberId,
@@ -142,8 +147,8 @@ function startRaft(
     {
       hardState: recovered.hardState,
       base,
-      before: behind ? { index: base.index, term: base.term } : recovered.before,
-      entries: behind ? [] : recovered.entries,
+      before: recovered.before,
+      entries: recovered.entries,
     },
   );
 }

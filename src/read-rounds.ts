@@ -24,6 +24,9 @@ interface Round {
 
 export class ReadRounds {
   private waiting: Reader[] = [];
+  /** From failed rounds. They wait for the next sweep: a leader that hands over fails every round at
+   *  once, and asking it again in the same turn would spin until the new one is there. */
+  private failed: Reader[] = [];
   private readonly asked = new Map<number, Round>();
   /** Confirmed, but this member has not applied that far yet. */
   private behind: { readonly index: number; readonly readers: Reader[] }[] = [];
@@ -89,7 +92,7 @@ export class ReadRounds {
     const state = this.asked.get(round);
     if (state === undefined) return;
     this.asked.delete(round);
-    for (const reader of state.readers) if (!reader.done) this.waiting.push(reader);
+    for (const reader of state.readers) if (!reader.done) this.failed.push(reader);
   }
 
   onApplied(appliedIndex: number): void {
@@ -107,6 +110,8 @@ export class ReadRounds {
     for (const [round, state] of [...this.asked]) {
       if (now - state.askedAt > retryMs) this.onFailed(round);
     }
+    this.waiting.push(...this.failed);
+    this.failed = [];
     if (this.count === 0) return;
     const expire = (readers: Reader[]): Reader[] => {
       for (const reader of readers) {
@@ -124,11 +129,16 @@ export class ReadRounds {
     const error = new KvError('STOPPED', 'this member is stopping; use another one', {
       outcome: 'not-applied',
     });
-    const all = [this.waiting, ...[...this.asked.values()].map((round) => round.readers)];
+    const all = [
+      this.waiting,
+      this.failed,
+      ...[...this.asked.values()].map((round) => round.readers),
+    ];
     for (const readers of [...all, ...this.behind.map((group) => group.readers)]) {
       for (const reader of readers) reader.finish(error);
     }
     this.waiting = [];
+    this.failed = [];
     this.asked.clear();
     this.behind = [];
   }

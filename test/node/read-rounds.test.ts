@@ -60,7 +60,10 @@ describe('read rounds', () => {
     reads.collect(0, ask);
     reads.onFailed(1);
     reads.collect(10, ask);
+    expect(rounds, 'not in the same turn').toEqual([1]);
 
+    reads.sweep(50, 200, true);
+    reads.collect(50, ask);
     reads.sweep(300, 200, true);
     reads.collect(300, ask);
 
