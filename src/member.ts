@@ -13,7 +13,7 @@ import type { StateFolders } from './kv/io/backend.js';
 import { removeGenerationsExcept } from './kv/io/snapshot-stream.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
-import type { PeerEvents, PeerLinks } from './peer-links.js';
+import type { LocalIdentity, PeerEvents, PeerLinks } from './peer-links.js';
 import { type Configuration, configurationOf } from './raft/configuration.js';
 import type { Disk } from './raft/io/disk.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
@@ -22,13 +22,6 @@ import { Raft } from './raft/raft.js';
 import { openReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
 
 const FIRST_GENERATION = 1;
-
-/** Who speaks on the network: the identity that peers check in the handshake. */
-export interface LocalIdentity {
-  readonly clusterId: number;
-  readonly memberId: number;
-  readonly boot: number;
-}
 
 export interface Surroundings {
   readonly disk: Disk;

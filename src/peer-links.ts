@@ -6,6 +6,13 @@ import type { NodeId } from './raft/entry.js';
 import type { Transport, TransportEvents } from './raft/io/transport.js';
 import type { SnapshotMeta } from './raft/message.js';
 
+/** Who speaks on the network: the identity that peers check in the handshake. */
+export interface LocalIdentity {
+  readonly clusterId: number;
+  readonly memberId: number;
+  readonly boot: number;
+}
+
 export interface PeerAddress {
   readonly id: NodeId;
   readonly host: string;

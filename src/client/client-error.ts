@@ -2,13 +2,14 @@
  * What goes wrong between a client and a cluster, in one class.
  *
  * Thrown by everything in src/client. `code` is the contract: the codes of src/errors.ts where the
- * server's text names one of them, and a few that only a client can see (no connection, a connection
- * that broke, an answer that is not ours). Servers of the etcd API tell errors apart by their text,
- * so the text is what is looked up; the gRPC code decides for texts that are not in the table.
+ * server's text names one of them, and a few that only a client can see (no connection, a
+ * connection that broke, an answer that is not ours). Servers of the etcd API tell errors apart by
+ * their text, so the text is what is looked up; the gRPC code decides for texts that are not in the
+ * table.
  *
  * Invariants:
- * 1. `outcome` is `not-applied` only when that is proved: the request was a read, it never left this
- *    process, or the server refused it before it could be proposed. All else is `unknown`.
+ * 1. `outcome` is `not-applied` only when that is proved: the request was a read, it never left
+ *    this process, or the server refused it before it could be proposed. All else is `unknown`.
  */
 import type { ErrorCode, Outcome } from '../errors.js';
 import { ERROR_TABLE } from '../errors.js';

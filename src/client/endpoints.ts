@@ -1,9 +1,9 @@
 /**
  * The addresses of a cluster and which of them is in use.
  *
- * One address stays in use until a call on it fails; then the next one has its turn. Spreading every
- * call over all members would cost a hop for most writes and gain nothing for a client that sends
- * little; a client that wants to spread starts with a shuffled list.
+ * One address stays in use until a call on it fails; then the next one has its turn. Spreading
+ * every call over all members would cost a hop for most writes and gain nothing for a client that
+ * sends little; a client that wants to spread starts with a shuffled list.
  */
 
 export interface Endpoint {

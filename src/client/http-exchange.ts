@@ -1,12 +1,14 @@
 /**
  * One HTTP request to one endpoint: either a whole answer, or a stream of JSON lines.
  *
- * Called by http-client.ts, which knows the cluster; this file knows sockets. What it owes its caller
- * besides the answer is the truth about a failure: whether the request can have reached the server.
+ * Called by http-client.ts, which knows the cluster; this file knows sockets. What it owes its
+ * caller besides the answer is the truth about a failure: whether the request can have reached the
+ * server.
  *
  * Invariants:
  * 1. `reached: false` is said only if the socket never connected, so nothing was ever sent.
- * 2. A line of a stream is handed out only when its newline has arrived: a cut leaves no half message.
+ * 2. A line of a stream is handed out only when its newline has arrived: a cut leaves no half
+ *    message.
  * 3. A line is at most LINE_BYTES_MAX long, and an answer at most ANSWER_BYTES_MAX.
  */
 import http from 'node:http';
@@ -57,8 +59,8 @@ export class Connections {
   private readonly secure: https.Agent;
 
   constructor(tls: TlsOptions) {
-    // Idle sockets are dropped well before a server would: a request that meets a closing socket has
-    // an unknown outcome, which is worse than a new connection.
+    // Idle sockets are dropped well before a server would: a request that meets a closing socket
+    // has an unknown outcome, which is worse than a new connection.
     const pool = { keepAlive: true, maxFreeSockets: 16, timeout: 4_000 };
     this.plain = new http.Agent(pool);
     this.secure = new https.Agent({ ...pool, ...definedOnly(tls) });

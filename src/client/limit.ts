@@ -1,8 +1,8 @@
 /**
  * Deadlines and pauses of client calls.
  *
- * Used by http-client.ts and what stands on it. A Limit joins a deadline with the caller's signal and
- * remembers which of the two struck, because they are reported as different errors.
+ * Used by http-client.ts and what stands on it. A Limit joins a deadline with the caller's signal
+ * and remembers which of the two struck, because they are reported as different errors.
  */
 
 const PAUSE_FIRST_MS = 40;

@@ -1,9 +1,9 @@
 /**
  * A held lock: a lease that is kept alive, and the key that holds the lock under it.
  *
- * The number to hand to whatever the lock protects is `revision`, the create revision of the key: it
- * grows from holder to holder, so a resource that remembers the highest one it has seen can refuse a
- * holder that lost the lock without noticing yet (a fencing token).
+ * The number to hand to whatever the lock protects is `revision`, the create revision of the key:
+ * it grows from holder to holder, so a resource that remembers the highest one it has seen can
+ * refuse a holder that lost the lock without noticing yet (a fencing token).
  *
  * `signal` is aborted when the lease is lost. From that moment somebody else may hold the lock.
  */

@@ -26,7 +26,9 @@ export interface KeyValue {
   readonly lease: Int64;
 }
 
-/** `rangeEnd` absent = the one key; one zero byte = every key from `key` on; else [key, rangeEnd). */
+/**
+ * `rangeEnd` absent = the one key; one zero byte = every key from `key` on; else [key, rangeEnd).
+ */
 export interface KeyRange {
   readonly key: BytesInput;
   readonly rangeEnd?: BytesInput | undefined;

@@ -8,8 +8,8 @@
  * Invariants:
  * 1. The key is written only under a lease that this registration keeps, so a process that vanishes
  *    leaves the registry after the TTL.
- * 2. `stop` removes only the key's current incarnation under our own lease: an instance with the same
- *    id that has taken the key over stays.
+ * 2. `stop` removes only the key's current incarnation under our own lease: an instance with the
+ *    same id that has taken the key over stays.
  */
 import type { Int64 } from '../int64.js';
 import { ClientError } from './client-error.js';
@@ -108,7 +108,9 @@ export class Registration {
     }
   }
 
-  /** Writing the same pair under the same lease twice is harmless, so unknown outcomes are retried. */
+  /**
+   * Writing the same pair under the same lease twice is harmless, so unknown outcomes are retried.
+   */
   private async write(keeper: LeaseKeeper): Promise<void> {
     const { name, id, address, meta } = this.instance;
     const key = instanceKey(this.instance, this.options.prefix);

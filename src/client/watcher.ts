@@ -1,19 +1,21 @@
 /**
  * A watch that outlives connections: every event once, in order, from a revision on.
  *
- * Stands on HttpClient.stream, one stream per watch. When the stream breaks, the watcher goes to the
- * next endpoint and asks for exactly the revision after the last one it has handed out:
+ * Stands on HttpClient.stream, one stream per watch. When the stream breaks, the watcher goes to
+ * the next endpoint and asks for exactly the revision after the last one it has handed out:
  *
  *     server:  5 6 7 | 8 9        cut while 8 was half sent
  *     handed:  5 6 7              a line without its newline is never parsed
  *     resume:  start_revision 8   so 8 comes whole, and 7 does not come again
  *
  * This is exact because the server sends all events of one revision in one message. Should a server
- * repeat something all the same, it is dropped by (revision, key): a transaction changes a key once.
+ * repeat something all the same, it is dropped by (revision, key): a transaction changes a key
+ * once.
  *
  * Invariants:
  * 1. Revisions handed out never go down, and no (revision, key) is handed out twice.
- * 2. Once 'created' was handed out, no event after its revision is skipped without a 'compacted' item.
+ * 2. Once 'created' was handed out, no event after its revision is skipped without a 'compacted'
+ *    item.
  */
 import { toLatin1 } from '../bytes.js';
 import { ClientError, errorFromAnswer } from './client-error.js';

@@ -1,6 +1,6 @@
 /**
- * kvctl lease, lock, elect, register, services, member, endpoint, move-leader: what they ask the server
- * for, what their children see, and what happens when a lease is lost under them.
+ * kvctl lease, lock, elect, register, services, member, endpoint, move-leader: what they ask the
+ * server for, what their children see, and what happens when a lease is lost under them.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

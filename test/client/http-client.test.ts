@@ -1,6 +1,6 @@
 /**
- * Calls of the client: the JSON of the wire, fail-over, and what is said about a write that may have
- * happened.
+ * Calls of the client: the JSON of the wire, fail-over, and what is said about a write that may
+ * have happened.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ClientError } from '../../src/client/client-error.js';

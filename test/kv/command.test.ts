@@ -1,3 +1,7 @@
+/**
+ * The bytes of commands: every command comes back the same, and no bytes at all make the decoder
+ * throw.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { INT64_MAX, INT64_MIN, int64 } from '../../src/int64.js';

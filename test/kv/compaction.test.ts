@@ -1,3 +1,7 @@
+/**
+ * Compaction of revisions: what goes, what stays (tombstones exactly at the revision too), and
+ * that the current revision never falls.
+ */
 import { describe, expect, it } from 'vitest';
 import { eventFromRecord } from '../../src/kv/store.js';
 import { del, put, range } from '../support/kv-requests.js';

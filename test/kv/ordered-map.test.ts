@@ -1,3 +1,7 @@
+/**
+ * The B+tree under the index, against a sorted array: order of bytes, walks both ways, counts by
+ * subtree.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { OrderedMap } from '../../src/kv/ordered-map.js';

@@ -1,3 +1,6 @@
+/**
+ * Apply, command by command: answers, events, refusals and the hash chain.
+ */
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../src/assert.js';
 import { FatalError } from '../../src/errors.js';

@@ -1,3 +1,6 @@
+/**
+ * Transactions: compares on the state before, nested branches, one revision, nothing half done.
+ */
 import { describe, expect, it } from 'vitest';
 import { type Compare, CompareResult, type TxnResponse } from '../../src/kv/request.js';
 import { bytesOf, del, put, range, txn } from '../support/kv-requests.js';

@@ -1,3 +1,6 @@
+/**
+ * What is refused before the log: shapes, limits, duplicate keys.
+ */
 import { describe, expect, it } from 'vitest';
 import type { Compare, RequestOp, TxnRequest } from '../../src/kv/request.js';
 import {

@@ -1,3 +1,7 @@
+/**
+ * The real disk behind the Disk interface: positions, short writes, names in errors, modes of
+ * files.
+ */
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,3 +1,7 @@
+/**
+ * The log on disk in good weather: what is appended comes back, on the real disk and on the
+ * simulated one.
+ */
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

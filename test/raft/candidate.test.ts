@@ -1,3 +1,6 @@
+/**
+ * Pre-candidates and candidates: when they ask, what they ask, and when they give up.
+ */
 import { describe, expect, it } from 'vitest';
 import { configurationOf } from '../../src/raft/configuration.js';
 import { EntryType, frameEntries } from '../../src/raft/entry.js';

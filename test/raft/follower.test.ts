@@ -1,3 +1,6 @@
+/**
+ * What a follower does with appends, heartbeats, votes and snapshots.
+ */
 import { describe, expect, it } from 'vitest';
 import { MessageKind } from '../../src/raft/message.js';
 import { Role } from '../../src/raft/ready.js';

@@ -1,3 +1,6 @@
+/**
+ * The window of unacknowledged appends: bounds by count and by bytes, and how it empties.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Inflights } from '../../src/raft/inflights.js';

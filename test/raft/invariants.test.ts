@@ -1,3 +1,6 @@
+/**
+ * The checker of invariants itself: a good core passes, each broken one is named.
+ */
 import { describe, expect, it } from 'vitest';
 import { checkInvariants, checkTransition, observe } from '../../src/raft/invariants.js';
 import type { Raft } from '../../src/raft/raft.js';

@@ -1,3 +1,6 @@
+/**
+ * What a leader does: propose, replicate, commit, hand over, step down.
+ */
 import { describe, expect, it } from 'vitest';
 import { configurationOf } from '../../src/raft/configuration.js';
 import { EntryType } from '../../src/raft/entry.js';

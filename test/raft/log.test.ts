@@ -1,3 +1,6 @@
+/**
+ * The log in memory: matching, truncation, hints and the watermarks over it.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RaftLog } from '../../src/raft/log.js';

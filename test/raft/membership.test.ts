@@ -1,3 +1,6 @@
+/**
+ * From one configuration to the next: what is legal, and what each step makes.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Configuration, configurationOf } from '../../src/raft/configuration.js';

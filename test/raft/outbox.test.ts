@@ -1,3 +1,6 @@
+/**
+ * Which messages wait for which write.
+ */
 import { describe, expect, it } from 'vitest';
 import { MessageKind } from '../../src/raft/message.js';
 import { Outbox } from '../../src/raft/outbox.js';

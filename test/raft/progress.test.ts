@@ -1,3 +1,6 @@
+/**
+ * What a leader believes of one follower: probe, replicate, snapshot.
+ */
 import { describe, expect, it } from 'vitest';
 import { Inflights } from '../../src/raft/inflights.js';
 import { Progress, ProgressState } from '../../src/raft/progress.js';

@@ -1,3 +1,6 @@
+/**
+ * Majorities, single and joint, against brute force.
+ */
 import { describe, expect, it } from 'vitest';
 import type { Configuration } from '../../src/raft/configuration.js';
 import { configurationOf } from '../../src/raft/configuration.js';

@@ -1,3 +1,6 @@
+/**
+ * The rules that all roles share: terms, ticks, the gate of durability, the hand-out of output.
+ */
 import { describe, expect, it } from 'vitest';
 import { MessageKind, makeMessage } from '../../src/raft/message.js';
 import { Role } from '../../src/raft/ready.js';

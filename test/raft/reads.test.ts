@@ -1,3 +1,6 @@
+/**
+ * Linearizable reads: which round confirms which read.
+ */
 import { describe, expect, it } from 'vitest';
 import { ForwardedReads, LeaderReads, MAX_PENDING_READS } from '../../src/raft/reads.js';
 

@@ -1,3 +1,6 @@
+/**
+ * A snapshot on its way into the log of a follower: taken, ignored, or overtaken.
+ */
 import { describe, expect, it } from 'vitest';
 import { configurationOf } from '../../src/raft/configuration.js';
 import { MessageKind, type SnapshotMeta } from '../../src/raft/message.js';

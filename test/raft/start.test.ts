@@ -1,3 +1,6 @@
+/**
+ * Starting from what was on disk: what must fit together, and what is refused.
+ */
 import { describe, expect, it } from 'vitest';
 import { configurationOf } from '../../src/raft/configuration.js';
 import { Raft } from '../../src/raft/raft.js';

@@ -1,3 +1,6 @@
+/**
+ * The view of the core for operators.
+ */
 import { expect, it } from 'vitest';
 import { Role } from '../../src/raft/ready.js';
 import { makeCore, makeLeader, tick } from '../support/raft-core.js';

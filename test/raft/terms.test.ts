@@ -1,3 +1,6 @@
+/**
+ * Messages of other terms: who steps down, who answers, who is not disturbed.
+ */
 import { describe, expect, it } from 'vitest';
 import { MessageKind } from '../../src/raft/message.js';
 import { Role } from '../../src/raft/ready.js';

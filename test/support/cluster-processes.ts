@@ -14,8 +14,8 @@
  * Clean-up is guaranteed three times: by `stop`, by an exit hook, and by a watchdog process whose
  * input ends when this process dies in whatever way; it then kills the groups that are left.
  *
- * KVD_TEST_PROGRAM names another program with the same flags to run instead of dist/cli/kvd.js. That
- * is how these suites are themselves checked.
+ * KVD_DIST names another folder with the compiled kvd than dist, KVD_TEST_PROGRAM another program with
+ * the same flags to run in its place. The latter is how these suites are themselves checked.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -56,7 +56,7 @@ export interface ClusterOptions {
 export function serverCommand(): readonly string[] {
   const other = process.env['KVD_TEST_PROGRAM'];
   if (other !== undefined && other !== '') return other.split(' ');
-  const compiled = resolve('dist', 'cli', 'kvd.js');
+  const compiled = resolve(process.env['KVD_DIST'] || 'dist', 'cli', 'kvd.js');
   if (!existsSync(compiled)) throw new Error(`${compiled} is missing: run "npm run build" first`);
   return [process.execPath, compiled];
 }

@@ -1,9 +1,9 @@
 /**
  * An HTTP server for tests of the client: answers as a script says, call by call.
  *
- * A path has a queue of one-time answers and a standing answer after them. An answer is a function of
- * the request that writes to the real response, so that it can also cut the connection wherever it
- * likes. Every request is recorded.
+ * A path has a queue of one-time answers and a standing answer after them. An answer is a function
+ * of the request that writes to the real response, so that it can also cut the connection wherever
+ * it likes. Every request is recorded.
  */
 import http from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';

@@ -44,7 +44,7 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   'src/raft/io': { values: ['base', 'src/raft'], types: [] },
   'src/kv/io': { values: ['base', 'src/kv', 'src/lease'], types: ['src/raft'] },
   'src/watch/io': { values: ['base', 'src/watch'], types: ['src/kv'] },
-  'src/rpc/peer': { values: ['base', 'src/raft'], types: ['src/raft/io', 'src/node.ts'] },
+  'src/rpc/peer': { values: ['base', 'src/raft'], types: ['src/raft/io', 'src/peer-links.ts'] },
   'src/rpc/api': { values: ['base', 'src/rpc', 'src/kv'], types: ['src/node.ts'] },
   'src/rpc': { values: ['base', 'src/rpc/*', 'src/kv', 'src/watch'], types: ['src/node.ts'] },
   'src/rpc/*': {

@@ -12,7 +12,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../clock.js';
-import type { LocalIdentity } from '../../member.js';
+import type { LocalIdentity } from '../../peer-links.js';
 import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
 

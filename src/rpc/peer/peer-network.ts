@@ -6,8 +6,13 @@
  * connection breaks its outcome is unknown, and the caller is told at once (`null`).
  */
 import type { Clock } from '../../clock.js';
-import type { LocalIdentity } from '../../member.js';
-import type { PeerAddress, PeerEvents, PeerLinks, SnapshotInbox } from '../../peer-links.js';
+import type {
+  LocalIdentity,
+  PeerAddress,
+  PeerEvents,
+  PeerLinks,
+  SnapshotInbox,
+} from '../../peer-links.js';
 import type { NodeId } from '../../raft/entry.js';
 import type { Message, SnapshotMeta } from '../../raft/message.js';
 import { MessageKind } from '../../raft/message.js';

@@ -9,7 +9,7 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../clock.js';
-import type { LocalIdentity } from '../../member.js';
+import type { LocalIdentity } from '../../peer-links.js';
 import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
 import { MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.js';

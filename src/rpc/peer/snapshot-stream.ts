@@ -8,7 +8,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import type { Clock } from '../../clock.js';
-import type { LocalIdentity } from '../../member.js';
+import type { LocalIdentity } from '../../peer-links.js';
 import type { SnapshotMeta } from '../../raft/message.js';
 import type { FrameHead } from './frame.js';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
