@@ -1,8 +1,8 @@
 /**
  * Runs another program under kvctl: for `lock`, `register` and `watch`.
  *
- * The child shares our terminal and streams. Its exit code is what kvctl exits with; a child that died
- * of a signal counts as 128 + the signal's number, as in a shell.
+ * The child shares our terminal and streams. Its exit code is what kvctl exits with; a child that
+ * died of a signal counts as 128 + the signal's number, as in a shell.
  *
  * Invariants:
  * 1. A child that must end gets SIGTERM, and SIGKILL if it is still there KILL_AFTER_MS later.
@@ -85,8 +85,8 @@ export function anyAborted(...signals: readonly AbortSignal[]): Promise<void> {
 }
 
 /**
- * Resolves when any of the signals is aborted, and keeps the process alive until then: a listener on a
- * signal alone does not.
+ * Resolves when any of the signals is aborted, and keeps the process alive until then: a listener
+ * on a signal alone does not.
  */
 export async function waitFor(...signals: readonly AbortSignal[]): Promise<void> {
   const anchor = setInterval(() => {}, 2 ** 31 - 1);

@@ -1,6 +1,6 @@
 /**
- * What every command of kvctl is given: the settings, a client made when first asked for, and ways to
- * print. One context lives for one run of the program.
+ * What every command of kvctl is given: the settings, a client made when first asked for, and ways
+ * to print. One context lives for one run of the program.
  */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
@@ -76,7 +76,9 @@ export class CommandContext {
     if (this.settings.debug) this.note(`debug: ${text}`);
   }
 
-  /** Wraps a command for commander; what it returns is the exit code. An interrupt ends it at once. */
+  /**
+   * Wraps a command for commander; what it returns is the exit code. An interrupt ends it at once.
+   */
   run<A extends unknown[]>(
     command: (...args: A) => Promise<number>,
   ): (...args: A) => Promise<void> {

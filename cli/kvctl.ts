@@ -45,7 +45,7 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 }
 
 const exitCode = await main(process.argv.slice(2), io);
-// What is still in the pipe of stdout must reach its reader; an open stdin or a connection to a frozen
-// server must not keep the process.
+// What is still in the pipe of stdout must reach its reader; an open stdin or a connection to a
+// frozen server must not keep the process.
 await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
 process.exit(exitCode);

@@ -124,7 +124,9 @@ export function jsonKeyValue(kv: KeyValue): JsonFields {
 
 const UPPER_CASE_WORDS: ReadonlySet<string> = new Set(['id', 'ttl']);
 
-/** `"ModRevision" : 7` for every scalar, depth first; the names of lists and objects are dropped. */
+/**
+ * `"ModRevision" : 7` for every scalar, depth first; the names of lists and objects are dropped.
+ */
 function fieldLines(json: JsonValue): string[] {
   if (Array.isArray(json)) return json.flatMap((item: JsonValue) => fieldLines(item));
   if (json === null || typeof json !== 'object') return [JSON.stringify(json)];

@@ -1,9 +1,9 @@
 /**
  * kvctl as a function: arguments in, exit code out.
  *
- * cli/kvctl.ts calls it with the real process, tests with streams of their own. Here stands what holds
- * for all commands: the global options, how a failure becomes one line and a code, and the cut at `--`
- * for commands that run another program.
+ * cli/kvctl.ts calls it with the real process, tests with streams of their own. Here stands what
+ * holds for all commands: the global options, how a failure becomes one line and a code, and the
+ * cut at `--` for commands that run another program.
  */
 import { Command, CommanderError } from 'commander';
 import { KVD_VERSION } from '../src/version.js';

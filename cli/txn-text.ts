@@ -9,8 +9,8 @@
  *     get key1 --prefix            done otherwise
  *
  * Blocks may be empty. Double quotes know \n \r \t \\ \" \xHH and \uHHHH; single quotes keep every
- * character. Words of requests are split at spaces, and take the options of the commands put, get and
- * del. Pure: text in, request out; a mistake is a usage error that quotes the line.
+ * character. Words of requests are split at spaces, and take the options of the commands put, get
+ * and del. Pure: text in, request out; a mistake is a usage error that quotes the line.
  */
 import { Command, CommanderError } from 'commander';
 import { fromUtf8 } from '../src/bytes.js';

@@ -2,7 +2,8 @@
  * `kvctl completion bash|zsh|fish`: a completion script, made from the tree of commands, so that it
  * cannot be out of date.
  *
- * All three scripts hold the same table, from the words typed so far ("lease grant") to what may follow.
+ * All three scripts hold the same table, from the words typed so far ("lease grant") to what may
+ * follow.
  */
 import type { Command } from 'commander';
 import { Argument } from 'commander';
@@ -66,7 +67,9 @@ function wordsOf(node: CommandNode): string {
   return [...node.commands, ...node.options].map(({ word }) => word).join(' ');
 }
 
-/** The loop finds the longest path of commands in what was typed; options in between do not count. */
+/**
+ * The loop finds the longest path of commands in what was typed; options in between do not count.
+ */
 function bashScript(nodes: readonly CommandNode[]): string {
   return [
     '# bash completion for kvctl',

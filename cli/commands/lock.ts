@@ -1,8 +1,8 @@
 /**
  * `kvctl lock NAME [-- CMD]`: holds a lock, for a command or until interrupted.
  *
- * Prints the key and the fencing number. A child gets both in its environment, is ended when the lock
- * is lost (somebody else may hold it then), and its exit code becomes ours.
+ * Prints the key and the fencing number. A child gets both in its environment, is ended when the
+ * lock is lost (somebody else may hold it then), and its exit code becomes ours.
  */
 import type { Command } from 'commander';
 import { toUtf8 } from '../../src/bytes.js';

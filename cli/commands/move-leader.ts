@@ -1,6 +1,6 @@
 /**
- * `kvctl move-leader ID|NAME`: makes another member the leader. The request must reach the leader, so
- * it is looked for first, among all members.
+ * `kvctl move-leader ID|NAME`: makes another member the leader. The request must reach the leader,
+ * so it is looked for first, among all members.
  */
 import type { Command } from 'commander';
 import { ClientError } from '../../src/client/client-error.js';

@@ -1,5 +1,6 @@
 /**
- * `kvctl put`: writes one key. Without a value, or with `-`, the value is standard input, byte by byte.
+ * `kvctl put`: writes one key. Without a value, or with `-`, the value is standard input, byte by
+ * byte.
  */
 import type { Command } from 'commander';
 import type { BytesInput, PutRequest } from '../../src/client/messages.js';

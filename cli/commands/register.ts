@@ -1,9 +1,9 @@
 /**
- * `kvctl register SERVICE ADDRESS [-- CMD]`: puts an instance into the registry and keeps it there, as
- * long as a command runs or until interrupted.
+ * `kvctl register SERVICE ADDRESS [-- CMD]`: puts an instance into the registry and keeps it there,
+ * as long as a command runs or until interrupted.
  *
- * The instance leaves the registry before the command is told to end, so that clients stop coming while
- * it can still finish what it has begun.
+ * The instance leaves the registry before the command is told to end, so that clients stop coming
+ * while it can still finish what it has begun.
  */
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';

@@ -1,6 +1,6 @@
 /**
- * `kvctl txn`: a transaction as text from standard input (txn-text.ts). Conditions that do not hold are
- * exit code 4, after what the failure block answered.
+ * `kvctl txn`: a transaction as text from standard input (txn-text.ts). Conditions that do not hold
+ * are exit code 4, after what the failure block answered.
  */
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
@@ -18,7 +18,8 @@ export function addTxnCommand(root: Command, context: CommandContext): void {
       'after',
       [
         '',
-        'Three blocks, each ended by an empty line: conditions, requests if they hold, requests if not.',
+        'Three blocks, each ended by an empty line: conditions, requests if they hold,',
+        'requests if not.',
         '  value("leader") = "n1"',
         '',
         '  put leader n2',

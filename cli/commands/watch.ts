@@ -1,9 +1,9 @@
 /**
  * `kvctl watch`: prints every change of a key or range, or runs a command for each.
  *
- * Says on stderr when it loses and regains the server; it resumes at exactly the next revision, so no
- * change is missed or shown twice. If changes were compacted before they could be read, it says so and
- * ends, because going on would hide the gap.
+ * Says on stderr when it loses and regains the server; it resumes at exactly the next revision, so
+ * no change is missed or shown twice. If changes were compacted before they could be read, it says
+ * so and ends, because going on would hide the gap.
  */
 import type { Command } from 'commander';
 import { Option } from 'commander';
