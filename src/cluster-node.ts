@@ -527,10 +527,10 @@ export class ClusterNode implements NodeFace, DriverHost {
     metrics.gauge('etcd_server_proposals_pending', 'Writes that wait for a quorum', () => {
       return writes.waiting.count;
     });
-    metrics.total('kvd_proposals_overloaded_total', 'Writes refused under overload', () => {
-      return writes.overloads;
+    metrics.total('etcd_server_proposals_failed_total', 'Writes that ended without success', () => {
+      return writes.overloads + writes.waiting.failures;
     });
-    metrics.total('kvd_leases_proposed_to_expire_total', 'Leases proposed to end', () => {
+    metrics.total('etcd_debugging_server_lease_expired_total', 'Leases that ran out here', () => {
       return leases.counts.expired;
     });
     metrics.total('etcd_network_peer_sent_bytes_total', 'Bytes sent to members', () => {

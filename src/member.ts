@@ -56,6 +56,7 @@ export async function openMember(config: Config, around: Surroundings): Promise<
     bootstrapConfiguration: configuration,
     onFatal: around.onFatal,
     onDrain: () => node.onStateDrained(),
+    onCommitted: (ms) => around.metrics.storeCommitSeconds.observe(ms / 1000),
   };
   const { generation, index } = recovered.base;
   await removeGenerationsExcept(config.dataDir, [generation], around.folders);

@@ -91,14 +91,6 @@ export class Metrics {
     'etcd_server_leader_changes_seen_total',
     'Changes of leader that this member has seen',
   );
-  readonly proposalsFailed = this.counter(
-    'etcd_server_proposals_failed_total',
-    'Proposals that ended without success',
-  );
-  readonly leasesExpired = this.counter(
-    'etcd_debugging_server_lease_expired_total',
-    'Leases that ran out while this member was leader',
-  );
   readonly walSyncSeconds = this.histogram(
     'etcd_disk_wal_fsync_duration_seconds',
     'Time to make a batch of log entries durable',

@@ -29,6 +29,8 @@ export interface Waiter {
 }
 
 export class Proposals {
+  /** Ended at their deadline, or in doubt when a snapshot came; for metrics. */
+  failures = 0;
   private readonly waiting = new Map<number, Waiter>();
   private queue: Waiter[] = [];
   /** The newest term of an entry applied here. */
@@ -128,6 +130,7 @@ export class Proposals {
     this.appliedTerm = Math.max(this.appliedTerm, term);
     for (const waiter of [...this.waiting.values()]) {
       if (waiter.sentTerm === 0) continue;
+      this.failures += 1;
       this.take(waiter.requestId)?.finish(
         new KvError(
           'TIMEOUT',
@@ -143,6 +146,7 @@ export class Proposals {
     for (const waiter of this.waiting.values()) {
       if (waiter.deadline > now) continue;
       this.waiting.delete(waiter.requestId);
+      this.failures += 1;
       waiter.finish(deadlineError(waiter, hasLeader), null);
     }
     if (this.queue.length > 0) {

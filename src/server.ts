@@ -12,6 +12,7 @@
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
+import { InvariantError } from './assert.js';
 import { systemClock } from './clock.js';
 import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
@@ -70,6 +71,11 @@ export async function startServer(
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
     metrics,
+    onUnexpected: (error) => {
+      // A broken invariant or disk ends the process; any other slip ends its request only.
+      if (error instanceof InvariantError || error instanceof FatalError) hooks.onFatal(error);
+      else logger.error({ err: error }, 'a request failed inside');
+    },
   });
   await gateway.ready();
   const listeners: Server[] = [];

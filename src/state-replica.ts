@@ -28,6 +28,7 @@ export interface ReplicaOptions {
   readonly onFatal: (error: Error) => void;
   /** The disk has caught up: applying may go on. */
   readonly onDrain: () => void;
+  readonly onCommitted: (ms: number) => void;
 }
 
 export interface StateReplica {
@@ -43,9 +44,11 @@ export async function openReplica(
   generation: number,
   wantedIndex: number,
 ): Promise<StateReplica> {
-  const { dataDir, folders, clock, clusterId, onFatal, onDrain } = options;
-  const storeOptions = { dataDir, folders, clock, generation, clusterId, onFatal, onDrain };
-  const store = await StateStore.open(storeOptions);
+  const { dataDir, folders, clock, clusterId, onFatal, onDrain, onCommitted } = options;
+  const store = await StateStore.open({
+    ...{ dataDir, folders, clock, clusterId, onFatal, onDrain, onCommitted },
+    generation,
+  });
   const checkpoint = await store.loadCheckpoint();
   const machineOptions = {
     records: store,

@@ -23,10 +23,10 @@ class Member implements PeerEvents {
   readonly network: PeerNetwork;
   port = 0;
 
-  constructor(
-    readonly id: number,
-    clusterId = 1,
-  ) {
+  readonly id: number;
+
+  constructor(id: number, clusterId = 1) {
+    this.id = id;
     this.network = new PeerNetwork({
       local: { clusterId, memberId: id, boot: 1 },
       clock: systemClock,

@@ -31,8 +31,8 @@ interface Waiter {
 }
 
 export interface PageWriterEvents {
-  /** Pages left the overlay. */
-  onFlushed(): void;
+  /** Pages left the overlay; the batch took this long. */
+  onFlushed(ms: number): void;
   onError(error: unknown): void;
 }
 
@@ -108,12 +108,13 @@ export class PageWriter {
           key: pageKey(page.firstMain, page.firstSub),
           value: pageValue(page),
         }));
+        const startedAt = this.clock.now();
         await this.backend.write(operations);
         for (const page of pages) this.directory.append(page.firstMain, page.firstSub);
         this.overlay.dropOldest(pages.length);
         this.flushedCount += pages.length;
         this.wakeWaiters();
-        this.events.onFlushed();
+        this.events.onFlushed(this.clock.now() - startedAt);
       }
     } catch (error) {
       this.events.onError(error);

@@ -55,6 +55,8 @@ export interface StateStoreOptions {
   readonly onFatal?: (error: FatalError) => void;
   /** Not overloaded any more. */
   readonly onDrain?: () => void;
+  /** A batch of pages is in the byte store; how long it took. */
+  readonly onCommitted?: (ms: number) => void;
 }
 
 const MIB = 1024 * 1024;
@@ -104,7 +106,10 @@ export class StateStore implements RecordStore {
       this.fail(error);
     });
     this.writer = new PageWriter(backend, this.overlay, this.directory, this.clock, {
-      onFlushed: () => this.maybeDrain(),
+      onFlushed: (ms) => {
+        options.onCommitted?.(ms);
+        this.maybeDrain();
+      },
       onError: (error) => this.fail(error),
     });
   }
