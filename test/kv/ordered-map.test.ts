@@ -142,6 +142,45 @@ describe('ordered map', () => {
     });
   });
 
+  it('survives whole stretches that vanish and a few keys that come back', () => {
+    const prng = new Prng(5);
+    const map = new OrderedMap();
+    const model = new Set<number>();
+    const textOf = (number: number): string => String(number).padStart(6, '0');
+    for (let number = 0; number < 20_000; number += 1) {
+      map.insert(textOf(number), number, true);
+      model.add(number);
+    }
+
+    for (let round = 0; round < 60; round += 1) {
+      const from = prng.below(20_000);
+      const to = from + prng.below(6000);
+      for (let number = from; number < to; number += 1) {
+        if (model.delete(number)) map.remove(textOf(number));
+      }
+      for (let added = 0; added < 200; added += 1) {
+        const number = from + prng.below(prng.chance(0.5) ? 300 : 6000);
+        if (model.has(number)) continue;
+        map.insert(textOf(number), number, true);
+        model.add(number);
+      }
+      map.assertInvariants();
+      for (const number of model) expect(map.get(textOf(number))).toBe(number);
+    }
+  });
+
+  it('drops a leaf that empties between two full ones', () => {
+    const map = new OrderedMap();
+    const textOf = (number: number): string => String(number).padStart(6, '0');
+    for (let number = 0; number < 640; number += 1) map.insert(textOf(number), number, true);
+
+    for (let number = 64; number < 128; number += 1) map.remove(textOf(number));
+
+    map.assertInvariants();
+    expect(map.get(textOf(63))).toBe(63);
+    expect(map.get(textOf(128))).toBe(128);
+  });
+
   it('keeps leaves full when keys come in order', () => {
     const map = new OrderedMap();
 

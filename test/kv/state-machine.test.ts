@@ -82,6 +82,8 @@ describe('apply', () => {
       [del('a')],
       [{ kind: 'leaseGrant', id: 1, ttl: 5 }],
       [{ kind: 'leaseGrant', id: 1, ttl: 6 }],
+      [{ kind: 'leaseGrant', id: 1, ttl: 5 + 2 ** 32 }],
+      [{ kind: 'leaseGrant', id: 1 + 2 ** 32, ttl: 5 }],
       [{ kind: 'leaseGrant', id: -1, ttl: 5 }],
       [{ kind: 'compact', revision: 1 }],
       [{ kind: 'compact', revision: 2 }],
@@ -100,13 +102,16 @@ describe('apply', () => {
   });
 
   it('takes over the configuration that comes with an entry', () => {
-    const { machine } = new MachineRig();
+    const rig = new MachineRig();
+    const { machine } = rig;
     const configuration = { ...configurationOf([1, 2]), learners: [3] };
 
     machine.apply({ index: 1, term: 1, type: 1, payload: bytesOf('change'), configuration });
 
     expect(machine.configuration).toEqual(configuration);
     expect(machine.members.get(3)?.isLearner).toBe(true);
+    expect(rig.restarted().machine.configuration).toEqual(configuration);
+    expect(rig.restarted().machine.members.list).toEqual(machine.members.list);
   });
 });
 
@@ -131,6 +136,18 @@ describe('leases', () => {
     expect(new Set(applied.events.map(({ kv }) => kv.modRevision))).toEqual(new Set([6]));
     expect(applied.leaseChanges?.revoked).toEqual([9]);
     expect(rig.machine.lessor.has(9)).toBe(false);
+  });
+
+  it('that expire together delete the keys of all in order, in one revision', () => {
+    const rig = new MachineRig();
+    for (const id of [8, 9]) rig.ok({ kind: 'leaseGrant', id, ttl: 5 });
+    for (const key of ['a', 'c', 'e']) rig.ok(put(key, '', { lease: 9 }));
+    for (const key of ['b', 'd', 'f']) rig.ok(put(key, '', { lease: 8 }));
+
+    const applied = rig.ok({ kind: 'leaseExpire', ids: [9, 8], term: 1 });
+
+    expect(applied.events.map(({ kv }) => kv.key).join('')).toBe('abcdef');
+    expect(new Set(applied.events.map(({ kv }) => kv.modRevision)).size).toBe(1);
   });
 
   it('without keys vanish without a revision', () => {
