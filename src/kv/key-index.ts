@@ -4,9 +4,7 @@
  * record (record-store.ts).
  *
  * Called by store.ts for every read and write. A key owns a slot (a row of the columns) as long as it
- * has a retained revision. Columns are pages of 4096 rows, so growing never copies.
- *
- * Example: k is put at 3 and 5, deleted at 6, put at 8.
+ * has a retained revision. Columns are pages of 4096 rows, so growing never copies. Example: k is put at 3 and 5, deleted at 6, put at 8.
  *
  *   slot of k:  main 8  version 1  create 8      newest revision, always in the columns
  *   history:    6 tombstone -> 5 -> 3            newest to oldest, linked both ways
@@ -18,8 +16,8 @@
  * is garbage at the revision that replaced it, a tombstone one revision after its own; each of the two
  * queues is in order by birth, so compaction merges their fronts and costs O(garbage), not O(keys).
  *
- * A tombstone has its history node from birth (a pair gets one when it is replaced): so a queue item
- * can name a node for ever, and a node found at the front of the queue is unlinked in O(1).
+ * A tombstone has its history node from birth, a pair gets one when it is replaced: so a queue item
+ * names a node for good, and what comes to the front of the queue is unlinked in O(1).
  *
  * Invariants: 1. version 0 means that the newest revision is a tombstone, and then the first history
  * node is that tombstone. 2. main and sub descend along a history. 3. for one key, older revisions
