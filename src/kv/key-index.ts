@@ -4,8 +4,8 @@
  * record (record-store.ts).
  *
  * Called by store.ts for every read and write. A key owns a slot (a row of the columns) as long as it
- * has a retained revision. Columns are pages of 4096 rows, so growing never copies. Example: k is put at 3 and 5, deleted at 6, put at 8.
- *
+ * has a retained revision. Columns are pages of 4096 rows, so growing never copies.
+ * Example: k is put at 3 and 5, deleted at 6, put at 8.
  *   slot of k:  main 8  version 1  create 8      newest revision, always in the columns
  *   history:    6 tombstone -> 5 -> 3            newest to oldest, linked both ways
  *   garbage:    3 at 5,  5 at 6,  6 at 7         "at": first compact revision that removes it
