@@ -376,7 +376,8 @@ describe('a full disk', () => {
       const done = await Promise.allSettled(puts);
       if (done.some(({ status }) => status === 'rejected')) return true;
       writes += 20;
-      return writes >= 3_000 || /space|ENOSPC/i.test(small.logs);
+      // More than the disk holds, also without what the log repeats.
+      return writes >= 2_400 || !small.isRunning;
     });
     await waitFor('the member to say so', 20_000, () => /space|ENOSPC/i.test(small.logs));
 

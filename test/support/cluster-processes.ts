@@ -427,8 +427,9 @@ export class Cluster {
       if (new Set(revisions).size === 1) return revisions[0] ?? null;
       throw new Error(`revisions ${revisions.join(', ')}`);
     });
-    const hashes = this.running.map((member) => fingerprint(member.api, revision));
-    const distinct = new Set(await Promise.all(hashes));
+    const distinct = new Set<string>();
+    // One after the other: hashing a large store is work, and all members share this machine.
+    for (const member of this.running) distinct.add(await fingerprint(member.api, revision));
     if (distinct.size > 1) {
       const names = this.running.map((member) => member.name).join(', ');
       throw new Error(`${names} differ at revision ${revision}: ${[...distinct].join(', ')}`);
