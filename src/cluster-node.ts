@@ -151,10 +151,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       checkpoints: this.checkpoints,
       clusterId: config.clusterId,
       logger: this.logger,
-      onDone: (peer, ok) => {
-        raft.reportSnapshot(peer, ok);
-        this.driver.wake();
-      },
+      onDone: (peer, ok) => this.driver.reportSnapshot(peer, ok),
       onFatal: options.onFatal,
     });
     this.install = new SnapshotInstall(options.replicaOptions, this.logger);

@@ -120,20 +120,21 @@ export class LeaseKeeper {
   /** Renews a lease on the leader; its granted seconds, or 0 when there is no such lease. */
   async renew(id: Int64, context: RequestContext): Promise<number> {
     await this.options.confirm(context);
-    this.assertPrimary();
+    let term = this.assertPrimary();
     let renewal = this.expiry.renewed(id, this.options.clock.now());
     if (renewal.outcome === 'expiring') {
       await this.outcomeOf(id, context);
-      this.assertPrimary();
+      term = this.assertPrimary();
       renewal = this.expiry.renewed(id, this.options.clock.now());
     }
     if (renewal.outcome === 'unknown') return 0;
     if (renewal.clearCheckpoint) {
       // Until the note of remaining seconds is gone a new leader would count from it, not from now.
       const remaining = [{ id, seconds: 0 }];
-      const term = this.primaryTerm;
       await this.options.propose({ kind: 'leaseCheckpoint', remaining, term }, context);
-      this.assertPrimary();
+      // Under another term the clearing was ignored at apply, and the deadline that was moved here is
+      // gone: the new term counts from the note.
+      if (this.assertPrimary() !== term) throw deposed();
     }
     this.counts.renewed += 1;
     return renewal.ttl;
@@ -148,9 +149,10 @@ export class LeaseKeeper {
     this.options.propose(command, this.options.context()).catch(this.options.onUnconfirmed);
   }
 
-  private assertPrimary(): void {
-    if (this.primaryTerm !== 0) return;
-    throw new KvError('NOT_PRIMARY_LESSOR', 'this member is not the leader any more; retry');
+  /** The term in which this member is the primary lessor. */
+  private assertPrimary(): number {
+    if (this.primaryTerm === 0) throw deposed();
+    return this.primaryTerm;
   }
 
   /** Resolves when the expiry of the lease was applied, or this member was deposed. */
@@ -182,4 +184,8 @@ export class LeaseKeeper {
     }
     this.outcomes = still;
   }
+}
+
+function deposed(): KvError {
+  return new KvError('NOT_PRIMARY_LESSOR', 'this member is not the leader any more; retry');
 }

@@ -43,7 +43,7 @@ export class SnapshotSender {
     peer: NodeId,
     term: number,
     meta: SnapshotMeta,
-    chunks: AsyncIterable<Uint8Array>,
+    chunks: AsyncIterableIterator<Uint8Array>,
   ): Promise<boolean> {
     const { logger, network } = this.options;
     const about = { peer: peer.toString(16), index: meta.index };
@@ -55,6 +55,9 @@ export class SnapshotSender {
     } catch (error) {
       logger.warn({ ...about, err: error }, 'snapshot was not sent');
       return false;
+    } finally {
+      // A peer that refuses before the first chunk is pulled would leave the pages pinned for ever.
+      await chunks.return?.();
     }
   }
 }

@@ -99,7 +99,7 @@ export function exportReplica(
   clusterId: number,
 ): {
   readonly meta: SnapshotMeta;
-  readonly chunks: AsyncIterable<Uint8Array>;
+  readonly chunks: AsyncIterableIterator<Uint8Array>;
 } {
   const meta = markOf(replica);
   const { machine, store } = replica;

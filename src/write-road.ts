@@ -42,15 +42,17 @@ export class WriteRoad {
 
   /** Writes that another member forwards, as one body cut at `lengths`. */
   onForwarded(args: unknown, body: Uint8Array, respond: Respond): void {
-    const [term, lengths] = args as [number, number[]];
     const payloads: Uint8Array[] = [];
     let at = 0;
-    for (const length of lengths) {
+    const [term, lengths] = Array.isArray(args) ? (args as unknown[]) : [];
+    for (const length of Array.isArray(lengths) ? (lengths as unknown[]) : []) {
+      if (typeof length !== 'number' || !(length > 0)) break;
       payloads.push(body.subarray(at, at + length));
       at += length;
     }
-    if (at === body.length) this.foreign.push({ term, payloads, respond });
-    else respond('malformed');
+    if (typeof term === 'number' && payloads.length > 0 && at === body.length) {
+      this.foreign.push({ term, payloads, respond });
+    } else respond('malformed');
   }
 
   private proposeOwn(): boolean {
@@ -75,14 +77,17 @@ export class WriteRoad {
     const payloads = batch.map((waiter) => waiter.payload);
     const lengths = payloads.map((payload) => payload.length);
     this.network.request(leader, 'propose', [term, lengths], payloads, (answer) => {
+      if (answer === null || answer === 'ok') return;
+      // Refused in this term, so it has no effect of this term. What was found lost meanwhile is queued
+      // already, or on its way in a later term, of which this answer says nothing.
+      const refused = batch.filter((waiter) => waiter.sentTerm === term);
       if (answer === 'tail-full') {
-        this.overloads += batch.length;
-        this.waiting.refuse(batch, overloaded());
-      } else if (answer !== null && answer !== 'ok') {
-        // Refused, so there is no effect. It goes again with the next tick, not at once: the leader
-        // that refuses is about to change. What was found lost meanwhile is queued already.
-        this.waiting.requeue(batch.filter((waiter) => waiter.sentTerm === term));
+        this.overloads += refused.length;
+        this.waiting.refuse(refused, overloaded());
+        return;
       }
+      // It goes again with the next tick, not at once: the leader that refuses is about to change.
+      this.waiting.requeue(refused);
     });
     return true;
   }

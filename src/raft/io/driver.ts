@@ -16,6 +16,10 @@
  *
  * Storage watchdog: a write that has not come back within an election timeout makes this member unfit
  * to lead until it does (`setStorageHealthy`).
+ *
+ * Invariants: 1. one write is in flight; a `persist` that comes while a checkpoint is recorded alone
+ * waits for it, with the messages that rest on it. 2. After a failed write or an exception of the core
+ * or the host nothing is sent, written or applied any more, and the host is told once.
  */
 import { assert } from '../../assert.js';
 import type { Clock, Timer } from '../../clock.js';
@@ -24,7 +28,7 @@ import type { Message, SnapshotMeta } from '../message.js';
 import type { Raft } from '../raft.js';
 import type { Leadership, Persist, RaftEvent, ReadState } from '../ready.js';
 import { Role } from '../ready.js';
-import type { LogStore } from './log-store.js';
+import type { LogBatch, LogStore } from './log-store.js';
 import type { Transport } from './transport.js';
 
 /** Who lives on top of the driver: the node with its state machine. Calls are synchronous. */
@@ -56,6 +60,11 @@ export interface DriverOptions {
   readonly onWritten: (ms: number) => void;
 }
 
+interface PendingWrite {
+  readonly persist: Persist;
+  readonly messages: readonly Message[];
+}
+
 interface PendingCheckpoint {
   readonly mark: SnapshotMeta;
   readonly done: (recorded: boolean) => void;
@@ -77,6 +86,8 @@ export class Driver {
   private unapplied: readonly Entry[] = [];
   /** At most one: the host starts the next checkpoint after the previous one is recorded. */
   private checkpoint: PendingCheckpoint | null = null;
+  /** Handed out by the core while a checkpoint alone was in flight. */
+  private waitingWrite: PendingWrite | null = null;
   private onIdle: (() => void) | null = null;
 
   constructor(options: DriverOptions) {
@@ -96,6 +107,7 @@ export class Driver {
     this.running = false;
     this.timer?.cancel();
     this.timer = null;
+    this.takeCheckpoint()?.done(false);
     if (!this.writing) return Promise.resolve();
     return new Promise((resolve) => {
       this.onIdle = resolve;
@@ -104,14 +116,18 @@ export class Driver {
 
   /** A message from a peer. */
   step(message: Message): void {
-    if (!this.running) return;
-    this.raft.step(message);
+    this.guarded(() => this.raft.step(message));
     this.wake();
   }
 
   peerDisconnected(peer: NodeId): void {
-    if (!this.running) return;
-    this.raft.peerDisconnected(peer);
+    this.guarded(() => this.raft.peerDisconnected(peer));
+    this.wake();
+  }
+
+  /** A snapshot stream to a peer ended. */
+  reportSnapshot(peer: NodeId, ok: boolean): void {
+    this.guarded(() => this.raft.reportSnapshot(peer, ok));
     this.wake();
   }
 
@@ -121,7 +137,7 @@ export class Driver {
     this.turnScheduled = true;
     this.options.clock.soon(() => {
       this.turnScheduled = false;
-      if (this.running) this.turn();
+      this.guarded(() => this.turn());
     });
   }
 
@@ -131,8 +147,12 @@ export class Driver {
   }
 
   /** Records a durable checkpoint in the log, with the next write. `done(false)` when an installed
-   *  snapshot overtook it. */
+   *  snapshot overtook it or the driver ends. */
   recordCheckpoint(mark: SnapshotMeta, done: (recorded: boolean) => void): void {
+    if (!this.running) {
+      done(false);
+      return;
+    }
     assert(this.checkpoint === null, 'a checkpoint is already waiting to be recorded');
     this.checkpoint = { mark, done };
     this.wake();
@@ -140,8 +160,10 @@ export class Driver {
 
   /** The log up to `index` is no longer needed, in memory and on disk. */
   compactTo(index: LogIndex): void {
-    this.raft.compactTo(index);
-    this.options.log.compactTo(index);
+    this.guarded(() => {
+      this.raft.compactTo(index);
+      this.options.log.compactTo(index);
+    });
   }
 
   private turn(): void {
@@ -154,7 +176,7 @@ export class Driver {
       return;
     }
     if (ready.sendNow.length > 0) transport.send(ready.sendNow);
-    if (ready.persist !== null) this.write(ready.persist, ready.sendAfterPersist);
+    if (ready.persist !== null) this.writeInTurn(ready.persist, ready.sendAfterPersist);
     if (ready.leadership !== null) host.onLeadership(ready.leadership);
     if (ready.events.length > 0) host.onRaftEvents(ready.events);
     if (ready.committed.length > 0) this.applyEntries(ready.committed);
@@ -182,8 +204,16 @@ export class Driver {
     this.wake();
   }
 
+  private writeInTurn(persist: Persist, messages: readonly Message[]): void {
+    if (!this.writing) {
+      this.write(persist, messages);
+      return;
+    }
+    assert(this.waitingWrite === null, 'a third write was handed out while one is in flight');
+    this.waitingWrite = { persist, messages };
+  }
+
   private write(persist: Persist, messages: readonly Message[]): void {
-    assert(!this.writing, 'a second write was handed out while one is in flight');
     const checkpoint = this.takeCheckpoint();
     if (persist.snapshot !== null) {
       // The state that these belong to is about to be replaced by a newer one.
@@ -204,8 +234,8 @@ export class Driver {
         if (persist.snapshot !== null) this.options.host.onSnapshotInstalled(persist.snapshot);
         this.raft.persisted(persist.token);
         if (messages.length > 0) this.options.transport.send(messages);
-        if (mark !== null) checkpoint?.done(true);
       },
+      mark === null ? null : checkpoint,
     );
   }
 
@@ -222,7 +252,8 @@ export class Driver {
         checkpoint: checkpoint.mark,
         sync: true,
       },
-      () => checkpoint.done(true),
+      () => undefined,
+      checkpoint,
     );
   }
 
@@ -232,22 +263,35 @@ export class Driver {
     return checkpoint;
   }
 
-  private append(batch: Parameters<LogStore['append']>[0], done: () => void): void {
+  private append(batch: LogBatch, done: () => void, checkpoint: PendingCheckpoint | null): void {
+    assert(!this.writing, 'a second write was handed out while one is in flight');
     this.writing = true;
     this.writeStartedAt = this.options.clock.now();
     this.options.log.append(batch, (error) => {
       this.writing = false;
-      if (error !== null) {
-        this.fail(error);
-        return;
-      }
-      this.options.onWritten(this.options.clock.now() - this.writeStartedAt);
+      if (error !== null) this.fail(error);
+      else this.options.onWritten(this.options.clock.now() - this.writeStartedAt);
       this.onIdle?.();
-      if (!this.running) return;
-      done();
-      this.checkStorage(0);
+      this.guarded(() => {
+        done();
+        this.checkStorage(0);
+        const next = this.waitingWrite;
+        this.waitingWrite = null;
+        if (next !== null) this.write(next.persist, next.messages);
+      });
+      checkpoint?.done(this.running);
       this.wake();
     });
+  }
+
+  /** After a bug nothing more may leave this member: half of a step may have happened. */
+  private guarded(run: () => void): void {
+    if (!this.running) return;
+    try {
+      run();
+    } catch (error) {
+      this.fail(error instanceof Error ? error : new Error(String(error)));
+    }
   }
 
   private fail(error: Error): void {
@@ -255,7 +299,8 @@ export class Driver {
     this.failed = true;
     this.running = false;
     this.timer?.cancel();
-    this.onIdle?.();
+    this.takeCheckpoint()?.done(false);
+    if (!this.writing) this.onIdle?.();
     this.options.host.onFatal(error);
   }
 
@@ -264,13 +309,12 @@ export class Driver {
     const due = this.tickedTo + tickMs;
     this.timer = clock.after(Math.max(0, due - clock.now()), () => {
       const late = clock.now() - due;
-      if (late > Math.max(tickMs, 20)) clock.soon(() => this.deliverTicks());
-      else this.deliverTicks();
+      if (late > Math.max(tickMs, 20)) clock.soon(() => this.guarded(() => this.deliverTicks()));
+      else this.guarded(() => this.deliverTicks());
     });
   }
 
   private deliverTicks(): void {
-    if (!this.running) return;
     const { clock, tickMs, electionTicks } = this.options;
     const missed = Math.floor((clock.now() - this.tickedTo) / tickMs);
     this.tickedTo += missed * tickMs;

@@ -1,0 +1,213 @@
+/**
+ * The loop around the core, with a log whose writes end when the test says so: what may be written
+ * while something else is, and what a stop leaves behind.
+ */
+import { describe, expect, test } from 'vitest';
+import type { Clock } from '../../src/clock.js';
+import { configurationOf } from '../../src/raft/configuration.js';
+import type { Entry } from '../../src/raft/entry.js';
+import type { DriverHost } from '../../src/raft/io/driver.js';
+import { Driver } from '../../src/raft/io/driver.js';
+import type { LogBatch, LogStore } from '../../src/raft/io/log-store.js';
+import type { Message, SnapshotMeta } from '../../src/raft/message.js';
+import { Raft } from '../../src/raft/raft.js';
+import { Role } from '../../src/raft/ready.js';
+
+const TICK_MS = 10;
+const configuration = configurationOf([1]);
+const markAt = (index: number): SnapshotMeta => ({ index, term: 1, configuration, generation: 1 });
+
+/** Time and turns in the hand of the test. */
+class HandClock implements Clock {
+  time = 0;
+  private turns: (() => void)[] = [];
+  private timers: { at: number; run: () => void }[] = [];
+
+  now(): number {
+    return this.time;
+  }
+  after(ms: number, run: () => void): { cancel(): void } {
+    const timer = { at: this.time + ms, run };
+    this.timers.push(timer);
+    return {
+      cancel: () => {
+        this.timers = this.timers.filter((other) => other !== timer);
+      },
+    };
+  }
+  soon(run: () => void): void {
+    this.turns.push(run);
+  }
+  /** Runs turns until none is left. */
+  settle(): void {
+    for (let turn = this.turns.shift(); turn !== undefined; turn = this.turns.shift()) turn();
+  }
+  tick(): void {
+    this.time += TICK_MS;
+    const due = this.timers.filter(({ at }) => at <= this.time);
+    this.timers = this.timers.filter(({ at }) => at > this.time);
+    for (const { run } of due) run();
+    this.settle();
+  }
+}
+
+class HandLog implements LogStore {
+  readonly batches: LogBatch[] = [];
+  readonly diskBytes = 0;
+  private done: ((error: Error | null) => void) | null = null;
+
+  get isWriting(): boolean {
+    return this.done !== null;
+  }
+  append(batch: LogBatch, done: (error: Error | null) => void): void {
+    if (this.done !== null) throw new Error('an append is in flight already');
+    this.batches.push(batch);
+    this.done = done;
+  }
+  finish(error: Error | null = null): void {
+    const { done } = this;
+    this.done = null;
+    done?.(error);
+  }
+  compactTo(): void {}
+  async close(): Promise<void> {}
+}
+
+class Rig implements DriverHost {
+  readonly clock = new HandClock();
+  readonly log = new HandLog();
+  readonly applied: number[] = [];
+  readonly sent: Message[] = [];
+  readonly fatal: Error[] = [];
+  readonly raft: Raft;
+  readonly driver: Driver;
+  proposals: Uint8Array[] = [];
+  explode: Error | null = null;
+
+  constructor() {
+    this.raft = new Raft(
+      { id: 1, boot: 1, seed: 1, electionTicks: 5, heartbeatTicks: 1 },
+      {
+        hardState: { term: 0, vote: 0, commit: 0 },
+        base: { index: 0, term: 0, configuration, generation: 1 },
+        before: { index: 0, term: 0 },
+        entries: [],
+      },
+    );
+    this.driver = new Driver({
+      raft: this.raft,
+      log: this.log,
+      transport: { send: (messages) => this.sent.push(...messages) },
+      clock: this.clock,
+      tickMs: TICK_MS,
+      electionTicks: 5,
+      host: this,
+      onWritten: () => undefined,
+    });
+    this.driver.start();
+    this.clock.settle();
+  }
+
+  /** Ticks and writes until this only member leads and everything is written. */
+  lead(): void {
+    for (let tick = 0; tick < 100 && !(this.isQuiet && this.raft.role === Role.Leader); tick += 1) {
+      this.clock.tick();
+      this.drain();
+    }
+    expect(this.raft.role).toBe(Role.Leader);
+  }
+
+  drain(): void {
+    for (let round = 0; round < 10 && this.log.isWriting; round += 1) {
+      this.log.finish();
+      this.clock.settle();
+    }
+  }
+
+  get isQuiet(): boolean {
+    return !this.log.isWriting && this.raft.appliedIndex === this.raft.lastIndex;
+  }
+
+  collect(): void {
+    if (this.explode !== null) throw this.explode;
+    if (this.proposals.length === 0) return;
+    this.raft.propose(this.proposals);
+    this.proposals = [];
+  }
+  apply(entries: readonly Entry[]): boolean {
+    for (const entry of entries) this.applied.push(entry.index);
+    return true;
+  }
+  onReads(): void {}
+  onLeadership(): void {}
+  onSnapshotsWanted(): void {}
+  onSnapshotInstalled(): void {}
+  onRaftEvents(): void {}
+  onFatal(error: Error): void {
+    this.fatal.push(error);
+  }
+}
+
+describe('the driver', () => {
+  test('entries that arrive while a checkpoint is recorded alone wait for it', () => {
+    const rig = new Rig();
+    rig.lead();
+    let recorded: boolean | null = null;
+    rig.driver.recordCheckpoint(markAt(1), (ok) => {
+      recorded = ok;
+    });
+    rig.clock.settle();
+    expect(rig.log.batches.at(-1)?.checkpoint?.index).toBe(1);
+    const writes = rig.log.batches.length;
+
+    rig.proposals = [Buffer.from('a write')];
+    rig.driver.wake();
+    rig.clock.settle();
+    rig.clock.tick();
+
+    expect(rig.log.batches.length).toBe(writes);
+    rig.log.finish();
+    rig.clock.settle();
+    expect(recorded).toBe(true);
+    expect(rig.log.batches.length).toBe(writes + 1);
+    expect(rig.applied).toEqual([1]);
+    rig.drain();
+    expect(rig.applied).toEqual([1, 2]);
+    expect(rig.fatal).toEqual([]);
+  });
+
+  test('a stop tells who waits for a checkpoint that it was not recorded', async () => {
+    const rig = new Rig();
+    rig.lead();
+    rig.proposals = [Buffer.from('a write')];
+    rig.driver.wake();
+    rig.clock.settle();
+    const outcomes: boolean[] = [];
+    rig.driver.recordCheckpoint(markAt(1), (ok) => outcomes.push(ok));
+
+    const stopped = rig.driver.stop();
+    rig.log.finish();
+    await stopped;
+    rig.driver.recordCheckpoint(markAt(1), (ok) => outcomes.push(ok));
+
+    expect(outcomes).toEqual([false, false]);
+  });
+
+  test('a bug met in a turn ends everything: nothing is written, sent or applied any more', () => {
+    const rig = new Rig();
+    rig.lead();
+    const writes = rig.log.batches.length;
+
+    rig.explode = new Error('a bug');
+    rig.driver.wake();
+    rig.clock.settle();
+    rig.explode = null;
+    rig.proposals = [Buffer.from('a write')];
+    rig.driver.wake();
+    rig.clock.settle();
+    rig.clock.tick();
+
+    expect(rig.fatal.map(({ message }) => message)).toEqual(['a bug']);
+    expect(rig.log.batches.length).toBe(writes);
+  });
+});
