@@ -106,6 +106,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   private nextRequest: number;
   private sweepTimer: Timer | null = null;
   private stopped = false;
+  private stopping: Promise<void> | null = null;
 
   constructor(options: ClusterNodeOptions) {
     const { config, clock, raft, log, replica } = options;
@@ -224,8 +225,12 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   /** Hands leadership over if it has it, ends what waits, and makes everything durable. */
-  async stop(): Promise<void> {
-    if (this.stopped) return;
+  stop(): Promise<void> {
+    this.stopping ??= this.end();
+    return this.stopping;
+  }
+
+  private async end(): Promise<void> {
     if (this.isLeader) await this.handOver();
     this.stopped = true;
     this.sweepTimer?.cancel();
@@ -235,6 +240,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.leases.demote();
     await this.driver.stop();
     await this.network.stop();
+    await this.install.stop();
     await this.options.log.close();
     await this.replica.store.close();
   }
@@ -427,12 +433,11 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.watches.onStateReplaced();
     this.reads.onApplied(meta.index);
     this.logger.info({ index: meta.index, generation: meta.generation }, 'snapshot installed');
-    this.install.retire(previous, this.replica).catch(this.options.onFatal);
+    this.install.retire(previous).catch(this.options.onFatal);
   }
 
   onRaftEvents(events: readonly RaftEvent[]): void {
     for (const event of events) {
-      if (event.kind === 'snapshot-ignored') this.install.discard();
       const level =
         event.kind === 'log-regressed' ? 'error' : event.kind === 'role' ? 'info' : 'debug';
       this.logger[level](event, `raft: ${event.kind}`);
@@ -579,6 +584,7 @@ export class ClusterNode implements NodeFace, DriverHost {
           snapshot: received,
         }),
       );
+      return this.raft.pendingSnapshot?.generation === received.generation;
     });
   }
 

@@ -59,7 +59,11 @@ export class LeaderQuestions {
       respond(-1);
       return;
     }
-    this.answer(question, id, this.options.context()).then(respond, () => respond(-1));
+    this.answer(question, id, this.options.context()).then(respond, (error: unknown) => {
+      respond(-1);
+      // A bug is not for the other member to wait out; unhandled, it ends this one.
+      if (!(error instanceof KvError)) throw error;
+    });
   }
 
   private async answer(

@@ -80,7 +80,7 @@ export async function startServer(
   await gateway.ready();
   const listeners: Server[] = [];
   for (const { host, port } of config.listenClient) {
-    listeners.push(await listen(host, port, (socket) => gateway.attach(socket)));
+    listeners.push(await listen(host, port, logger, (socket) => gateway.attach(socket)));
   }
   const clientPorts = listeners.map(portOf);
   logger.info(
@@ -109,13 +109,24 @@ async function catchUp(node: ClusterNode, recovered: RecoveredLog, logger: Logge
   }
 }
 
-function listen(host: string, port: number, accept: (socket: Socket) => void): Promise<Server> {
+function listen(
+  host: string,
+  port: number,
+  logger: Logger,
+  accept: (socket: Socket) => void,
+): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createServer({ noDelay: true, keepAlive: true }, accept);
-    server.once('error', (error) => {
+    const refuse = (error: Error): void => {
       reject(new FatalError(`cannot listen on ${host}:${port}: ${error.message}`, error));
+    };
+    server.once('error', refuse);
+    server.listen({ host, port, backlog: 4096 }, () => {
+      server.off('error', refuse);
+      // Later ones tell of a connection that could not be accepted, for want of descriptors mostly.
+      server.on('error', (error) => logger.warn({ err: error }, 'a connection was not accepted'));
+      resolve(server);
     });
-    server.listen({ host, port, backlog: 4096 }, () => resolve(server));
   });
 }
 

@@ -6,10 +6,16 @@
  *
  * The state that serves clients is not touched before `take`, which is synchronous. A crash at any
  * point leaves either the old generation (the log does not name the new one yet) or the new one; the
- * other folder is removed at the next start. One snapshot at a time; a newer stream replaces an older.
+ * other folder is removed at the next start. A newer stream replaces an older one that is still being
+ * received.
+ *
+ * Invariants: 1. a folder that Raft has accepted is never removed here: the log may name it already,
+ * and a log that names a folder which is gone is the end of the member. 2. At most one state is
+ * accepted and not taken (raft/snapshot-install.ts takes no second while one is pending). 3. Whoever
+ * makes a folder removes it, nobody else's: several may be received, opened and closed at a time.
  */
 import { FatalError } from './errors.js';
-import { removeGenerationsExcept, SnapshotReceiver } from './kv/io/snapshot-stream.js';
+import { SnapshotReceiver } from './kv/io/snapshot-stream.js';
 import type { Logger } from './logger.js';
 import type { SnapshotInbox } from './peer-links.js';
 import type { SnapshotMeta } from './raft/message.js';
@@ -19,17 +25,20 @@ export class SnapshotInstall {
   private readonly options: ReplicaOptions;
   private readonly logger: Logger;
   private receiving: SnapshotReceiver | null = null;
-  private prepared: StateReplica | null = null;
+  /** Raft makes it durable and will call `take`. */
+  private accepted: StateReplica | null = null;
   private lastGeneration = 0;
+  private stopped = false;
+  private readonly working = new Set<Promise<void>>();
 
   constructor(options: ReplicaOptions, logger: Logger) {
     this.options = options;
     this.logger = logger;
   }
 
-  receive(currentGeneration: number, deliver: (meta: SnapshotMeta) => void): SnapshotInbox {
-    this.receiving?.abort().catch(() => undefined);
-    this.discard();
+  /** `offer` hands the mark to Raft and says whether Raft took it; then `take` follows. */
+  receive(currentGeneration: number, offer: (meta: SnapshotMeta) => boolean): SnapshotInbox {
+    if (this.receiving !== null) this.abort(this.receiving);
     const generation = Math.max(this.lastGeneration, currentGeneration) + 1;
     this.lastGeneration = generation;
     const { dataDir, folders, clock, clusterId } = this.options;
@@ -37,47 +46,71 @@ export class SnapshotInstall {
     this.receiving = receiver;
     return {
       accept: (chunk) => receiver.accept(chunk),
-      end: async () => {
-        const { mark } = await receiver.finish();
-        if (this.receiving !== receiver) throw new Error('a newer snapshot took its place');
-        this.receiving = null;
-        const replica = await openReplica(this.options, generation, mark.index);
-        this.prepared = replica;
-        deliver({ ...mark, generation });
-      },
-      abort: () => {
-        if (this.receiving === receiver) this.receiving = null;
-        receiver.abort().catch((error: Error) => {
-          this.logger.warn({ err: error }, 'a half received snapshot could not be removed');
-        });
-      },
+      end: () => this.tracked(this.finish(receiver, generation, offer)),
+      abort: () => this.abort(receiver),
     };
   }
 
-  /** The prepared state of this snapshot, which Raft has made durable. */
+  /** The state of this snapshot, which Raft has made durable. */
   take(meta: SnapshotMeta): StateReplica {
-    const replica = this.prepared;
-    this.prepared = null;
+    const replica = this.accepted;
+    this.accepted = null;
     if (replica === null || replica.mark.generation !== meta.generation) {
       throw new FatalError(`the state of generation ${meta.generation} is not there to install`);
     }
     return replica;
   }
 
-  /** Raft did not want it: this member had caught up meanwhile. */
-  discard(): void {
-    const replica = this.prepared;
-    if (replica === null) return;
-    this.prepared = null;
-    replica.store.destroy().catch((error: Error) => {
-      this.logger.warn({ err: error }, 'an unwanted snapshot could not be removed');
+  /** Closes and removes the state that was replaced. Its readers end first. */
+  retire(previous: StateReplica): Promise<void> {
+    const remove = async (): Promise<void> => {
+      await previous.store.close();
+      await this.options.folders.remove(previous.mark.generation);
+    };
+    return this.tracked(remove());
+  }
+
+  /** Nothing is open or under way any more. What Raft accepted stays: the log may name it. */
+  async stop(): Promise<void> {
+    this.stopped = true;
+    if (this.receiving !== null) this.abort(this.receiving);
+    while (this.working.size > 0) await Promise.allSettled(this.working);
+    const { accepted } = this;
+    this.accepted = null;
+    await accepted?.store.close();
+  }
+
+  private async finish(
+    receiver: SnapshotReceiver,
+    generation: number,
+    offer: (meta: SnapshotMeta) => boolean,
+  ): Promise<void> {
+    const { mark } = await receiver.finish();
+    if (this.receiving !== receiver) {
+      await this.options.folders.remove(generation);
+      throw new Error('a newer snapshot took its place');
+    }
+    this.receiving = null;
+    const replica = await openReplica(this.options, generation, mark.index);
+    if (!this.stopped && offer({ ...mark, generation })) this.accepted = replica;
+    // This member had caught up meanwhile, or installs another one.
+    else await replica.store.destroy();
+  }
+
+  private abort(receiver: SnapshotReceiver): void {
+    if (this.receiving === receiver) this.receiving = null;
+    this.tracked(receiver.abort()).catch((error: Error) => {
+      this.logger.warn({ err: error }, 'a half received snapshot could not be removed');
     });
   }
 
-  /** Closes and removes the state that was replaced. */
-  async retire(previous: StateReplica, current: StateReplica): Promise<void> {
-    await previous.store.close();
-    const keep = [current.mark.generation, this.lastGeneration];
-    await removeGenerationsExcept(this.options.dataDir, keep, this.options.folders);
+  private tracked(work: Promise<void>): Promise<void> {
+    const settled = work.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.working.add(settled);
+    settled.then(() => this.working.delete(settled)).catch(() => undefined);
+    return work;
   }
 }

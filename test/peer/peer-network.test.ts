@@ -2,13 +2,16 @@
  * Members over real sockets on 127.0.0.1: who is let in, what arrives, and what is told when a
  * connection dies. Awaited conditions, no sleeps.
  */
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
+import { InvariantError } from '../../src/assert.js';
 import { systemClock } from '../../src/clock.js';
+import type { PeerEvents, SnapshotInbox } from '../../src/peer-links.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import type { Message } from '../../src/raft/message.js';
 import { MessageKind, makeMessage } from '../../src/raft/message.js';
-import type { PeerEvents, SnapshotInbox } from '../../src/peer-links.js';
+import { encodeFrame, FrameKind } from '../../src/rpc/peer/frame.js';
+import { PROTOCOL_VERSION } from '../../src/rpc/peer/lane.js';
 import { PeerNetwork } from '../../src/rpc/peer/peer-network.js';
 
 class Member implements PeerEvents {
@@ -254,5 +257,42 @@ describe('the peer network', () => {
     await expect(a.network.sendSnapshot(2, 5, meta, failing)).rejects.toThrow(/sender trouble/);
 
     await until(() => b.aborted, 'the abort');
+  });
+
+  test('does not take a bug of its own member for bad bytes of the peer', async () => {
+    const [a, b] = [new Member(1), new Member(2)];
+    await start(a, b);
+    await connected(a, b);
+    const usual = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    const bug = new Promise<Error>((resolve) => process.once('uncaughtException', resolve));
+    b.onMessage = () => {
+      throw new InvariantError('two leaders in a term');
+    };
+
+    a.network.send([heartbeat(1, 2)]);
+
+    try {
+      expect((await bug).message).toBe('two leaders in a term');
+      expect(b.refused).toEqual([]);
+    } finally {
+      for (const listener of usual) process.on('uncaughtException', listener);
+    }
+  });
+
+  test('survives a greeting of a stranger that holds no plain values', async () => {
+    const a = new Member(1);
+    await start(a);
+    const strange = { valueOf: 1, toString: 1 };
+    const socket = connect({ host: '127.0.0.1', port: a.port });
+    socket.on('error', () => undefined);
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+
+    for (const part of encodeFrame([FrameKind.Hello, PROTOCOL_VERSION, 1, strange, 1, strange])) {
+      socket.write(part);
+    }
+
+    await closed;
+    expect(a.refused.length).toBe(1);
   });
 });

@@ -17,12 +17,14 @@
  *    write, so pages never overlap. A removal that a crash undoes is done again at the next start.
  * 3. A scan may show records that were removed: the removal was not durable. The store that scans
  *    knows from its tables what is compacted and asks again.
+ * 4. `close` waits for reads that have begun and refuses new ones with STOPPED: a state is closed when
+ *    a snapshot takes its place, and who still reads it has met no failure.
  */
 import { assert } from '../../assert.js';
 import { MalformedBytesError } from '../../bytes.js';
 import type { Clock } from '../../clock.js';
 import { systemClock } from '../../clock.js';
-import { FatalError } from '../../errors.js';
+import { FatalError, KvError } from '../../errors.js';
 import type { SnapshotMeta } from '../../raft/message.js';
 import type { RecordStore } from '../record-store.js';
 import type { Backend, BackendIterator, PutOperation, StateFolders } from './backend.js';
@@ -85,6 +87,9 @@ export class StateStore implements RecordStore {
   private lastPage: { main: number; sub: number; page: Uint8Array } | null = null;
   private scanned = false;
   private closed = false;
+  private closing = false;
+  /** Reads of many pages under way. */
+  private readonly reading = new Set<Promise<unknown>>();
   private failed: FatalError | null = null;
   private overloaded = false;
   private checkpointing: Promise<void> = Promise.resolve();
@@ -256,7 +261,15 @@ export class StateStore implements RecordStore {
    * Whole revisions from `fromMain` to `toMain`, both included, until `bytesMax` is passed; at least
    * one. Records that are being removed may or may not be among them.
    */
-  async readRevisions(fromMain: number, toMain: number, bytesMax: number): Promise<RevisionRun> {
+  readRevisions(fromMain: number, toMain: number, bytesMax: number): Promise<RevisionRun> {
+    return this.whileOpen(() => this.collectRevisions(fromMain, toMain, bytesMax));
+  }
+
+  private async collectRevisions(
+    fromMain: number,
+    toMain: number,
+    bytesMax: number,
+  ): Promise<RevisionRun> {
     // Both halves are taken now: what is flushed later stays in `fresh`, and the iterator is pinned.
     const fresh = this.overlay.pagesWithin(fromMain, toMain);
     const first = this.overlay.first();
@@ -284,9 +297,11 @@ export class StateStore implements RecordStore {
    * No removal can hurt it: one that is asked for after this call waits for a checkpoint that
    * flushes at least as much as this call does.
    */
-  async pin(maxMain: number): Promise<BackendIterator> {
-    await this.flush();
-    return this.backend.iterate({ from: pageKey(0, 0), to: pageKey(maxMain + 1, 0) });
+  pin(maxMain: number): Promise<BackendIterator> {
+    return this.whileOpen(async () => {
+      await this.flush();
+      return this.backend.iterate({ from: pageKey(0, 0), to: pageKey(maxMain + 1, 0) });
+    });
   }
 
   /** Bytes of records, on disk (looked up every few seconds) and in memory. */
@@ -307,14 +322,18 @@ export class StateStore implements RecordStore {
   }
 
   /** Gives space of removed records back to the disk, slice by slice. */
-  async defragment(): Promise<void> {
+  defragment(): Promise<void> {
+    return this.whileOpen(() => this.compactAll());
+  }
+
+  private async compactAll(): Promise<void> {
     await this.flush();
     let from = pageKey(0, 0);
     for (let row = DEFRAGMENT_SLICE_PAGES; ; row += DEFRAGMENT_SLICE_PAGES) {
       const isLast = row >= this.directory.rows;
       const to = isLast ? PAGES_END : this.pageKeyAt(row);
       await this.guard(this.backend.compact({ from, to }));
-      if (isLast || this.closed) return;
+      if (isLast || this.closing) return;
       from = to;
     }
   }
@@ -327,8 +346,11 @@ export class StateStore implements RecordStore {
   /** Flushes what was written and closes the byte store. Makes no checkpoint. */
   async close(): Promise<void> {
     if (this.closed) return;
+    this.closing = true;
     if (this.failed === null) await this.flush();
     await this.checkpointing;
+    while (this.reading.size > 0) await Promise.allSettled(this.reading);
+    if (this.closed) return;
     this.closed = true;
     await this.cleaner.close();
     await this.writer.idle();
@@ -338,14 +360,29 @@ export class StateStore implements RecordStore {
   /** Closes without a flush and removes the folder. */
   async destroy(): Promise<void> {
     if (!this.closed) {
+      this.closing = true;
       this.closed = true;
       this.writer.stop(new FatalError(`the state in ${this.folder} was removed`));
       await this.checkpointing;
+      while (this.reading.size > 0) await Promise.allSettled(this.reading);
       await this.cleaner.close();
       await this.writer.idle();
       await this.backend.close();
     }
     await this.folders.remove(this.generation);
+  }
+
+  private async whileOpen<T>(work: () => Promise<T>): Promise<T> {
+    if (this.closing) {
+      throw new KvError('STOPPED', 'this state was replaced or closed meanwhile; ask again');
+    }
+    const running = work();
+    this.reading.add(running);
+    try {
+      return await running;
+    } finally {
+      this.reading.delete(running);
+    }
   }
 
   private readFromDisk(main: number, sub: number): Uint8Array | null {

@@ -14,7 +14,7 @@ import { connect, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../clock.js';
 import type { LocalIdentity } from '../../peer-links.js';
 import type { Frame, FrameHead } from './frame.js';
-import { encodeFrame, FrameKind, FrameReader } from './frame.js';
+import { encodeFrame, FrameError, FrameKind, FrameReader } from './frame.js';
 
 export const PROTOCOL_VERSION = 1;
 export const MAX_FRAME_BYTES = 2 ** 28;
@@ -117,6 +117,7 @@ export class Lane {
       try {
         reader.push(chunk, (frame) => this.onFrame(frame, reader));
       } catch (error) {
+        if (this.up && !(error instanceof FrameError)) throw error;
         this.drop(`bad bytes from the peer: ${(error as Error).message}`);
       }
     });

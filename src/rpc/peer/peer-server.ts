@@ -11,7 +11,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../clock.js';
 import type { LocalIdentity } from '../../peer-links.js';
 import type { Frame, FrameHead } from './frame.js';
-import { encodeFrame, FrameKind, FrameReader } from './frame.js';
+import { encodeFrame, FrameError, FrameKind, FrameReader } from './frame.js';
 import { MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.js';
 
 const HANDSHAKE_MS = 5000;
@@ -61,6 +61,10 @@ export class PeerServer {
       this.server.once('error', reject);
       this.server.listen({ host, port }, () => {
         this.server.off('error', reject);
+        // Later ones tell of a connection that could not be accepted, for want of descriptors mostly.
+        this.server.on('error', (error) => {
+          this.events.onRefused(`a peer connection was not accepted: ${error.message}`);
+        });
         const address = this.server.address();
         resolve(typeof address === 'object' && address !== null ? address.port : port);
       });
@@ -101,8 +105,10 @@ export class PeerServer {
           reader.maxBytes = MAX_FRAME_BYTES;
         });
       } catch (error) {
-        this.events.onRefused(`closing a peer connection: ${(error as Error).message}`);
         socket.destroy();
+        // What the caller sent is its fault; a bug met while handling it must end this process.
+        if (caller !== null && !(error instanceof FrameError)) throw error;
+        this.events.onRefused(`closing a peer connection: ${(error as Error).message}`);
       }
     });
   }
