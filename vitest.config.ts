@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /**
  * Four projects, chosen by `--project`: `unit` (pure code and single files, seconds), `cluster` (real
- * processes, files and sockets, one file at a time), `long` (the same for minutes; `.ci/run` only) and
+ * processes, files and sockets, two files at a time), `long` (the same for minutes; `.ci/run` only) and
  * `interop` (clients of other people, needs packages that `.ci/run` installs).
  */
 export default defineConfig({
@@ -23,8 +23,8 @@ export default defineConfig({
           include: ['test/cluster/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 60_000,
-          fileParallelism: false,
-          maxWorkers: 1,
+          // Most of the time these wait for timeouts of the servers.
+          maxWorkers: 2,
         },
       },
       {

@@ -2,9 +2,8 @@
  * Clusters of real kvd processes for tests and benchmarks: start, stop, kill -9, freeze, restart,
  * and, with `proxied`, a bad network between the members.
  *
- * Every member is its own process group with its own data folder below one temporary folder. Ports
- * come from the system; between finding a free port and the server's bind another process may take
- * it, so a first start that fails with EADDRINUSE is repeated with new ports.
+ * Every member is its own process group with its own data folder below one temporary folder. Between
+ * finding a free port and the server's bind another process may take it, so a first start that fails with EADDRINUSE is repeated with new ports.
  *
  * With `proxied` a member listens for peers on a hidden port and advertises the port of a fault proxy
  * in front of it. All members see the same initial cluster, as they must (ids derive from it). The
@@ -18,9 +17,9 @@
  * the same flags to run in its place. The latter is how these suites are themselves checked.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomInt } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { FaultProxy } from './fault-proxy.js';
 import { HttpApi } from './http-api.js';
@@ -61,23 +60,31 @@ export function serverCommand(): readonly string[] {
   return [process.execPath, compiled];
 }
 
-/** A port on 127.0.0.1 that was free a moment ago and that no call in this process gave out before. */
-export async function freePort(): Promise<number> {
+/**
+ * A port on 127.0.0.1 that was free a moment ago and that no call in this process gave out before; the
+ * first one of `count` in a row. Below the range from which the system takes ports for outgoing
+ * connections, so that none of those gets in between.
+ */
+export async function freePort(count = 1): Promise<number> {
   for (;;) {
-    const port = await new Promise<number>((done, fail) => {
-      const server = createServer();
-      server.once('error', fail);
-      server.listen(0, '127.0.0.1', () => {
-        const address = server.address() as AddressInfo;
-        server.close(() => done(address.port));
-      });
-    });
-    if (givenPorts.has(port)) continue;
-    givenPorts.add(port);
-    return port;
+    const first = randomInt(10_000, 30_000);
+    const ports = Array.from({ length: count }, (_, place) => first + place);
+    if (ports.some((port) => givenPorts.has(port))) continue;
+    const free = await Promise.all(ports.map(isFree));
+    if (free.includes(false)) continue;
+    for (const port of ports) givenPorts.add(port);
+    return first;
   }
 }
 const givenPorts = new Set<number>();
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((done) => {
+    const server = createServer();
+    server.once('error', () => done(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
+  });
+}
 
 const running = new Set<number>();
 let watchdog: ChildProcess | null = null;
