@@ -3,7 +3,8 @@
  * and, with `proxied`, a bad network between the members.
  *
  * Every member is its own process group with its own data folder below one temporary folder. Between
- * finding a free port and the server's bind another process may take it, so a first start that fails with EADDRINUSE is repeated with new ports.
+ * finding a free port and the server's bind another process may take it, so a first start that fails
+ * with EADDRINUSE is repeated with new ports.
  *
  * With `proxied` a member listens for peers on a hidden port and advertises the port of a fault proxy
  * in front of it. All members see the same initial cluster, as they must (ids derive from it). The
