@@ -40,6 +40,7 @@ if (modified(installStamp) < modified(join(root, 'package-lock.json'))) {
   run('installing packages', 'npm', [
     'ci',
     '--include=dev',
+    '--ignore-scripts',
     '--no-audit',
     '--no-fund',
     '--loglevel=error',
