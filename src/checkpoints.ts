@@ -3,8 +3,9 @@
  *
  * A checkpoint starts after `snapshotCount` applied entries or 64 MiB of them, one at a time. When the
  * state's own files are durable the log records the mark; only then entries are dropped: never beyond
- * the newest recorded mark, `catchupEntries` of them are kept for members that lag, and none that a
- * snapshot on its way to a peer will need (thesis 5.1.3).
+ * the newest recorded mark, `catchupEntries` of them are kept for members that lag, but not more than
+ * 64 MiB, because the kept entries stay in memory; and none that a snapshot on its way to a peer will
+ * need (thesis 5.1.3).
  */
 import type { Driver } from './raft/io/driver.js';
 import type { SnapshotMeta } from './raft/message.js';
@@ -12,6 +13,7 @@ import type { StateReplica } from './state-replica.js';
 import { markOf } from './state-replica.js';
 
 const MAX_BYTES_BETWEEN = 64 * 2 ** 20;
+const MAX_BYTES_KEPT = 64 * 2 ** 20;
 
 export interface CheckpointOptions {
   readonly snapshotCount: number;
@@ -79,11 +81,10 @@ export class Checkpoints {
       this.driver.recordCheckpoint(mark, resolve);
     });
     if (!recorded) return;
-    const floor = Math.min(
-      mark.index,
-      machine.appliedIndex - this.options.catchupEntries,
-      ...this.sending.values(),
-    );
+    const { appliedIndex } = machine;
+    const wanted = appliedIndex - this.options.catchupEntries;
+    const kept = this.driver.firstWithin(wanted + 1, appliedIndex, MAX_BYTES_KEPT);
+    const floor = Math.min(mark.index, kept - 1, ...this.sending.values());
     if (floor > 0) this.driver.compactTo(floor);
     this.options.onDone(mark, this.options.now() - startedAt);
   }

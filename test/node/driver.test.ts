@@ -176,6 +176,27 @@ describe('the driver', () => {
     expect(rig.fatal).toEqual([]);
   });
 
+  test('entries are kept for members that lag only as far as memory allows', () => {
+    const rig = new Rig();
+    rig.lead();
+    for (let count = 0; count < 9; count += 1) {
+      rig.proposals = [Buffer.alloc(1000)];
+      rig.driver.wake();
+      rig.clock.settle();
+      rig.drain();
+    }
+    expect(rig.raft.appliedIndex).toBe(10);
+
+    const within = [1, 7, 10, 11].map((wanted) => rig.driver.firstWithin(wanted, 10, 5500));
+
+    expect(within).toEqual([6, 7, 10, 11]);
+    expect(rig.driver.firstWithin(-90, 10, 2 ** 30)).toBe(1);
+    expect(rig.driver.firstWithin(1, 10, 10)).toBe(11);
+    rig.driver.compactTo(8);
+    expect(rig.driver.firstWithin(1, 10, 2 ** 30)).toBe(9);
+    expect(rig.driver.firstWithin(1, 5, 2 ** 30)).toBe(6);
+  });
+
   test('a stop tells who waits for a checkpoint that it was not recorded', async () => {
     const rig = new Rig();
     rig.lead();

@@ -158,6 +158,18 @@ export class Driver {
     this.wake();
   }
 
+  /** Where a run of entries begins that ends with `last`, at `wanted` or as near to it as `bytes` of
+   *  memory allow. */
+  firstWithin(wanted: LogIndex, last: LogIndex, bytes: number): LogIndex {
+    const { log } = this.raft;
+    let first = last + 1;
+    for (let left = bytes; first > Math.max(wanted, log.firstIndex); first -= 1) {
+      left -= log.bytesBetween(first - 2, first - 1);
+      if (left < 0) break;
+    }
+    return first;
+  }
+
   /** The log up to `index` is no longer needed, in memory and on disk. */
   compactTo(index: LogIndex): void {
     this.guarded(() => {
