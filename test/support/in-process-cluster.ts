@@ -130,16 +130,25 @@ class MemoryLinks implements PeerLinks {
     if (peer === null) throw new Error('the peer cannot be reached');
     const { memberId, boot } = this.local;
     const inbox = peer.events.onSnapshot(memberId, boot, term, decodeMeta(encodeMeta(meta), 0));
+    // A member that is gone never answers, but the connection to it breaks.
+    let breaks: Answer = () => undefined;
+    const broken = new Promise<never>((_, reject) => {
+      breaks = () => reject(new Error('the connection broke'));
+    });
+    broken.catch(() => undefined);
+    const waiting = this.pending.get(to) ?? new Set();
+    this.pending.set(to, waiting.add(breaks));
     try {
       for await (const chunk of chunks) {
-        await inbox.accept(Uint8Array.from(chunk));
+        await Promise.race([inbox.accept(Uint8Array.from(chunk)), broken]);
         await this.cluster.onChunk(memberId, to);
-        if (this.peer(to) !== peer) throw new Error('the connection broke');
       }
-      await inbox.end();
+      await Promise.race([inbox.end(), broken]);
     } catch (error) {
       if (peer.alive) inbox.abort();
       throw error;
+    } finally {
+      waiting.delete(breaks);
     }
   }
 
