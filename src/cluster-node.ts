@@ -17,7 +17,7 @@ import { Checkpoints } from './checkpoints.js';
 import type { Clock, Timer } from './clock.js';
 import type { Config } from './config.js';
 import { addressOf } from './config.js';
-import { KvError } from './errors.js';
+import { FatalError, KvError } from './errors.js';
 import type { Int64 } from './int64.js';
 import type { Command } from './kv/command.js';
 import { encodeEnvelope } from './kv/command.js';
@@ -58,6 +58,8 @@ import { WatchService } from './watch/io/watch-service.js';
 import { WriteRoad } from './write-road.js';
 
 const SWEEP_MS = 50;
+/** How often the log repeats that a member has lost entries. */
+const REGRESSED_TELL_MS = 60_000;
 /** Committed entries that are not applied yet; above it new writes are refused. */
 const MAX_APPLY_LAG = 5000;
 const ROLE_NAMES = ['follower', 'pre-candidate', 'candidate', 'leader'] as const;
@@ -104,6 +106,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   /** The last one that watchers were told of. */
   private compactRevision: number;
   private nextRequest: number;
+  private readonly regressedToldAt = new Map<NodeId, number>();
   private sweepTimer: Timer | null = null;
   private stopped = false;
   private stopping: Promise<void> | null = null;
@@ -438,9 +441,8 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   onRaftEvents(events: readonly RaftEvent[]): void {
     for (const event of events) {
-      const level =
-        event.kind === 'log-regressed' ? 'error' : event.kind === 'role' ? 'info' : 'debug';
-      this.logger[level](event, `raft: ${event.kind}`);
+      if (event.kind === 'log-regressed') this.onLogRegressed(event.peer, event.index, event.match);
+      else this.logger[event.kind === 'role' ? 'info' : 'debug'](event, `raft: ${event.kind}`);
     }
   }
 
@@ -453,6 +455,28 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   // ---------------------------------------------------------------- inside
+
+  /** A member lacks entries that it had acknowledged: its disk was emptied, rolled back or lied. */
+  private onLogRegressed(member: NodeId, index: number, match: number): void {
+    if (member === this.memberId) {
+      const { dataDir } = this.options.config;
+      this.options.onFatal(
+        new FatalError(
+          `the log in ${dataDir} ends at entry ${index}, but this member had acknowledged entry ${match}: its disk was emptied, rolled back or lost writes; remove this member from the cluster and add it anew`,
+        ),
+      );
+      return;
+    }
+    // The leader hears of it with every heartbeat.
+    const now = this.clock.now();
+    if (now - (this.regressedToldAt.get(member) ?? Number.NEGATIVE_INFINITY) < REGRESSED_TELL_MS)
+      return;
+    this.regressedToldAt.set(member, now);
+    this.logger.error(
+      { member: member.toString(16), index, match },
+      'a member has lost entries that it had acknowledged: remove it and add it anew',
+    );
+  }
 
   private admit(context: RequestContext): void {
     this.assertRunning();

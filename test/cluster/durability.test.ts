@@ -18,7 +18,7 @@ import { Workload } from '../support/workload.js';
 
 const clusters = useClusters();
 const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
-const rounds = Number(process.env['ROUNDS'] ?? 15);
+const rounds = Number(process.env['ROUNDS'] ?? 30);
 
 type Victims = 'the leader' | 'a follower' | 'all members' | 'leader and follower';
 const PLAN: readonly Victims[] = [
