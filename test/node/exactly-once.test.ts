@@ -26,6 +26,7 @@ test(`writes happen once, or as often as was claimed, through every fault (${REP
     'heartbeat-interval': '10',
     'election-timeout': '100',
   });
+  cluster.answerDelayMs = 3;
   await cluster.start();
   await cluster.leader();
   const done = new Set<string>();
@@ -56,7 +57,7 @@ test(`writes happen once, or as often as was claimed, through every fault (${REP
 
   for (let turn = 0; turn < TURNS; turn += 1) {
     const member = cluster.members[random.below(3)] as InProcessMember;
-    const kind = random.below(6);
+    const kind = random.below(8);
     if (kind === 0 && member.node !== null) cluster.kill(member);
     else if (kind === 1 && member.node !== null) cluster.crash(member);
     else if (kind === 2) cluster.cut(member);
@@ -64,6 +65,7 @@ test(`writes happen once, or as often as was claimed, through every fault (${REP
       const target = cluster.members[random.below(3)] as InProcessMember;
       member.node.transferLeadership(target.id, member.node.context(300)).catch(() => undefined);
     } else if (kind === 4) cluster.heal();
+    else if (kind > 4) cluster.reset(member);
     await pause(20 + random.below(120));
     for (const other of cluster.members) {
       if (other.node === null && random.chance(0.6)) await cluster.start(other);

@@ -114,7 +114,8 @@ class MemoryLinks implements PeerLinks {
       if (peer === null) answer(null);
       else {
         peer.events.onRequest(this.local.memberId, method, args, bytes, (value) => {
-          setImmediate(() => answer(this.peer(to) === peer ? value : null));
+          const arrive = (): void => answer(this.peer(to) === peer ? value : null);
+          setTimeout(arrive, this.cluster.answerDelayMs);
         });
       }
     });
@@ -183,6 +184,8 @@ export class InProcessCluster {
   readonly members: InProcessMember[] = [];
   /** Awaited after each chunk of a snapshot. */
   onChunk: (from: number, to: number) => Promise<void> = async () => undefined;
+  /** How long the answer to a forwarded request is on its way; a reset meanwhile loses it. */
+  answerDelayMs = 0;
   private readonly clocks = new Map<number, LifeClock>();
   private readonly links = new Map<number, MemoryLinks>();
   private readonly cuts = new Set<string>();
@@ -271,8 +274,15 @@ export class InProcessCluster {
 
   cut(member: InProcessMember, others: readonly InProcessMember[] = this.members): void {
     for (const other of others) {
+      if (other !== member) this.cuts.add(cutName(member.id, other.id));
+    }
+    this.reset(member, others);
+  }
+
+  /** All connections of a member break, and are there again at once. */
+  reset(member: InProcessMember, others: readonly InProcessMember[] = this.members): void {
+    for (const other of others) {
       if (other === member) continue;
-      this.cuts.add(cutName(member.id, other.id));
       this.links.get(member.id)?.broken(other.id);
       this.links.get(other.id)?.broken(member.id);
     }
