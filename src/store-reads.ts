@@ -40,9 +40,15 @@ export async function readRange(
     if (machine().store === store && scan.failure === null) {
       return { revision: store.revision, response: scan.response() };
     }
-    // Compaction or a snapshot overtook a long read. One that asked for now may look again.
-    if (request.revision !== 0 || attempt >= RANGE_RESTARTS)
+    // Compaction or a snapshot overtook a long read. One that asked for now may look again, and so may
+    // any after a snapshot: only the new state can tell whether the revision is compacted.
+    const isReplaced = machine().store !== store;
+    if (attempt >= RANGE_RESTARTS && isReplaced) {
+      throw new KvError('TIMEOUT_NO_EFFECT', 'the state was replaced while it was read; ask again');
+    }
+    if (!isReplaced && (request.revision !== 0 || attempt >= RANGE_RESTARTS)) {
       throw readError('COMPACTED', machine());
+    }
   }
 }
 
