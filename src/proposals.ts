@@ -13,12 +13,13 @@
  * may hold the effect without the entry passing by, so what was in doubt then ends as unknown.
  *
  * Invariants: 1. a request id is answered once. 2. `sentTerm` is 0 exactly while queued. 3. at most
- * `maxWaiting` writes wait; more are refused as OVERLOADED.
+ * MAX_WAITING writes of MAX_WAITING_BYTES wait; more are refused as OVERLOADED.
  */
 import { KvError } from './errors.js';
 import type { ProposeOutcome, RequestContext } from './node.js';
 
 const MAX_WAITING = 50_000;
+const MAX_WAITING_BYTES = 256 * 2 ** 20;
 
 export interface Waiter {
   readonly requestId: number;
@@ -32,6 +33,7 @@ export class Proposals {
   /** Ended at their deadline, or in doubt when a snapshot came; for metrics. */
   failures = 0;
   private readonly waiting = new Map<number, Waiter>();
+  private waitingBytes = 0;
   private queue: Waiter[] = [];
   /** The newest term of an entry applied here. */
   private appliedTerm = 0;
@@ -45,10 +47,10 @@ export class Proposals {
   }
 
   add(requestId: number, payload: Uint8Array, context: RequestContext): Promise<ProposeOutcome> {
-    if (this.waiting.size >= MAX_WAITING) {
+    if (this.waiting.size >= MAX_WAITING || this.waitingBytes > MAX_WAITING_BYTES) {
       throw new KvError(
         'OVERLOADED',
-        `${MAX_WAITING} writes are waiting already; slow down and retry`,
+        `${this.waiting.size} writes are waiting already; slow down and retry`,
       );
     }
     return new Promise((resolve, reject) => {
@@ -73,6 +75,7 @@ export class Proposals {
       };
       signal?.addEventListener('abort', onAbort);
       this.waiting.set(requestId, waiter);
+      this.waitingBytes += payload.length;
       this.queue.push(waiter);
     });
   }
@@ -110,7 +113,7 @@ export class Proposals {
   take(requestId: number): Waiter | null {
     const waiter = this.waiting.get(requestId);
     if (waiter === undefined) return null;
-    this.waiting.delete(requestId);
+    this.forget(waiter);
     return waiter;
   }
 
@@ -145,13 +148,18 @@ export class Proposals {
   sweep(now: number, hasLeader: boolean): void {
     for (const waiter of this.waiting.values()) {
       if (waiter.deadline > now) continue;
-      this.waiting.delete(waiter.requestId);
+      this.forget(waiter);
       this.failures += 1;
       waiter.finish(deadlineError(waiter, hasLeader), null);
     }
     if (this.queue.length > 0) {
       this.queue = this.queue.filter((waiter) => this.waiting.has(waiter.requestId));
     }
+  }
+
+  private forget(waiter: Waiter): void {
+    this.waiting.delete(waiter.requestId);
+    this.waitingBytes -= waiter.payload.length;
   }
 
   /** The server stops: nobody will learn more here. */

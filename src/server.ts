@@ -79,8 +79,13 @@ export async function startServer(
   });
   await gateway.ready();
   const listeners: Server[] = [];
-  for (const { host, port } of config.listenClient) {
-    listeners.push(await listen(host, port, logger, (socket) => gateway.attach(socket)));
+  try {
+    for (const { host, port } of config.listenClient) {
+      listeners.push(await listen(host, port, logger, (socket) => gateway.attach(socket)));
+    }
+  } catch (error) {
+    await stop(node, gateway, listeners);
+    throw error;
   }
   const clientPorts = listeners.map(portOf);
   logger.info(

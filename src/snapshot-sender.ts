@@ -3,6 +3,7 @@
  * the state as it is now. The entries behind it stay in the log while it is on its way.
  */
 import type { Checkpoints } from './checkpoints.js';
+import { FatalError } from './errors.js';
 import type { Logger } from './logger.js';
 import type { PeerLinks } from './peer-links.js';
 import type { NodeId } from './raft/entry.js';
@@ -53,6 +54,8 @@ export class SnapshotSender {
       logger.info(about, 'snapshot sent');
       return true;
     } catch (error) {
+      // The own state cannot be read: that is not the peer's trouble.
+      if (error instanceof FatalError) throw error;
       logger.warn({ ...about, err: error }, 'snapshot was not sent');
       return false;
     } finally {

@@ -112,4 +112,17 @@ describe('waiting writes', () => {
     proposals.sweep(10, true);
     await Promise.allSettled(waiting);
   });
+
+  test('more bytes than the bound are refused, and room comes back when writes end', async () => {
+    const proposals = new Proposals();
+    const large = Buffer.alloc(64 * 2 ** 20);
+    const waiting = [1, 2, 3, 4, 5].map((id) => proposals.add(id, large, context(10)));
+
+    expect(() => proposals.add(6, bytes, context())).toThrow(/slow down/);
+    proposals.sweep(10, true);
+    await Promise.allSettled(waiting);
+
+    void proposals.add(7, bytes, context());
+    expect(proposals.count).toBe(1);
+  });
 });

@@ -17,6 +17,8 @@ import { MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.j
 const HANDSHAKE_MS = 5000;
 /** No frame, not even a ping, for this long: the caller is gone. */
 const SILENCE_MS = 15_000;
+/** A snapshot stream is silent while its receiver restores a large state from it. */
+const SNAPSHOT_SILENCE_MS = 120_000;
 const MAX_CONNECTIONS = 256;
 /** An answer that the caller does not read is worth nothing to keep. */
 const MAX_QUEUED_BYTES = 16 * 2 ** 20;
@@ -102,6 +104,7 @@ export class PeerServer {
           caller = this.greet(socket, frame);
           if (caller === null) return;
           deadline.cancel();
+          if (caller.lane === 'snapshot') socket.setTimeout(SNAPSHOT_SILENCE_MS);
           reader.maxBytes = MAX_FRAME_BYTES;
         });
       } catch (error) {

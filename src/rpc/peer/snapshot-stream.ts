@@ -3,7 +3,7 @@
  * of an append or a heartbeat.
  *
  * The receiver sets the pace: a chunk is produced only when the socket has room. The stream ends with
- * the receiver's word that the data is durable on its disk; without progress for half a minute it is
+ * the receiver's word that the data is durable on its disk; without progress for a minute it is
  * given up, and Raft asks for a new one.
  */
 import { connect, type Socket } from 'node:net';
@@ -15,7 +15,7 @@ import { encodeFrame, FrameKind, FrameReader } from './frame.js';
 import { MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.js';
 import { encodeMeta } from './raft-frame.js';
 
-const STALL_MS = 30_000;
+const STALL_MS = 60_000;
 
 export interface SnapshotStreamOptions {
   readonly host: string;
