@@ -23,6 +23,7 @@ import type { Command } from './kv/command.js';
 import { encodeEnvelope } from './kv/command.js';
 import type { KeyValue, RangeRequest } from './kv/request.js';
 import type { Applied, StateMachine } from './kv/state-machine.js';
+import type { ReadTxn } from './kv/txn.js';
 import { LeaderQuestions } from './leader-questions.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Logger } from './logger.js';
@@ -52,7 +53,7 @@ import { ReadRounds } from './read-rounds.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
 import type { ReplicaOptions, StateReplica } from './state-replica.js';
-import { hashStore, readHistory, readRange } from './store-reads.js';
+import { hashStore, readHistory, readRange, readTxn } from './store-reads.js';
 import { DEFAULT_HUB_OPTIONS } from './watch/hub-options.js';
 import { WatchService } from './watch/io/watch-service.js';
 import { WriteRoad } from './write-road.js';
@@ -257,6 +258,18 @@ export class ClusterNode implements NodeFace, DriverHost {
     return { deadline: this.clock.now() + limit, signal, requireLeader };
   }
 
+  sleep(ms: number, signal: AbortSignal | null): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        timer.cancel();
+        signal?.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = this.clock.after(ms, done);
+      signal?.addEventListener('abort', done);
+    });
+  }
+
   header(): { clusterId: number; memberId: number; revision: number; raftTerm: number } {
     return {
       clusterId: this.clusterId,
@@ -302,6 +315,17 @@ export class ClusterNode implements NodeFace, DriverHost {
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
     return await readRange(() => this.machine, request, this.clock, check);
+  }
+
+  async readTxn(
+    txn: ReadTxn,
+    serializable: boolean,
+    context: RequestContext,
+  ): Promise<ProposeOutcome> {
+    if (serializable) this.assertRunning();
+    else await this.linearize(context);
+    const check = (): void => this.assertInTime(context);
+    return await readTxn(() => this.machine, txn, this.clock, check);
   }
 
   pairAt(key: string, modRevision: number): KeyValue | null {

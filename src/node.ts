@@ -6,6 +6,7 @@ import type { Int64 } from './int64.js';
 import type { Command, Envelope } from './kv/command.js';
 import type { KeyValue, OpResponse, RangeRequest, RangeResponse } from './kv/request.js';
 import type { StateMachine } from './kv/state-machine.js';
+import type { ReadTxn } from './kv/txn.js';
 import type { WatchService } from './watch/io/watch-service.js';
 
 export type { Envelope };
@@ -19,7 +20,7 @@ export interface RequestContext {
   readonly requireLeader: boolean;
 }
 
-/** Outcome of a proposed command: the answer, and the store revision for its header. */
+/** Outcome of a command or transaction: the answer, and the store revision for its header. */
 export interface ProposeOutcome {
   readonly revision: number;
   readonly response: OpResponse | null;
@@ -71,6 +72,8 @@ export interface NodeFace {
   now(): number;
   /** A context that ends after `ms`, by default after the server's request timeout. */
   context(ms?: number, signal?: AbortSignal | null, requireLeader?: boolean): RequestContext;
+  /** Resolves after `ms`, or as soon as the signal is aborted. */
+  sleep(ms: number, signal: AbortSignal | null): Promise<void>;
   /** Writes through the log, from any member; resolves after this member has applied it. Throws the
    *  KvError of the result when apply refused. */
   propose(command: Command, context: RequestContext): Promise<ProposeOutcome>;
@@ -82,6 +85,8 @@ export interface NodeFace {
     serializable: boolean,
     context: RequestContext,
   ): Promise<ReadOutcome>;
+  /** A transaction that only reads, all of it at one revision; no entry of the log. */
+  readTxn(txn: ReadTxn, serializable: boolean, context: RequestContext): Promise<ProposeOutcome>;
   /** The pair as it was at exactly this modification revision; null if compaction took it. */
   pairAt(key: string, modRevision: number): KeyValue | null;
   /** A fresh lease id below 2^53. */

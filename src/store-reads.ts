@@ -1,18 +1,21 @@
 /**
- * Reads of the state that are too long for one turn of the event loop: big ranges, the hash of the
- * whole store, history for watchers that are behind.
+ * Reads of the state that may be too long for one turn of the event loop: ranges, transactions that
+ * only read, the hash of the whole store, history for watchers that are behind.
  *
  * They work in steps and yield between them; `check` throws when the client has gone, the time is over
  * or the member stops.
  */
+import { assert } from './assert.js';
 import type { Clock } from './clock.js';
 import { crc32c } from './crc32c.js';
 import { type ErrorCode, KvError } from './errors.js';
 import type { KvEvent } from './kv/event.js';
+import type { RangeScan } from './kv/range-scan.js';
 import type { RangeRequest } from './kv/request.js';
 import type { StateMachine } from './kv/state-machine.js';
-import { eventFromRecord } from './kv/store.js';
-import type { HashResult, ReadOutcome } from './node.js';
+import { eventFromRecord, type RangeAnswer, type Store } from './kv/store.js';
+import { conditionHolds, type ReadTxn } from './kv/txn.js';
+import type { HashResult, ProposeOutcome, ReadOutcome } from './node.js';
 import type { StateReplica } from './state-replica.js';
 import type { History } from './watch/io/watch-service.js';
 
@@ -21,34 +24,90 @@ const RANGE_STEP_KEYS = 1000;
 const RANGE_RESTARTS = 3;
 const HASH_STEP_BYTES = 2 ** 20;
 
-/** `machine` is asked again after each yield: a snapshot may have replaced it. */
+/**
+ * The revision of the answer is the one that was read, not the one that is current when a long read
+ * ends: who lists and then watches from the next revision must miss nothing.
+ * `machine` is asked again after each yield: a snapshot may have replaced it.
+ */
 export async function readRange(
   machine: () => StateMachine,
   request: RangeRequest,
   clock: Clock,
   check: () => void,
 ): Promise<ReadOutcome> {
+  const plan = { succeeded: true, ranges: [request] };
+  const { revision, answers } = await readTogether(machine, () => plan, clock, check);
+  const [response] = answers;
+  assert(response !== undefined, 'a range has one answer');
+  return { revision, response };
+}
+
+/** A transaction that only reads: its compares and all its ranges see one revision. */
+export async function readTxn(
+  machine: () => StateMachine,
+  txn: ReadTxn,
+  clock: Clock,
+  check: () => void,
+): Promise<ProposeOutcome> {
+  const choose = (store: Store): ReadPlan => {
+    const succeeded = conditionHolds(store, txn);
+    return { succeeded, ranges: succeeded ? txn.success : txn.failure };
+  };
+  const { revision, succeeded, answers } = await readTogether(machine, choose, clock, check);
+  return { revision, response: { kind: 'txn', succeeded, responses: answers, revision } };
+}
+
+interface ReadPlan {
+  readonly succeeded: boolean;
+  readonly ranges: readonly RangeRequest[];
+}
+
+interface Reading {
+  readonly revision: number;
+  readonly succeeded: boolean;
+  readonly answers: readonly RangeAnswer[];
+}
+
+/** Plans, opens all ranges in the same turn, and then takes the time that they need. */
+async function readTogether(
+  machine: () => StateMachine,
+  plan: (store: Store) => ReadPlan,
+  clock: Clock,
+  check: () => void,
+): Promise<Reading> {
   for (let attempt = 0; ; attempt += 1) {
     const { store } = machine();
-    const scan = store.openRange(request);
-    if ('error' in scan) throw readError(scan.error, machine());
-    while (!scan.advance(RANGE_STEP_KEYS)) {
-      await new Promise<void>((resolve) => clock.soon(resolve));
-      check();
-      if (machine().store !== store) break;
+    const { revision } = store;
+    const { succeeded, ranges } = plan(store);
+    const scans = ranges.map((request) => openScan(machine(), request));
+    const isCurrent = (): boolean => machine().store === store;
+    for (const scan of scans) await finishScan(scan, isCurrent, clock, check);
+    if (isCurrent() && scans.every(({ failure }) => failure === null)) {
+      return { revision, succeeded, answers: scans.map((scan) => scan.response()) };
     }
-    if (machine().store === store && scan.failure === null) {
-      return { revision: store.revision, response: scan.response() };
-    }
-    // Compaction or a snapshot overtook a long read. One that asked for now may look again, and so may
-    // any after a snapshot: only the new state can tell whether the revision is compacted.
-    const isReplaced = machine().store !== store;
-    if (attempt >= RANGE_RESTARTS && isReplaced) {
-      throw new KvError('TIMEOUT_NO_EFFECT', 'the state was replaced while it was read; ask again');
-    }
-    if (!isReplaced && (request.revision !== 0 || attempt >= RANGE_RESTARTS)) {
-      throw readError('COMPACTED', machine());
-    }
+    // Compaction or a snapshot overtook a long read, which begins anew: one that asked for now finds
+    // another now, and one that asked for a revision hears from the state whether it is compacted.
+    if (attempt < RANGE_RESTARTS) continue;
+    if (isCurrent()) throw readError('COMPACTED', machine());
+    throw new KvError('TIMEOUT_NO_EFFECT', 'the state was replaced while it was read; ask again');
+  }
+}
+
+function openScan(machine: StateMachine, request: RangeRequest): RangeScan {
+  const scan = machine.store.openRange(request);
+  if ('error' in scan) throw readError(scan.error, machine);
+  return scan;
+}
+
+async function finishScan(
+  scan: RangeScan,
+  isCurrent: () => boolean,
+  clock: Clock,
+  check: () => void,
+): Promise<void> {
+  while (isCurrent() && !scan.advance(RANGE_STEP_KEYS)) {
+    await new Promise<void>((resolve) => clock.soon(resolve));
+    check();
   }
 }
 

@@ -103,7 +103,7 @@ export interface TxnResponse {
   readonly kind: 'txn';
   readonly succeeded: boolean;
   readonly responses: readonly OpResponse[];
-  /** Store revision after this (nested) transaction's operations, for its header. */
+  /** Store revision after the operations of this (nested) transaction. */
   readonly revision: number;
 }
 

@@ -27,6 +27,7 @@ import type {
   KeyValue,
   OpResponse,
   PutRequest,
+  RangeRequest,
   RequestOp,
   TxnRequest,
 } from './request.js';
@@ -51,6 +52,23 @@ export function applyWrite(
   return { error: null, response: execute(store, request, path, wanted) };
 }
 
+/** A transaction that reads at most, and therefore needs no place in the log. */
+export interface ReadTxn extends TxnRequest {
+  readonly success: readonly RangeRequest[];
+  readonly failure: readonly RangeRequest[];
+}
+
+/** A transaction with another one inside goes through the log, whatever that one does. */
+export function isReadTxn(txn: TxnRequest): txn is ReadTxn {
+  const isRange = (op: RequestOp): boolean => op.kind === 'range';
+  return txn.success.every(isRange) && txn.failure.every(isRange);
+}
+
+/** Whether the transaction takes its success branch on the state as it is. */
+export function conditionHolds(store: Store, txn: TxnRequest): boolean {
+  return txn.compare.every((compare) => holds(store, compare));
+}
+
 /** Which branch each transaction takes, in the order in which execution meets them. */
 interface Path {
   readonly taken: boolean[];
@@ -66,7 +84,7 @@ function takeBranch(txn: TxnRequest, path: Path): readonly RequestOp[] {
 
 function choosePath(store: Store, op: RequestOp, path: Path): void {
   if (op.kind !== 'txn') return;
-  const succeeded = op.compare.every((compare) => holds(store, compare));
+  const succeeded = conditionHolds(store, op);
   path.taken.push(succeeded);
   for (const inner of succeeded ? op.success : op.failure) choosePath(store, inner, path);
 }

@@ -1,10 +1,12 @@
 /**
- * Reads that take several turns, while a snapshot puts another state in their place.
+ * Reads that take several turns, while entries are applied, revisions are compacted, or a snapshot puts
+ * another state in their place.
  */
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.js';
 import type { RangeRequest } from '../../src/kv/request.js';
-import { readRange } from '../../src/store-reads.js';
+import type { ReadTxn } from '../../src/kv/txn.js';
+import { readRange, readTxn } from '../../src/store-reads.js';
 import { put } from '../support/in-process-cluster.js';
 import { MachineRig } from '../support/machine-rig.js';
 
@@ -79,4 +81,83 @@ test('a read ends when states are replaced again and again under it', async () =
   );
 
   await expect(read).rejects.toMatchObject({ code: 'TIMEOUT_NO_EFFECT', outcome: 'not-applied' });
+});
+
+test('a long read names the revision that it saw, not one that came meanwhile', async () => {
+  const rig = rigWith(2500);
+
+  const read = readRange(
+    () => rig.machine,
+    rangeAt(0),
+    systemClock,
+    () => undefined,
+  );
+  rig.ok(put('k99999', 'later'));
+
+  const { revision, response } = await read;
+  expect(rig.machine.store.revision).toBe(2502);
+  expect(revision).toBe(2501);
+  expect(response.kvs.length).toBe(2500);
+});
+
+test('a long read of the newest revision begins anew when a compaction overtakes it', async () => {
+  const rig = rigWith(2500);
+
+  const read = readRange(
+    () => rig.machine,
+    rangeAt(0),
+    systemClock,
+    () => undefined,
+  );
+  rig.ok(put('k99999', 'later'));
+  rig.ok({ kind: 'compact', revision: 2502 });
+
+  const { revision, response } = await read;
+  expect(revision).toBe(2502);
+  expect(response.kvs.length).toBe(2501);
+});
+
+test('the ranges and the compares of a transaction see one revision, however long it takes', async () => {
+  const rig = rigWith(2500);
+  const missing = { key: 'k99999', rangeEnd: '', target: 'version', result: 0, number: 0 } as const;
+  const txn: ReadTxn = {
+    kind: 'txn',
+    compare: [missing],
+    success: [rangeAt(0), { ...rangeAt(0), countOnly: true }, { ...rangeAt(0), key: 'k9' }],
+    failure: [],
+  };
+
+  const read = readTxn(
+    () => rig.machine,
+    txn,
+    systemClock,
+    () => undefined,
+  );
+  rig.ok(put('k99999', 'later'));
+
+  const { revision, response } = await read;
+  expect(revision).toBe(2501);
+  expect(response).toMatchObject({
+    succeeded: true,
+    responses: [
+      { count: 2500, revision: 2501 },
+      { count: 2500, revision: 2501 },
+      { count: 0, revision: 2501 },
+    ],
+  });
+});
+
+test('a transaction that reads a compacted revision is refused', async () => {
+  const rig = rigWith(10);
+  rig.ok({ kind: 'compact', revision: 5 });
+  const txn: ReadTxn = { kind: 'txn', compare: [], success: [rangeAt(4)], failure: [rangeAt(99)] };
+
+  const read = readTxn(
+    () => rig.machine,
+    txn,
+    systemClock,
+    () => undefined,
+  );
+
+  await expect(read).rejects.toMatchObject({ code: 'COMPACTED' });
 });

@@ -273,8 +273,48 @@ describe('KV', () => {
         { response_txn: { succeeded: true, responses: [{ response_range: {} }] } },
       ],
     });
-    const inner = (answer['responses'] as Record<string, { header: object }>[])[0];
-    expect(Object.keys(inner?.['response_put']?.header ?? {})).toEqual(['revision']);
+    const inner = answer['responses'] as Record<string, { header: object }>[];
+    expect(Object.keys(inner[0]?.['response_put']?.header ?? {})).toEqual(['revision']);
+    expect(inner[3]?.['response_txn']?.header).toEqual({});
+  });
+
+  it('reads with a transaction of ranges alone, without an entry of the log', async () => {
+    await put('a', '1');
+    const entries = node.machine.appliedIndex;
+    const read = (key: string) => ({ request_range: { key: b64(key) } });
+
+    const answer = await call('KV/Txn', {
+      compare: [{ target: 'VERSION', key: b64('a'), version: 7 }],
+      success: [read('none')],
+      failure: [read('a'), read('none')],
+    });
+
+    expect(node.machine.appliedIndex).toBe(entries);
+    expect(answer).toEqual({
+      header: header(2),
+      responses: [
+        { response_range: { header: { revision: '2' }, kvs: [expect.anything()], count: '1' } },
+        { response_range: { header: { revision: '2' } } },
+      ],
+    });
+    await call('KV/Txn', { success: [{ request_txn: { success: [read('a')] } }] });
+    expect(node.machine.appliedIndex).toBe(entries + 1);
+  });
+
+  it('waits for the leader with a transaction unless all its ranges are serializable', async () => {
+    await put('a');
+    node.hasLeader = false;
+    const local = { request_range: { key: b64('a'), serializable: true } };
+    const asked = { request_range: { key: b64('a') } };
+    const ask = (request: object): Promise<string> =>
+      Promise.race([
+        refusal('KV/Txn', request),
+        new Promise<string>((resolve) => setImmediate(() => resolve('waits'))),
+      ]);
+
+    expect(await ask({ success: [local], failure: [local] })).toBe('none');
+    expect(await ask({ success: [local], failure: [asked] })).toBe('waits');
+    expect(await ask({ compare: [{ key: b64('a') }] })).toBe('waits');
   });
 
   it('takes a compare without a result for EQUAL and a foreign field for zero', async () => {

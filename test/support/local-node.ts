@@ -8,6 +8,7 @@ import type { Int64 } from '../../src/int64.js';
 import type { Command } from '../../src/kv/command.js';
 import type { KeyValue, RangeRequest } from '../../src/kv/request.js';
 import type { StateMachine } from '../../src/kv/state-machine.js';
+import type { ReadTxn } from '../../src/kv/txn.js';
 import type {
   HashResult,
   LeaseInfo,
@@ -17,6 +18,7 @@ import type {
   ReadOutcome,
   RequestContext,
 } from '../../src/node.js';
+import { readTxn } from '../../src/store-reads.js';
 import { WatchService } from '../../src/watch/io/watch-service.js';
 import { MachineRig } from './machine-rig.js';
 
@@ -73,6 +75,18 @@ export class LocalNode implements NodeFace {
     return { deadline: this.now() + ms, signal, requireLeader };
   }
 
+  sleep(ms: number, signal: AbortSignal | null): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        timer.cancel();
+        signal?.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = systemClock.after(ms, done);
+      signal?.addEventListener('abort', done);
+    });
+  }
+
   async propose(command: Command, context: RequestContext): Promise<ProposeOutcome> {
     await this.admit(context);
     this.proposed.push(command);
@@ -100,6 +114,16 @@ export class LocalNode implements NodeFace {
     const answer = this.machine.store.range(request);
     if ('error' in answer) throw new KvError(answer.error, 'the range was refused');
     return { revision: this.machine.store.revision, response: answer };
+  }
+
+  async readTxn(
+    txn: ReadTxn,
+    serializable: boolean,
+    context: RequestContext,
+  ): Promise<ProposeOutcome> {
+    if (!serializable) await this.admit(context);
+    const check = (): void => undefined;
+    return await readTxn(() => this.machine, txn, systemClock, check);
   }
 
   pairAt(key: string, modRevision: number): KeyValue | null {

@@ -23,8 +23,9 @@ import type {
   SortTarget,
   TxnRequest,
 } from '../../kv/request.js';
+import { isReadTxn } from '../../kv/txn.js';
 import { checkDeleteRange, checkPut, checkRange, checkTxn } from '../../kv/validate.js';
-import type { NodeFace, RequestContext } from '../../node.js';
+import type { NodeFace, ProposeOutcome, RequestContext } from '../../node.js';
 import type { RequestLimits } from '../api/handler.js';
 import type { Decoded, Encodable } from '../api/schema.js';
 import { header } from './header.js';
@@ -82,14 +83,31 @@ export async function txn(
 ): Promise<Encodable<'TxnResponse'>> {
   const command = toTxn(request);
   refuse(checkTxn(command, limits.maxTxnOps));
-  checkSize(command, limits);
-  const { revision, response } = await node.propose(command, context);
+  const { revision, response } = isReadTxn(command)
+    ? await node.readTxn(command, isSerializable(request), context)
+    : await proposeTxn(node, command, context, limits);
   assert(response?.kind === 'txn', 'a transaction is answered by a transaction');
   return {
     header: header(node, revision),
     succeeded: response.succeeded,
     responses: response.responses.map(toResponseOp),
   };
+}
+
+function proposeTxn(
+  node: NodeFace,
+  command: TxnRequest,
+  context: RequestContext,
+  limits: RequestLimits,
+): Promise<ProposeOutcome> {
+  checkSize(command, limits);
+  return node.propose(command, context);
+}
+
+/** One range that must be linearizable makes the whole transaction so; compares alone must be. */
+function isSerializable({ success, failure }: Decoded<'TxnRequest'>): boolean {
+  const ops = [...success, ...failure];
+  return ops.length > 0 && ops.every((op) => op.requestRange?.serializable === true);
 }
 
 export async function compact(
@@ -196,7 +214,8 @@ function toResponseOp(response: OpResponse): Encodable<'ResponseOp'> {
     case 'txn': {
       const { succeeded } = response;
       const responses = response.responses.map(toResponseOp);
-      return { responseTxn: { header: inner, succeeded, responses } };
+      // Not even that one: a transaction inside has no revision of its own.
+      return { responseTxn: { header: {}, succeeded, responses } };
     }
   }
 }
