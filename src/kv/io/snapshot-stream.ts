@@ -40,13 +40,15 @@ export function exportSnapshot(
   store: StateStore,
   source: SnapshotSource,
 ): AsyncIterableIterator<Uint8Array> {
-  return new SnapshotExport(store.pin(source.revision), source, store.approximateBytes());
+  const pinned = store.pin(source.revision);
+  return new SnapshotExport(pinned, source, store.approximateBytes(), () => store.turn());
 }
 
 class SnapshotExport implements AsyncIterableIterator<Uint8Array> {
   private readonly pinned: Promise<BackendIterator>;
   private readonly source: SnapshotSource;
   private readonly bytesHint: number;
+  private readonly turn: () => Promise<void>;
   private phase: ChunkKind | null = ChunkKind.Header;
   private number = 0;
   private checksum = 0;
@@ -57,10 +59,16 @@ class SnapshotExport implements AsyncIterableIterator<Uint8Array> {
   private pieceAt = 0;
   private isAtEnd = false;
 
-  constructor(pinned: Promise<BackendIterator>, source: SnapshotSource, bytesHint: number) {
+  constructor(
+    pinned: Promise<BackendIterator>,
+    source: SnapshotSource,
+    bytesHint: number,
+    turn: () => Promise<void>,
+  ) {
     this.pinned = pinned;
     this.source = source;
     this.bytesHint = bytesHint;
+    this.turn = turn;
     // Reported by `next`; nobody may have called it yet.
     pinned.catch(() => {});
   }
@@ -71,7 +79,7 @@ class SnapshotExport implements AsyncIterableIterator<Uint8Array> {
 
   async next(): Promise<IteratorResult<Uint8Array>> {
     // A full turn of the loop, so that a fast consumer cannot starve heartbeats.
-    await new Promise<void>((resolve) => setImmediate(resolve));
+    await this.turn();
     try {
       const chunk = await this.nextChunk();
       if (chunk !== null) return { done: false, value: chunk };

@@ -304,6 +304,11 @@ export class StateStore implements RecordStore {
     });
   }
 
+  /** Resolves after a full turn of the event loop. */
+  turn(): Promise<void> {
+    return new Promise((resolve) => this.clock.soon(resolve));
+  }
+
   /** Bytes of records, on disk (looked up every few seconds) and in memory. */
   approximateBytes(): number {
     const now = this.clock.now();
