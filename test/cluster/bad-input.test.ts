@@ -171,7 +171,7 @@ it('a transaction with too many operations is refused', { timeout: 60_000 }, asy
 
   await expect(member.api.call('/v3/kv/txn', puts(129))).rejects.toThrow('too many operations');
   await member.api.call('/v3/kv/txn', puts(128));
-  const nested = '{"success":[{"request_txn":'.repeat(3_000) + '{}' + '}]}'.repeat(3_000);
+  const nested = `${'{"success":[{"request_txn":'.repeat(3_000)}{}${'}]}'.repeat(3_000)}`;
   const deep = await member.api.exchange('POST', '/v3/kv/txn', nested);
 
   expect(deep.status).toBe(400);
