@@ -380,7 +380,8 @@ export class WatchHub {
 
   private answerCompacted(stream: HubStream, id: Int64): void {
     const details = { canceled: true, compactRevision: this.compactRevision };
-    stream.answer(watchResponse(this.header(), id, details));
+    // A revision in the header would claim that everything up to it has been delivered.
+    stream.answer(watchResponse(this.surroundings.headerAt(0), id, details));
   }
 
   /** Answers the requests of streams on which everything up to now has been sent. */

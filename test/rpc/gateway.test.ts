@@ -519,6 +519,15 @@ describe('watch', () => {
     await waitFor('the end of the watch', 10_000, () => node.watches.counts().streams === 0);
   });
 
+  it('announces that a connection ends with a stream whose body was refused half way', async () => {
+    const client = openStream(served.port, '/v3/lease/keepalive');
+    client.write(chunk('xx'));
+
+    await waitFor('the refusal', 10_000, () => client.received.includes('"error"'));
+    expect(client.received.toLowerCase()).toContain('\r\nconnection: close\r\n');
+    await waitFor('the end of the connection', 10_000, () => client.closed);
+  });
+
   it('ends with an error in the stream when the node stops', async () => {
     const client = openStream(served.port, '/v3/watch');
     client.write(chunk(create()));

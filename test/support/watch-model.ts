@@ -327,6 +327,7 @@ export class HubWorld {
       return;
     }
     assert(response.compactRevision <= this.compactRevision, 'the compaction is to come');
+    assert(response.header?.revision === 0, 'the end of a watcher claims a revision as delivered');
     assert(watcher.position < response.compactRevision, 'nothing of the watcher was compacted');
     watcher.over = true;
     if (watcher.position === watcher.wish.startRevision) this.seen.compactedAtCreation += 1;

@@ -145,11 +145,12 @@ class StreamExchange implements ResponseSink {
     this.deadlineTimer = setTimeout(() => this.finish(DEADLINE_EXCEEDED), Math.max(0, ms));
   }
 
-  private writeHead(status: number): void {
+  private writeHead(status: number, isLast = false): void {
     const { response } = this;
     if (response.headersSent) return;
     response.writeHead(status, [
       ...this.call.scope.commonHeaders,
+      ...(isLast ? ['connection', 'close'] : []),
       'content-type',
       'application/json',
       'transfer-encoding',
@@ -164,7 +165,8 @@ class StreamExchange implements ResponseSink {
     this.call.finish(error, this.bytes);
     const { request, response } = this;
     if (response.destroyed) return;
-    this.writeHead(error?.httpStatus ?? 200);
+    // The connection does not outlive a body that nobody reads; a pool of connections must know.
+    this.writeHead(error?.httpStatus ?? 200, !request.complete);
     if (error !== null) response.write(`${streamErrorBody(error)}\n`, 'latin1');
     response.end(() => {
       // Whatever of the request is still to come has no meaning any more.
