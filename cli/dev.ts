@@ -6,13 +6,16 @@
  * a failover can be tried without looking for process ids.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { KvError } from '../src/errors.js';
+import { openDevFolder } from './dev-folder.js';
+import type { ObservedMember } from './dev-status.js';
+import { StatusLine } from './dev-status.js';
 
 interface DevOptions {
   readonly nodes: number;
@@ -33,13 +36,30 @@ interface DevMember {
 
 const DEFAULT_PORTS = [2379, 22379, 32379, 42379, 52379];
 const STOP_MS = 8000;
+const COMMANDS = 'status, kill NAME, start NAME, quit';
+const DEV_HELP = [
+  'kvd dev: a cluster of real processes on this machine, in the foreground',
+  '',
+  'usage: kvd dev [options]',
+  '',
+  '  --nodes N              1, 3 or 5 members (default: 3)',
+  '  --fresh                wipe the data of earlier runs',
+  '  --data-dir DIR         where data and logs are kept (default: .kvd)',
+  '  --client-ports P,P,P   one per member; its peer port is the next one',
+  '                         (default: 2379,22379,32379,42379,52379)',
+  '',
+  `At a terminal it takes commands: ${COMMANDS}. Ctrl-C stops all members.`,
+  '',
+].join('\n');
 const PROGRAM = fileURLToPath(new URL('./kvd.js', import.meta.url));
 
 /** Resolves with the exit code when all members have stopped. */
 export async function runDev(args: readonly string[]): Promise<number> {
+  if (args.includes('--help') || args.includes('-h')) {
+    process.stdout.write(DEV_HELP);
+    return 0;
+  }
   const options = parseDevArgs(args);
-  if (options.fresh) rmSync(options.folder, { recursive: true, force: true });
-  mkdirSync(options.folder, { recursive: true, mode: 0o700 });
   const members: DevMember[] = options.ports.map((clientPort, at) => ({
     name: `m${at + 1}`,
     clientPort,
@@ -52,7 +72,9 @@ export async function runDev(args: readonly string[]): Promise<number> {
     await assertFree(clientPort);
     await assertFree(clientPort + 1);
   }
-  return await new Cluster(members).run();
+  // After the ports: a cluster that runs is not to lose its data to a second --fresh.
+  openDevFolder(options.folder, options.ports, options.fresh);
+  return await new Cluster(members, options.folder).run();
 }
 
 function parseDevArgs(args: readonly string[]): DevOptions {
@@ -61,10 +83,7 @@ function parseDevArgs(args: readonly string[]): DevOptions {
   let folder = '.kvd';
   let ports: number[] | null = null;
   const wrong = (text: string): KvError =>
-    new KvError(
-      'CONFIG_INVALID',
-      `${text}\nusage: kvd dev [--nodes 1|3|5] [--fresh] [--data-dir DIR] [--client-ports P,P,P]`,
-    );
+    new KvError('CONFIG_INVALID', `${text}; see kvd dev --help`);
   for (let at = 0; at < args.length; at += 1) {
     const [flag, inline] = (args[at] as string).split(/=(.*)/s) as [string, string | undefined];
     const value = (): string => {
@@ -83,6 +102,10 @@ function parseDevArgs(args: readonly string[]): DevOptions {
   const chosen = ports ?? DEFAULT_PORTS.slice(0, nodes);
   if (!chosen.every((port) => Number.isInteger(port) && port > 0 && port < 65_535)) {
     throw wrong('--client-ports: numbers between 1 and 65534, separated by commas');
+  }
+  const taken = new Set(chosen.flatMap((port) => [port, port + 1]));
+  if (taken.size < 2 * chosen.length) {
+    throw wrong('--client-ports: each member needs a port and the next one for itself');
   }
   return { nodes, fresh, folder, ports: chosen };
 }
@@ -104,12 +127,14 @@ function assertFree(port: number): Promise<void> {
 
 class Cluster {
   private readonly members: readonly DevMember[];
-  private lastLeader = '';
+  private readonly folder: string;
+  private readonly line = new StatusLine();
   private ended = false;
   private finish: (code: number) => void = () => undefined;
 
-  constructor(members: readonly DevMember[]) {
+  constructor(members: readonly DevMember[], folder: string) {
     this.members = members;
+    this.folder = folder;
   }
 
   run(): Promise<number> {
@@ -121,9 +146,8 @@ class Cluster {
         for (const { child } of this.members) child?.kill('SIGKILL');
       });
       for (const member of this.members) this.start(member);
-      this.say(
-        `starting ${this.members.length} member(s), data and logs in ${this.members[0]?.folder.replace(/\/m1$/, '')}/`,
-      );
+      const count = this.members.length === 1 ? '1 member' : `${this.members.length} members`;
+      this.say(`starting ${count}, data and logs in ${this.folder}/`);
       this.readCommands();
       this.watchLeader();
     });
@@ -167,7 +191,6 @@ class Cluster {
         `${member.name} ended (${signal ?? `exit code ${code}`}); "start ${member.name}" starts it again`,
       );
       if (code !== 0 && code !== null) this.say(`  ${lastLine(member.logFile)}`);
-      this.lastLeader = '';
     }
     if (this.members.some((other) => other.child !== null)) return;
     if (!this.ended && !member.stopping && signal !== null) return;
@@ -199,46 +222,51 @@ class Cluster {
 
   private readCommands(): void {
     if (!process.stdin.isTTY) return;
+    this.say(`commands: ${COMMANDS}`);
     createInterface({ input: process.stdin }).on('line', (line) => {
-      const [verb, name] = line.trim().split(/\s+/);
-      const member = this.members.find((candidate) => candidate.name === name);
+      const [verb = '', name] = line.trim().split(/\s+/);
       if (verb === 'quit' || verb === 'exit') this.stop();
-      else if (verb === 'status') this.lastLeader = '';
-      else if (verb === 'kill' && member !== undefined) member.child?.kill('SIGKILL');
-      else if (verb === 'start' && member !== undefined) {
-        if (member.child === null) this.start(member);
-        else this.say(`${member.name} is running`);
-      } else if (line.trim() !== '') this.say('commands: status, kill NAME, start NAME, quit');
+      else if (verb === 'status') this.line.ask();
+      else if (verb === 'kill' || verb === 'start') this.killOrStart(verb, name);
+      else if (verb !== '') this.say(`commands: ${COMMANDS}`);
     });
   }
 
-  /** Prints a line whenever the leader changes, as the members tell it. */
+  private killOrStart(verb: 'kill' | 'start', name: string | undefined): void {
+    const member = this.members.find((candidate) => candidate.name === name);
+    if (member === undefined) {
+      const names = this.members.map((one) => one.name).join(', ');
+      this.say(name === undefined ? `${verb} which: ${names}?` : `no member ${name}: ${names}`);
+    } else if (verb === 'kill') {
+      if (member.child === null) this.say(`${member.name} is not running`);
+      else member.child.kill('SIGKILL');
+    } else if (member.child === null && !this.ended) this.start(member);
+    else this.say(`${member.name} is running`);
+  }
+
+  /** Prints a line whenever the leader or the number of members changes, as the members tell it. */
   private watchLeader(): void {
     if (this.ended) return;
-    void this.describe().then((text) => {
-      if (text !== '' && text !== this.lastLeader && !this.ended) {
-        this.lastLeader = text;
-        this.say(text);
-      }
+    void this.observe().then((members) => {
+      const text = this.line.next(members, performance.now());
+      if (text !== null && !this.ended) this.say(text);
       setTimeout(() => this.watchLeader(), 200).unref();
     });
   }
 
-  private async describe(): Promise<string> {
-    const answers = await Promise.all(
-      this.members.map(async (member) => ({
-        member,
-        status: member.child === null ? null : await status(member.clientPort),
-      })),
+  private observe(): Promise<ObservedMember[]> {
+    return Promise.all(
+      this.members.map(async (member) => {
+        const answer = member.child === null ? null : await status(member.clientPort);
+        return {
+          name: member.name,
+          clientPort: member.clientPort,
+          running: member.child !== null,
+          answers: answer !== null && member.child !== null,
+          leads: answer !== null && answer.leader !== '' && answer.leader === answer.self,
+        };
+      }),
     );
-    const up = answers.filter(({ status: answer }) => answer !== null);
-    const leader = answers.find(
-      ({ status: answer }) =>
-        answer !== null && answer.leader !== '' && answer.leader === answer.self,
-    );
-    if (leader === undefined) return '';
-    const list = up.map(({ member }) => `127.0.0.1:${member.clientPort}`).join(',');
-    return `ready: leader ${leader.member.name}, ${up.length} of ${this.members.length} up, --endpoints ${list}`;
   }
 
   private say(text: string): void {

@@ -31,10 +31,14 @@ async function portPairs(): Promise<number[]> {
   return [await freePort(2), await freePort(2), await freePort(2)];
 }
 
-async function dev(folder: string, ports: readonly number[]): Promise<ServerProcess> {
+async function dev(
+  folder: string,
+  ports: readonly number[],
+  ...more: readonly string[]
+): Promise<ServerProcess> {
   const process = processes.adoptProcess(new ServerProcess('kvd dev'));
   const flags = ['dev', '--nodes', '3', '--data-dir', folder, '--client-ports', ports.join(',')];
-  process.run([...serverCommand(), ...flags]);
+  process.run([...serverCommand(), ...flags, ...more]);
   return process;
 }
 
@@ -90,6 +94,25 @@ it('the members end when their parent is killed', { timeout: 60_000 }, async () 
   process.kill(parent.pid, 'SIGKILL');
 
   await waitFor('all processes to be gone', 10_000, () => processesIn(folder).length === 0);
+});
+
+it('a second cluster with --fresh leaves the data of the running one', {
+  timeout: 60_000,
+}, async () => {
+  const folder = tempFolder('dev');
+  const ports = await portPairs();
+  await dev(folder, ports);
+  const api = await leaderOf(ports, 20_000);
+  const before = readdirSync(folder, { recursive: true }).sort();
+
+  const samePorts = await dev(folder, ports, '--fresh');
+  expect((await samePorts.waitExit(10_000)).code).toBe(2);
+  const otherPorts = await dev(folder, await portPairs(), '--fresh');
+  expect((await otherPorts.waitExit(10_000)).code).toBe(74);
+
+  expect(otherPorts.logs).toContain('in use by process');
+  expect(readdirSync(folder, { recursive: true }).sort()).toEqual(before);
+  api.close();
 });
 
 it('a port in use is named, with what to do', { timeout: 60_000 }, async () => {
