@@ -18,19 +18,21 @@ function help(): string {
   const width = Math.max(...OPTIONS.map(({ name, value }) => name.length + value.length)) + 6;
   const rows = OPTIONS.map(({ name, value, fallback, meaning }) => {
     const flag = `  --${name} ${value}`.padEnd(width);
-    return `${flag}  ${meaning}${fallback === '' ? '' : ` (default ${fallback})`}`;
+    return `${flag}  ${meaning}${fallback === '' ? '' : ` (default: ${fallback})`}`;
   });
   return [
     'kvd: a Raft key-value store and service registry that speaks the etcd v3 API',
     '',
     'usage: kvd [options]                 run one member',
-    '       kvd dev [--nodes N] [--fresh] run a cluster on this machine',
+    '       kvd dev [--nodes N] [--fresh] run a cluster on this machine; see kvd dev --help',
     '       kvd --version',
     '',
     'Each option is also an environment variable (KVD_NAME or ETCD_NAME for --name) and a key',
     'of the YAML file of --config-file. Options win over environment, environment over file.',
     '',
     ...rows,
+    '',
+    'Exit codes: 0 stopped, 2 wrong options, 70 a bug in kvd, 74 the disk, the data folder or a port.',
     '',
   ].join('\n');
 }
@@ -71,19 +73,41 @@ async function runMember(args: readonly string[]): Promise<void> {
   }
 }
 
+/** What to say when a listen address cannot be had; null for other failures. */
+function addressFailure(error: unknown): string | null {
+  if (!(error instanceof Error)) return null;
+  const { code, syscall, address, port } = error as NodeJS.ErrnoException & {
+    readonly address?: string;
+    readonly port?: number;
+  };
+  if (syscall !== 'listen') return null;
+  const other = 'with --listen-client-urls or --listen-peer-urls';
+  const at = `port ${port} of ${address}`;
+  switch (code) {
+    case 'EADDRINUSE':
+      return `${at} is in use: stop the program that has it, or choose another ${other}`;
+    case 'EADDRNOTAVAIL':
+      return `${address} is no address of this machine: choose one of its own ${other}`;
+    case 'EACCES':
+      return `${at} is not allowed for this user: choose another ${other}`;
+    default:
+      return null;
+  }
+}
+
 async function main(args: readonly string[]): Promise<void> {
   try {
     if (args[0] === 'dev') {
       process.exitCode = await runDev(args.slice(1));
-    } else if (args.includes('--help') || args.includes('-h')) {
+    } else if (args.includes('--help') || args.includes('-h') || args[0] === 'help') {
       process.stdout.write(help());
-    } else if (args.includes('--version')) {
+    } else if (args.includes('--version') || args[0] === 'version') {
       process.stdout.write(`kvd ${KVD_VERSION}\n`);
     } else {
       await runMember(args);
     }
   } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
+    const text = addressFailure(error) ?? (error instanceof Error ? error.message : String(error));
     for (const line of text.split('\n')) process.stderr.write(`kvd: ${line}\n`);
     const usage = error instanceof KvError && error.code === 'CONFIG_INVALID';
     const code =
