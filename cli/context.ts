@@ -45,6 +45,11 @@ export class CommandContext {
     return this.parsed;
   }
 
+  /** For messages: empty when the settings were never read, or are wrong. */
+  get knownEndpoints(): readonly string[] {
+    return this.parsed?.endpoints ?? [];
+  }
+
   get client(): HttpClient {
     const { endpoints, commandTimeoutMs, dialTimeoutMs, tls } = this.settings;
     this.opened ??= new HttpClient({

@@ -52,6 +52,8 @@ interface Advice {
   readonly advice: string;
 }
 
+const SEE_MEMBERS = 'see "kvctl endpoint status --cluster"';
+
 const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   UNREACHABLE: {
     exitCode: EXIT.unavailable,
@@ -63,12 +65,12 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   OVERLOADED: { exitCode: EXIT.unavailable, advice: 'try again later' },
   NO_LEADER: {
     exitCode: EXIT.unavailable,
-    advice: 'a majority of the members must be up; see "kvctl endpoint status --cluster"',
+    advice: `a majority of the members must be up: ${SEE_MEMBERS}`,
   },
   LEADER_CHANGED: { exitCode: EXIT.unavailable, advice: 'try again' },
   TIMEOUT: {
     exitCode: EXIT.unavailable,
-    advice: 'see "kvctl endpoint health", or wait longer with --command-timeout',
+    advice: `is a majority of the members up? ${SEE_MEMBERS}`,
   },
   TRANSFER_TIMEOUT: {
     exitCode: EXIT.unavailable,
@@ -80,13 +82,15 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
     exitCode: EXIT.notFound,
     advice: 'it has expired or was revoked; "kvctl lease list" shows those that live',
   },
+  LEASE_EXISTS: { exitCode: EXIT.failed, advice: 'choose another --id, or leave it out' },
+  LEASE_TTL_TOO_LARGE: { exitCode: EXIT.failed, advice: 'at most 9000000000 seconds are possible' },
   MEMBER_NOT_FOUND: { exitCode: EXIT.notFound, advice: 'see "kvctl member list"' },
   ELECTION_NO_LEADER: { exitCode: EXIT.notFound, advice: 'nobody stands for this election' },
   COMPACTED: {
     exitCode: EXIT.failed,
-    advice: 'that revision is gone; ask for a newer one or leave --rev out',
+    advice: 'what was before it is gone; give a newer one',
   },
-  FUTURE_REVISION: { exitCode: EXIT.failed, advice: 'ask for an older one or leave --rev out' },
+  FUTURE_REVISION: { exitCode: EXIT.failed, advice: 'it has not come yet; give an older one' },
   NO_SPACE: {
     exitCode: EXIT.failed,
     advice: 'compact old revisions, or start the members with a larger --quota-backend-bytes',
@@ -105,15 +109,21 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   LEASE_LOST: { exitCode: EXIT.failed, advice: 'somebody else may hold it now' },
 };
 
-/** What to tell the user, and how to exit, for anything that was thrown. */
-export function describeFailure(error: unknown): Failure {
+/**
+ * What to tell the user, and how to exit, for anything that was thrown. `tried` are the endpoints
+ * that a call could go to: a failure carries the name of the last one, and the others failed too.
+ */
+export function describeFailure(error: unknown, tried: readonly string[] = []): Failure {
   if (error instanceof CommandError) return { exitCode: error.exitCode, text: error.message };
   if (!(error instanceof ClientError)) {
     const text = error instanceof Error ? error.message : String(error);
     return { exitCode: EXIT.failed, text: oneLine(text) };
   }
   const { exitCode, advice } = ADVICE[error.code] ?? { exitCode: EXIT.failed, advice: '' };
-  const what = error.message.replace(/^etcdserver: (mvcc: )?/, '');
+  const alone = tried.length < 2 || !tried.includes(error.endpoint);
+  const others = alone ? '' : ` (the last of ${tried.length} endpoints that were tried)`;
+  const unreachable = error.code === 'UNREACHABLE' ? others : '';
+  const what = error.message.replace(/^etcdserver: (mvcc: )?/, '') + unreachable;
   const unsure =
     error.outcome === 'unknown' && exitCode === EXIT.unavailable
       ? 'it is not known whether the change was made, check before repeating it'

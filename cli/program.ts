@@ -33,8 +33,8 @@ const RUNS_A_CHILD: ReadonlySet<string> = new Set(['watch', 'lock', 'register'])
 
 /** Runs one command. Never rejects: what goes wrong is one line on stderr and an exit code. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
-  const cut = cutChildCommand(argv);
   const root = rootCommand(io);
+  const cut = cutChildCommand(argv, root);
   const context = new CommandContext(io, root, cut.child);
   addCommands(root, context);
   try {
@@ -45,7 +45,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     if (io.interrupt.aborted && isInterruption(error)) {
       return interruptName(io.interrupt) === 'SIGTERM' ? 143 : 130;
     }
-    const { exitCode, text } = describeFailure(error);
+    const { exitCode, text } = describeFailure(error, context.knownEndpoints);
     io.stderr.write(`kvctl: ${text}\n`);
     if (root.opts<{ debug?: boolean }>().debug === true && error instanceof Error) {
       io.stderr.write(`${error.stack ?? ''}\n`);
@@ -87,6 +87,7 @@ function rootCommand(io: Io): Command {
     .description('the command line of a kvd cluster')
     .version(KVD_VERSION, '--version', 'print the version of kvctl')
     .helpOption('-h, --help', 'show help')
+    .commandsGroup('Other:')
     .helpCommand('help [command]', 'show help for a command')
     .exitOverride()
     .configureOutput({
@@ -107,25 +108,44 @@ function rootCommand(io: Io): Command {
     .option('--key <file>', 'private key of --cert')
     .option('--insecure-skip-tls-verify', 'trust any certificate')
     .option('--debug', 'trace requests and failures on stderr')
-    .addHelpText('after', `\n${EXIT_HELP}`);
+    .addHelpText('after', `\n${EXIT_HELP}`)
+    .addHelpText('afterAll', ({ command }) => (command === root ? '' : GLOBAL_HELP));
   return root;
 }
 
 const EXIT_HELP = [
   'Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 comparison failed or lock not won,',
   '5 timed out or no leader.',
-  '',
 ].join('\n');
 
+const GLOBAL_HELP = '\nOptions for every command (--endpoints, -w, ...): see "kvctl --help"';
+
 /** Splits at the first `--` of a command that runs a child; other commands keep theirs. */
-function cutChildCommand(argv: readonly string[]): {
+function cutChildCommand(
+  argv: readonly string[],
+  root: Command,
+): {
   readonly own: readonly string[];
   readonly child: readonly string[] | null;
 } {
   const at = argv.indexOf('--');
-  const runsChild = at !== -1 && argv.slice(0, at).some((word) => RUNS_A_CHILD.has(word));
-  if (!runsChild) return { own: argv, child: null };
+  const command = at === -1 ? undefined : commandWord(argv.slice(0, at), root);
+  if (command === undefined || !RUNS_A_CHILD.has(command)) return { own: argv, child: null };
   return { own: argv.slice(0, at), child: argv.slice(at + 1) };
+}
+
+/**
+ * The first word that is neither a global option nor the value of one. Any other word may be called
+ * like a command: `kvctl put lock -- -1` writes the key "lock".
+ */
+function commandWord(argv: readonly string[], root: Command): string | undefined {
+  for (let at = 0; at < argv.length; at += 1) {
+    const word = argv[at] as string;
+    if (!word.startsWith('-')) return word;
+    const option = root.options.find(({ long, short }) => word === long || word === short);
+    if (option?.required === true) at += 1;
+  }
+  return undefined;
 }
 
 function onCommanderExit(
@@ -137,10 +157,7 @@ function onCommanderExit(
   if (error.exitCode === 0) return EXIT.done;
   // `kvctl` or `kvctl lease` alone: commander has shown the help.
   if (error.code === 'commander.help') return EXIT.usage;
-  const text = error.message
-    .replace(/^error: /, '')
-    .replace(/\s*\n\s*/g, ' ')
-    .trim();
+  const text = plainText(error.message);
   const command = commandPath(argv, root);
   const dashed = /^unknown option '(-[^']*)'/.exec(text)?.[1];
   const hint =
@@ -149,6 +166,17 @@ function onCommanderExit(
       : '';
   io.stderr.write(`kvctl: ${text}${hint}: see "kvctl ${command}--help"\n`);
   return EXIT.usage;
+}
+
+/** What commander says, as one line in the manner of kvctl. */
+function plainText(message: string): string {
+  return message
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/^command-argument value ('.*') is invalid for argument '(.*?)'\./, '<$2> $1:')
+    .replace(/^option '(.*)' argument ('.*') is invalid\./, '$1 $2:')
+    .replace(/ Allowed choices are (.*)\.$/, ' it is one of $1')
+    .trim();
 }
 
 /** The words of argv that name commands, each followed by a space. */

@@ -34,19 +34,23 @@ interface Choice {
 interface CommandNode {
   /** The words that lead here; empty for kvctl itself. */
   readonly path: string;
+  /** Commands, or the values of an argument that has a choice of them. */
   readonly commands: readonly Choice[];
   readonly options: readonly Choice[];
 }
 
 function commandNodes(root: Command): CommandNode[] {
-  const global = optionsOf(root);
+  // --version is not one of them: only kvctl itself has it.
+  const global = optionsOf(root).filter(({ word }) => word !== '--version');
   const walk = (command: Command, path: string): CommandNode[] => {
     const commands = command.commands.map((child) => ({
       word: child.name(),
       description: child.description(),
     }));
-    const own = command === root ? [] : optionsOf(command);
-    const node = { path, commands, options: [...own, ...global, HELP] };
+    const values = command.registeredArguments.flatMap((argument) => argument.argChoices ?? []);
+    const words = values.map((word) => ({ word, description: `for ${word}` }));
+    const own = command === root ? [VERSION] : optionsOf(command);
+    const node = { path, commands: [...commands, ...words], options: [...own, ...global, HELP] };
     const below = command.commands.flatMap((child) =>
       walk(child, path === '' ? child.name() : `${path} ${child.name()}`),
     );
@@ -55,6 +59,7 @@ function commandNodes(root: Command): CommandNode[] {
   return walk(root, '');
 }
 
+const VERSION: Choice = { word: '--version', description: 'print the version of kvctl' };
 const HELP: Choice = { word: '--help', description: 'show help' };
 
 function optionsOf(command: Command): Choice[] {

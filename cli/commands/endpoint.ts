@@ -72,7 +72,8 @@ export async function endpointNames(
   cluster: boolean,
 ): Promise<readonly string[]> {
   if (!cluster) return context.settings.endpoints;
-  const { members } = await context.client.listMembers();
+  // Not linearizable: this is how one looks for what is wrong when there is no leader.
+  const { members } = await context.client.listMembers({ serializable: true });
   return members.flatMap(({ clientUrls }) => clientUrls.slice(0, 1));
 }
 

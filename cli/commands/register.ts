@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
+import { Option } from 'commander';
 import type { RegistrationEvent, ServiceInstance } from '../../src/client/registration.js';
 import { Registration } from '../../src/client/registration.js';
 import { anyAborted, runChild, waitFor } from '../child.js';
@@ -32,7 +33,11 @@ export function addRegisterCommand(root: Command, context: CommandContext): void
     .argument('<address>', 'what clients connect to, host:port')
     .option('--id <id>', 'the id of the instance (default: host name and a random part)')
     .option('--ttl <seconds>', 'how long it outlives its process', parseCount('--ttl', 1), 10)
-    .option('--meta <key=value>', 'a fact about the instance; may be repeated', addMeta, {})
+    .addOption(
+      new Option('--meta <key=value>', 'a fact about the instance; may be repeated')
+        .argParser(addMeta)
+        .default({}, 'none'),
+    )
     .action(
       context.runUntilInterrupted((service: string, address: string, options: RegisterOptions) => {
         const instance = instanceOf(service, address, options);

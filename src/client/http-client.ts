@@ -210,8 +210,11 @@ export class HttpClient {
 
   // Cluster
 
-  async listMembers(options: CallOptions = {}): Promise<MemberListResponse> {
-    const body = { linearizable: true };
+  /** `serializable` asks for what the member itself knows, which needs no leader. */
+  async listMembers(
+    options: CallOptions & { readonly serializable?: boolean } = {},
+  ): Promise<MemberListResponse> {
+    const body = { linearizable: options.serializable !== true };
     return this.caller.call('/v3/cluster/member/list', body, 'read', decodeMemberList, options);
   }
 

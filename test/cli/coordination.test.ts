@@ -473,6 +473,16 @@ describe('the cluster', () => {
     );
   });
 
+  it('asks who the members are without a leader, because that is when one looks', async () => {
+    await kvctl('endpoint', 'status', '--cluster');
+    await kvctl('member', 'list');
+
+    expect(gateway.requests('/v3/cluster/member/list')).toEqual([
+      { linearizable: false },
+      { linearizable: true },
+    ]);
+  });
+
   it('shows what it can when one endpoint is down', async () => {
     const endpoints = `${gateway.endpoint},127.0.0.1:1`;
 

@@ -202,6 +202,8 @@ describe('put', () => {
     [['a', ''], { key: base64('a') }],
     [['a', '-5'], { key: base64('a'), value: base64('-5') }],
     [['a', '--', '--lease'], { key: base64('a'), value: base64('--lease') }],
+    [['lock', '--', '-v'], { key: base64('lock'), value: base64('-v') }],
+    [['watch', '-w', 'simple', '--', '-v'], { key: base64('watch'), value: base64('-v') }],
     [
       ['a', 'b', '--lease', 'ffffffffffffffff'],
       { key: base64('a'), value: base64('b'), lease: '-1' },
@@ -457,8 +459,14 @@ describe('a failure', () => {
 
     expect(result).toMatchObject({ code: 5, stdout: '' });
     expect(result.stderr).toMatch(
-      /^kvctl: 127\.0\.0\.1:\d: connection refused: is the server.*\n$/,
+      /^kvctl: 127\.0\.0\.1:2: connection refused \(the last of 2 endpoints .*\): is the server.*\n$/,
     );
+  });
+
+  it('does not speak of other endpoints when there is one', async () => {
+    const result = await runCli(['--endpoints', '127.0.0.1:1', 'get', 'a']);
+
+    expect(result.stderr).toMatch(/^kvctl: 127\.0\.0\.1:1: connection refused: is the server.*\n$/);
   });
 
   it('exits with 5 when there is no leader until the time is over', async () => {

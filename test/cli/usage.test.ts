@@ -41,8 +41,8 @@ describe('wrong usage', () => {
     [['register', 'a', 'x', '--meta', 'nothing'], /--meta must be key=value/],
     [['services', 'a/b'], /is no service name/],
     [['watch'], /missing required argument/],
-    [['watch', 'a', '--filter', 'x'], /--filter/],
-    [['completion', 'tcsh'], /bash/],
+    [['watch', 'a', '--filter', 'x'], /--filter <kind> 'x': it is one of put, delete: see/],
+    [['completion', 'tcsh'], /<shell> 'tcsh': it is one of bash, zsh, fish: see/],
   ])('%j is one line on stderr and exit code 2', async (argv, text) => {
     const result = await runCli(['--endpoints', '127.0.0.1:1', ...argv]);
 
@@ -70,6 +70,13 @@ describe('help', () => {
       expect(result.stdout).toContain('Usage: kvctl');
     },
   );
+
+  it('of a command says where the options for every command are', async () => {
+    const hint = 'see "kvctl --help"';
+
+    expect((await runCli(['lease', 'grant', '--help'])).stdout).toContain(hint);
+    expect((await runCli(['--help'])).stdout).not.toContain(hint);
+  });
 
   it('prints the version in two ways', async () => {
     expect((await runCli(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
@@ -114,6 +121,9 @@ describe('completion', () => {
     expect(complete('kvctl', 'get', 'some-key', '--pre')).toEqual(['--prefix']);
     expect(complete('kvctl', 'lease', 'timetolive', 'x', '--ke')).toContain('--keys');
     expect(complete('kvctl', 'get', 'x', '--endp')).toEqual(['--endpoints']);
+    expect(complete('kvctl', 'completion', '')).toEqual(expect.arrayContaining(['bash', 'fish']));
+    expect(complete('kvctl', '--vers')).toEqual(['--version']);
+    expect(complete('kvctl', 'get', '--vers')).toEqual(['']);
   });
 
   it.each(['zsh', 'fish'])('for %s names every command', async (shell) => {
