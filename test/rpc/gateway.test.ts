@@ -375,6 +375,19 @@ describe('metadata', () => {
     expect(answer.status).toBe(503);
     expect(answer.json).toMatchObject({ message: 'etcdserver: no leader', code: 14 });
   });
+
+  it.each([
+    ['/v3/kv/range', { key: b64('a'), serializable: true }],
+    ['/v3/maintenance/status', {}],
+    ['/v3/watch', { create_request: { key: b64('a') } }],
+  ])('refuses %s at once where a leader is required and unknown', async (path, request) => {
+    node.hasLeader = false;
+
+    const answer = await post(served.port, path, request, { 'Grpc-Metadata-hasleader': 'true' });
+
+    expect(answer.status).toBe(503);
+    expect(answer.text).toContain('"message":"etcdserver: no leader"');
+  });
 });
 
 describe('waiting calls', () => {

@@ -60,6 +60,13 @@ export function callContext(
 ): CallContext {
   const timeout = parseGrpcTimeout(single(headers['grpc-timeout']));
   const requireLeader = single(headers['grpc-metadata-hasleader']) === 'true';
+  // Refused here, because this holds for calls that never ask the node for a leader, too.
+  if (requireLeader && !node.hasLeader) {
+    throw new KvError(
+      'NO_LEADER',
+      'this member knows no leader, and the client has asked for one that does',
+    );
+  }
   const own = node.context(endless ? NEVER : undefined, signal, requireLeader);
   const clientDeadline = timeout === null ? NEVER : node.now() + timeout;
   return {
