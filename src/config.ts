@@ -187,7 +187,34 @@ const ACCEPTED: ReadonlySet<string> = new Set([
   'log-outputs',
   'strict-reconfig-check',
   'enable-v2',
+  'metrics',
+  // These tune parts of etcd that kvd does not have.
+  'max-wals',
+  'max-snapshots',
+  'backend-batch-interval',
+  'backend-batch-limit',
+  'backend-bbolt-freelist-type',
+  'compaction-batch-limit',
+  'compaction-sleep-interval',
+  'experimental-compaction-batch-limit',
+  'log-package-levels',
 ]);
+
+/** Flags are refused when they are unknown; the environment is not ours, and other names in it are
+ *  nobody's business. But a member that was told there to encrypt or to check who calls must not
+ *  start and do neither. */
+const NOT_SERVED: readonly string[] = [
+  'cert-file',
+  'key-file',
+  'trusted-ca-file',
+  'client-cert-auth',
+  'auto-tls',
+  'peer-cert-file',
+  'peer-key-file',
+  'peer-trusted-ca-file',
+  'peer-client-cert-auth',
+  'peer-auto-tls',
+];
 
 export interface RawConfig {
   readonly args: readonly string[];
@@ -210,6 +237,11 @@ function collect(raw: RawConfig, problems: string[]): Map<string, string> {
     const suffix = name.toUpperCase().replaceAll('-', '_');
     return raw.env[`KVD_${suffix}`] ?? raw.env[`ETCD_${suffix}`];
   };
+  for (const name of NOT_SERVED) {
+    const value = known.has(name) ? undefined : fromEnv(name);
+    if (value === undefined || value === '' || value === 'false') continue;
+    problems.push(`the environment sets ${name}, but this version of kvd has no TLS; unset it`);
+  }
   const file = flags.get('config-file') ?? fromEnv('config-file') ?? '';
   const fromFile = file === '' ? new Map<string, string>() : readFile(file, known, problems);
   const values = new Map<string, string>();

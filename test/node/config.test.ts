@@ -125,7 +125,14 @@ describe('configuration', () => {
     const names = OPTIONS.map(({ name }) => name);
 
     expect(problems(['--pre-vote', '--strict-reconfig-check=true'])).toBe('');
+    expect(problems(['--max-wals', '5', '--metrics=extensive'])).toBe('');
     expect(names).not.toContain('unsafe-no-fsync');
     expect(problems(['--unsafe-no-fsync'])).toContain('unknown option');
+  });
+
+  test('an environment that asks for TLS is refused, and no other name that is not known', () => {
+    expect(problems([], { ETCD_CERT_FILE: 'server.crt' })).toContain('cert-file, but');
+    expect(problems([], { KVD_CLIENT_CERT_AUTH: 'true' })).toContain('client-cert-auth, but');
+    expect(problems([], { ETCD_PEER_AUTO_TLS: 'false', ETCD_DEBUG: 'true', KVD_X: '1' })).toBe('');
   });
 });
