@@ -1,28 +1,43 @@
 /**
- * The folder of `kvd dev`: one folder and one log file per member, and the ports they were made for.
+ * The folder of `kvd dev`: one folder and one log file per member, the ports they were made for, and
+ * the process that has them.
  *
  * Called by dev.ts when the ports are known to be free. A cluster is named by the addresses of its
  * members, so data that was made for other ports cannot be used; it is better to say that once and
- * with a way out than to let every member fail by itself.
+ * with a way out than to let every member fail by itself. Members lock their folders too, but only
+ * when they start, which is too late for --fresh.
  *
  * Invariants:
- * 1. Nothing is deleted unless no process uses any of the member folders.
+ * 1. Nothing is deleted or changed while another `kvd dev` has the folder.
  * 2. Only what `kvd dev` has made is deleted: the user may name any folder.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { KvError } from '../src/errors.js';
-import type { FolderLock } from '../src/raft/io/disk.js';
-import { lockFolder } from '../src/raft/io/folder-lock.js';
 
 const PORTS_FILE = 'ports';
-const MADE_HERE = /^(m[1-5](\.log)?|ports)$/;
+const OWNER_FILE = 'owner';
+const MADE_HERE = /^(m[1-5](\.log)?|ports|owner)$/;
 
-/** Makes the folder ready for members with these client ports; `fresh` wipes the old data. */
-export function openDevFolder(folder: string, ports: readonly number[], fresh: boolean): void {
+/**
+ * Takes the folder for members with these client ports; `fresh` wipes the old data. Call what comes
+ * back to give the folder back.
+ */
+export function takeDevFolder(
+  folder: string,
+  ports: readonly number[],
+  fresh: boolean,
+): () => void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const owner = Number(textIn(folder, OWNER_FILE) ?? Number.NaN);
+  if (isDevCluster(owner)) {
+    throw new KvError(
+      'CONFIG_INVALID',
+      `${folder}/ is in use by process ${owner}: stop that cluster, or choose another --data-dir`,
+    );
+  }
   if (fresh) wipe(folder);
-  const before = portsIn(folder);
+  const before = textIn(folder, PORTS_FILE);
   const now = ports.join(',');
   if (before !== null && before !== now) {
     throw new KvError(
@@ -32,27 +47,44 @@ export function openDevFolder(folder: string, ports: readonly number[], fresh: b
     );
   }
   writeFileSync(join(folder, PORTS_FILE), `${now}\n`, { mode: 0o600 });
+  writeFileSync(join(folder, OWNER_FILE), `${process.pid}\n`, { mode: 0o600 });
+  return () => rmSync(join(folder, OWNER_FILE), { force: true });
 }
 
 function wipe(folder: string): void {
-  const entries = readdirSync(folder, { withFileTypes: true });
-  const ours = entries.filter(({ name }) => MADE_HERE.test(name));
-  const locks: FolderLock[] = [];
-  try {
-    for (const entry of ours) {
-      if (entry.isDirectory()) locks.push(lockFolder(join(folder, entry.name)));
-    }
-    for (const { name } of ours) rmSync(join(folder, name), { recursive: true, force: true });
-  } finally {
-    for (const lock of locks) lock.release();
+  for (const name of readdirSync(folder)) {
+    if (MADE_HERE.test(name)) rmSync(join(folder, name), { recursive: true, force: true });
   }
 }
 
-function portsIn(folder: string): string | null {
+function textIn(folder: string, name: string): string | null {
   try {
-    return readFileSync(join(folder, PORTS_FILE), 'utf8').trim();
+    return readFileSync(join(folder, name), 'utf8').trim();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
+  }
+}
+
+/** Does a `kvd dev` live under this process id? After a crash the id may be anybody's. */
+function isDevCluster(pid: number): boolean {
+  if (!Number.isSafeInteger(pid) || pid <= 0 || pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    // EPERM: it lives, and belongs to another user.
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
+  }
+  const words = commandLine(pid);
+  return words === null || words.includes('dev');
+}
+
+/** Null where the system does not tell. */
+function commandLine(pid: number): string[] | null {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    // Not Linux, or the process ended just now.
+    return null;
   }
 }

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { KvError } from '../src/errors.js';
-import { openDevFolder } from './dev-folder.js';
+import { takeDevFolder } from './dev-folder.js';
 import type { ObservedMember } from './dev-status.js';
 import { StatusLine } from './dev-status.js';
 
@@ -73,8 +73,12 @@ export async function runDev(args: readonly string[]): Promise<number> {
     await assertFree(clientPort + 1);
   }
   // After the ports: a cluster that runs is not to lose its data to a second --fresh.
-  openDevFolder(options.folder, options.ports, options.fresh);
-  return await new Cluster(members, options.folder).run();
+  const giveBack = takeDevFolder(options.folder, options.ports, options.fresh);
+  try {
+    return await new Cluster(members, options.folder).run();
+  } finally {
+    giveBack();
+  }
 }
 
 function parseDevArgs(args: readonly string[]): DevOptions {
@@ -117,7 +121,7 @@ function assertFree(port: number): Promise<void> {
       reject(
         new KvError(
           'CONFIG_INVALID',
-          `port ${port} is in use: stop the program that has it, or choose others with --client-ports (the peer port is one above each)`,
+          `port ${port} is in use: stop the program that has it, or choose others with --client-ports (the peer port is one above each) and --data-dir`,
         ),
       );
     });

@@ -1,19 +1,20 @@
 /**
  * The folder of `kvd dev`: what --fresh wipes and what it never touches, and data of other ports.
  */
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { openDevFolder } from '../../cli/dev-folder.js';
+import { takeDevFolder } from '../../cli/dev-folder.js';
 import { KvError } from '../../src/errors.js';
-import { lockFolder } from '../../src/raft/io/folder-lock.js';
 import { tempFolder } from '../support/temp-folder.js';
 
 const PORTS = [2379, 22379, 32379];
 
 function usedFolder(): string {
   const folder = tempFolder('dev-folder');
-  openDevFolder(folder, PORTS, false);
+  takeDevFolder(folder, PORTS, false)();
   for (const name of ['m1', 'm2', 'm3']) {
     mkdirSync(join(folder, name));
     writeFileSync(join(folder, name, 'data'), 'kept');
@@ -25,10 +26,10 @@ function usedFolder(): string {
 describe('the folder of kvd dev', () => {
   it('is made when it is missing, and kept when it is there', () => {
     const folder = join(tempFolder('dev-folder'), 'deep', 'er');
-    openDevFolder(folder, PORTS, false);
+    takeDevFolder(folder, PORTS, false)();
     writeFileSync(join(folder, 'm1.log'), 'a line');
 
-    openDevFolder(folder, PORTS, false);
+    takeDevFolder(folder, PORTS, false)();
 
     expect(readdirSync(folder).sort()).toEqual(['m1.log', 'ports']);
   });
@@ -38,33 +39,52 @@ describe('the folder of kvd dev', () => {
     writeFileSync(join(folder, 'thesis.txt'), 'mine');
     mkdirSync(join(folder, 'm10'));
 
-    openDevFolder(folder, PORTS, true);
+    takeDevFolder(folder, PORTS, true)();
 
     expect(readdirSync(folder).sort()).toEqual(['m10', 'ports', 'thesis.txt']);
   });
 
-  it('is not wiped at all while any member is in use', () => {
+  it('is not touched while another cluster has it, with or without fresh', async () => {
     const folder = usedFolder();
-    const lock = lockFolder(join(folder, 'm2'));
+    const other = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)', '--', 'dev']);
+    await once(other, 'spawn');
+    writeFileSync(join(folder, 'owner'), `${other.pid}\n`);
+    const before = readdirSync(folder, { recursive: true });
 
-    expect(() => openDevFolder(folder, PORTS, true)).toThrow(/m2 is in use by process/);
+    for (const fresh of [true, false]) {
+      expect(() => takeDevFolder(folder, PORTS, fresh)).toThrow(`in use by process ${other.pid}`);
+    }
 
-    expect(existsSync(join(folder, 'm1', 'data'))).toBe(true);
-    expect(existsSync(join(folder, 'm3', 'data'))).toBe(true);
-    lock.release();
-    openDevFolder(folder, PORTS, true);
+    expect(readdirSync(folder, { recursive: true })).toEqual(before);
+    other.kill('SIGKILL');
+    await once(other, 'exit');
+    takeDevFolder(folder, PORTS, true)();
     expect(readdirSync(folder)).toEqual(['ports']);
+  });
+
+  it('is free again when the process id of a dead cluster went to another program', async () => {
+    const folder = usedFolder();
+    const other = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
+    await once(other, 'spawn');
+    writeFileSync(join(folder, 'owner'), `${other.pid}\n`);
+
+    const giveBack = takeDevFolder(folder, PORTS, false);
+
+    expect(readFileSync(join(folder, 'owner'), 'utf8')).toBe(`${process.pid}\n`);
+    other.kill('SIGKILL');
+    giveBack();
+    expect(existsSync(join(folder, 'owner'))).toBe(false);
   });
 
   it('that was made for other ports is refused with a way out, until it is fresh', () => {
     const folder = usedFolder();
 
-    expect(() => openDevFolder(folder, [42379], false)).toThrow(KvError);
-    expect(() => openDevFolder(folder, [42379], false)).toThrow(
+    expect(() => takeDevFolder(folder, [42379], false)).toThrow(KvError);
+    expect(() => takeDevFolder(folder, [42379], false)).toThrow(
       /--client-ports 2379,22379,32379.*--fresh/,
     );
 
-    openDevFolder(folder, [42379], true);
-    openDevFolder(folder, [42379], false);
+    takeDevFolder(folder, [42379], true)();
+    takeDevFolder(folder, [42379], false)();
   });
 });
