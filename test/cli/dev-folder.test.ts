@@ -5,10 +5,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { takeDevFolder } from '../../cli/dev-folder.js';
 import { KvError } from '../../src/errors.js';
-import { tempFolder } from '../support/temp-folder.js';
+import { removeTempFolders, tempFolder } from '../support/temp-folder.js';
+
+afterAll(removeTempFolders);
 
 const PORTS = [2379, 22379, 32379];
 
