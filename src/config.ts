@@ -9,6 +9,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { parse } from 'yaml';
+import type { CompactionPolicy } from './auto-compaction.js';
 import { fromUtf8 } from './bytes.js';
 import { crc32c } from './crc32c.js';
 import { KvError } from './errors.js';
@@ -46,6 +47,8 @@ export interface Config {
   readonly maxRequestBytes: number;
   readonly maxTxnOps: number;
   readonly quotaBackendBytes: number;
+  /** Null: history is kept until a client compacts. */
+  readonly autoCompaction: CompactionPolicy | null;
   readonly watchProgressNotifyMs: number;
   readonly slowRequestMs: number;
   readonly segmentBytes: number;
@@ -146,6 +149,18 @@ export const OPTIONS: readonly Option[] = [
     value: 'BYTES',
     fallback: '0',
     meaning: 'space quota shown in status and metrics; 0 = 2 GiB',
+  },
+  {
+    name: 'auto-compaction-mode',
+    value: 'periodic|revision',
+    fallback: 'periodic',
+    meaning: 'what the retention counts: time or revisions',
+  },
+  {
+    name: 'auto-compaction-retention',
+    value: 'DURATION|N',
+    fallback: '0',
+    meaning: 'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it',
   },
   {
     name: 'watch-progress-notify-interval',
@@ -392,11 +407,45 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     maxRequestBytes: count('max-request-bytes', 1024, 2 ** 27),
     maxTxnOps: count('max-txn-ops', 1, 1e6),
     quotaBackendBytes: quota === 0 ? 2 ** 31 : quota,
+    autoCompaction: compactionPolicy(
+      text('auto-compaction-mode'),
+      text('auto-compaction-retention'),
+      problems,
+    ),
     watchProgressNotifyMs: Math.max(100, duration('watch-progress-notify-interval')),
     slowRequestMs: duration('warning-unary-request-duration'),
     segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
     logLevel: level,
   };
+}
+
+/** etcd reads a plain number as hours in periodic mode. */
+function compactionPolicy(
+  mode: string,
+  retention: string,
+  problems: string[],
+): CompactionPolicy | null {
+  if (mode !== 'periodic' && mode !== 'revision') {
+    problems.push(`--auto-compaction-mode ${mode}: it is "periodic" or "revision"`);
+    return null;
+  }
+  const count = Number(retention);
+  if (retention === '0') return null;
+  if (mode === 'revision') {
+    if (Number.isSafeInteger(count) && count > 0) return { mode, revisions: count };
+    problems.push(`--auto-compaction-retention ${retention}: a number of revisions is wanted`);
+    return null;
+  }
+  const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, '': 3_600_000 };
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(retention);
+  const periodMs =
+    match === null ? 0 : Number(match[1]) * units[(match[2] ?? '') as keyof typeof units];
+  if (periodMs >= 1000) return { mode, periodMs };
+  if (periodMs === 0 && match !== null) return null;
+  problems.push(
+    `--auto-compaction-retention ${retention}: hours or a duration of at least a second (30m, 12h) is wanted`,
+  );
+  return null;
 }
 
 function urls(list: string, option: string, problems: string[]): string[] {

@@ -135,4 +135,20 @@ describe('configuration', () => {
     expect(problems([], { KVD_CLIENT_CERT_AUTH: 'true' })).toContain('client-cert-auth, but');
     expect(problems([], { ETCD_PEER_AUTO_TLS: 'false', ETCD_DEBUG: 'true', KVD_X: '1' })).toBe('');
   });
+
+  test('automatic compaction is off unless asked for, in the forms that etcd takes', () => {
+    const policy = (...args: string[]) => loadConfig({ args, env: {} }).autoCompaction;
+
+    expect(policy()).toBeNull();
+    expect(policy('--auto-compaction-retention', '2')).toEqual({
+      mode: 'periodic',
+      periodMs: 7_200_000,
+    });
+    expect(policy('--auto-compaction-retention', '30m')).toMatchObject({ periodMs: 1_800_000 });
+    expect(
+      policy('--auto-compaction-mode', 'revision', '--auto-compaction-retention', '1000'),
+    ).toEqual({ mode: 'revision', revisions: 1000 });
+    expect(problems(['--auto-compaction-mode', 'yearly'])).toContain('"periodic" or "revision"');
+    expect(problems(['--auto-compaction-retention', 'soon'])).toContain('30m, 12h');
+  });
 });
