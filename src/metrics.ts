@@ -188,6 +188,10 @@ export class Metrics {
     gauge('etcd_server_version', 'Served API version', () => 1, { server_version: version.api });
     gauge('etcd_cluster_version', 'Served API version', () => 1, { cluster_version: version.api });
     gauge('kvd_version', 'Version of kvd', () => 1, { version: version.own });
+    // The first 53 of its 64 bits: what a metric can hold without rounding.
+    gauge('kvd_state_hash', 'Running hash over all that was applied, equal at one index', () => {
+      return Math.floor(Number.parseInt(node.machine.hashChain.slice(0, 14), 16) / 8);
+    });
     gauge('kvd_raft_term', 'Term of this member', () => node.raftTerm);
     total('etcd_server_proposals_committed_total', 'Committed entries', () => {
       return node.status().commitIndex;

@@ -130,6 +130,10 @@ export class ServerProcess {
   private lines: string[] = [];
   private rest = '';
   private linesBefore = 0;
+  /** Sees every line as it comes; the buffer above is bounded. */
+  onLine: ((line: string) => void) | null = null;
+  /** Told of every end of the process, by whatever hand. */
+  onExit: ((result: ExitResult) => void) | null = null;
 
   constructor(name: string) {
     this.name = name;
@@ -158,6 +162,7 @@ export class ServerProcess {
       if (child.pid !== undefined) unguard(child.pid);
       this.push(`--- end: code ${code}, signal ${signal}`);
       if (this.child === child) this.result = { code, signal };
+      this.onExit?.({ code, signal });
     });
   }
 
@@ -241,6 +246,7 @@ export class ServerProcess {
 
   private push(line: string): void {
     this.lines.push(line);
+    this.onLine?.(line);
     if (this.lines.length <= LOG_LINES_MAX) return;
     const cut = LOG_LINES_MAX / 4;
     this.lines = this.lines.slice(cut);

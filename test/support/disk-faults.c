@@ -8,7 +8,7 @@
  *   fsync EIO wal/ 1       the first such call fails, the next ones succeed
  *   write ENOSPC wal/      writes fail
  *   write TORN wal/        a write puts half of its bytes on the disk and the process dies
- *   fsync SLEEP:3000 wal/  takes 3 s longer
+ *   fsync SLEEP:3000 wal/  takes 3 s longer, or until the fault is lifted
  *   read EIO wal/          reads fail
  *
  * Without the file, or with an empty one, nothing fails.
@@ -51,6 +51,18 @@ static int read_fault(struct fault *fault) {
   return fields >= 3;
 }
 
+/* Sleeps in slices, so that a call that hangs goes on when the fault is lifted. */
+static void sleep_while_armed(const struct fault *fault, long ms) {
+  while (ms > 0) {
+    long slice = ms < 20 ? ms : 20;
+    struct timespec time = {0, slice * 1000000};
+    nanosleep(&time, NULL);
+    ms -= slice;
+    struct fault now;
+    if (!read_fault(&now) || strcmp(now.what, fault->what) != 0) return;
+  }
+}
+
 /* Whether this call is to fail; sets errno. Sleeps here if that is the fault. */
 static int fails(const char *operation, int fd, int *torn) {
   int saved = errno;
@@ -70,9 +82,7 @@ static int fails(const char *operation, int fd, int *torn) {
   if (strstr(path, fault.path) == NULL) return 0;
   if (fault.count > 0 && atomic_fetch_add(&fired, 1) >= fault.count) return 0;
   if (strncmp(fault.what, "SLEEP:", 6) == 0) {
-    long ms = atol(fault.what + 6);
-    struct timespec time = {ms / 1000, (ms % 1000) * 1000000};
-    nanosleep(&time, NULL);
+    sleep_while_armed(&fault, atol(fault.what + 6));
     errno = saved;
     return 0;
   }

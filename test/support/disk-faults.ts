@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import type { Member } from './cluster-processes.js';
 import { tempFolder } from './temp-folder.js';
 
@@ -20,13 +20,19 @@ export interface DiskFault {
   readonly count?: number;
 }
 
-let library: string | null = null;
+const libraries = new Map<string, string>();
 
-/** Compiles the shim once; throws, with what to install, when there is no compiler. */
 export function diskFaultLibrary(): string {
-  if (library !== null && existsSync(library)) return library;
-  const target = join(tempFolder('disk-faults'), 'disk-faults.so');
-  const source = resolve('test', 'support', 'disk-faults.c');
+  return compileShim(resolve('test', 'support', 'disk-faults.c'));
+}
+
+/**
+ * Compiles a library for LD_PRELOAD, once; throws, with what to install, when there is no compiler.
+ */
+export function compileShim(source: string): string {
+  const known = libraries.get(source);
+  if (known !== undefined && existsSync(known)) return known;
+  const target = join(tempFolder('shim'), `${basename(source, '.c')}.so`);
   const args = ['-shared', '-fPIC', '-O1', '-w', '-o', target, source, '-ldl'];
   const result = spawnSync('cc', args, { encoding: 'utf8' });
   if (result.status !== 0) {
@@ -35,7 +41,7 @@ export function diskFaultLibrary(): string {
       `cannot compile ${source}: install a C compiler (apt-get install gcc): ${reason}`,
     );
   }
-  library = target;
+  libraries.set(source, target);
   return target;
 }
 

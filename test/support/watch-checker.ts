@@ -1,8 +1,8 @@
 /**
  * Judges what a watcher received against what the store really did.
  *
- * A watcher's log is the sequence of what it got: batches of events, progress marks, and its own
- * reconnects (`resume`) with the revision it asked for. The truth is the list of all events of the
+ * A watcher's log is the sequence of what it got: batches of events, progress marks, compactions that
+ * it was told of, and its own reconnects (`resume`) with the revision it asked for. The truth is the list of all events of the
  * store, made by replaying the history after the end, itself held against the acknowledged writes by
  * `checkTruth`.
  *
@@ -34,7 +34,9 @@ export type WatchEntry =
     }
   | { readonly kind: 'progress'; readonly revision: number }
   /** The watcher connected anew and asked for everything from `startRevision` on. */
-  | { readonly kind: 'resume'; readonly startRevision: number };
+  | { readonly kind: 'resume'; readonly startRevision: number }
+  /** The member answered that everything below this revision is compacted; a resume follows. */
+  | { readonly kind: 'compacted'; readonly compactRevision: number };
 
 export interface WatchLog {
   readonly name: string;
@@ -144,6 +146,7 @@ class TruthReader {
   read(entry: WatchEntry): string | null {
     if (entry.kind === 'events') return this.readEvents(entry.headerRevision, entry.events);
     if (entry.kind === 'progress') return this.readProgress(entry.revision);
+    if (entry.kind === 'compacted') return this.readCompacted(entry.compactRevision);
     // The watcher itself says from where on it wants everything; asking again for what it had
     // delivers it again, so order and uniqueness start anew there.
     const gap = this.missingUpTo(entry.startRevision - 1);
@@ -152,6 +155,16 @@ class TruthReader {
     this.floor = entry.startRevision;
     this.lastRevision = 0;
     this.progress = Math.min(this.progress, entry.startRevision - 1);
+    return null;
+  }
+
+  /** Only what is asked for behind a compaction may be refused; what lies before it is excused. */
+  private readCompacted(compactRevision: number): string | null {
+    const due = this.truth[this.next]?.modRevision ?? Number.POSITIVE_INFINITY;
+    if (this.floor >= compactRevision) {
+      return `told of a compaction at ${compactRevision}, asked from ${this.floor} (reliable)`;
+    }
+    if (due < compactRevision) this.next = this.firstAt(compactRevision);
     return null;
   }
 
