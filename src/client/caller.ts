@@ -143,7 +143,7 @@ export class Caller {
         method: 'POST',
         path: call.path,
         body: JSON.stringify(call.body),
-        headers: this.headers,
+        headers: options.patient === true ? this.headers : this.headersWithDeadline(limitMs),
         dialTimeoutMs: Math.min(this.dialTimeoutMs, limitMs),
         signal: limit.signal,
       });
@@ -159,6 +159,12 @@ export class Caller {
       limit.clear();
       watchdog?.stop();
     }
+  }
+
+  /** The server is to give up a little earlier: it knows whether a write had an effect, we do not. */
+  private headersWithDeadline(limitMs: number): Readonly<Record<string, string>> {
+    const serverMs = Math.max(1, Math.floor(limitMs - Math.min(250, limitMs / 10)));
+    return { 'grpc-timeout': `${serverMs}m`, ...this.headers };
   }
 
   /** What a failed try means for the call. */

@@ -50,6 +50,18 @@ async function failureOf(call: Promise<unknown>): Promise<ClientError> {
 }
 
 describe('the wire', () => {
+  it('asks the server to give up before the client does, except on calls that wait', async () => {
+    one.always('/v3/kv/put', ok({ header: header(5) }));
+    const client = connect(one.endpoint);
+
+    await client.put({ key: 'a', value: 'b' });
+
+    const limit = one.received[0]?.request.headers['grpc-timeout'];
+    const ms = Number(/^(\d+)m$/.exec(String(limit))?.[1]);
+    expect(ms).toBeGreaterThan(1_000);
+    expect(ms).toBeLessThanOrEqual(1_350);
+  });
+
   it('leaves zero values out and writes integers as text', async () => {
     one.always('/v3/kv/put', ok({ header: header(5) }));
     const client = connect(one.endpoint);
