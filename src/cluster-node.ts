@@ -8,11 +8,16 @@
  * nobody can see an answer that a watch of the same member has not seen (raft thesis 6.2 leaves the
  * order to us).
  *
+ * Changes of members go the same way on a lane of their own (change-road.ts). What an applied one comes
+ * to is worked out here of the state in front of it, and told to the core, the table and the network in
+ * one step. A member that finds itself removed, or is told so by a peer, stops.
+ *
  * The side road of a read: `linearize` joins a round (read-rounds.ts), the answer is an index, and the
  * read runs when this member has applied up to it. Everything works on every member; a follower
  * forwards writes over the peer network and asks its leader for read rounds.
  */
 
+import { ChangeRoad } from './change-road.js';
 import { Checkpoints } from './checkpoints.js';
 import type { Clock, Timer } from './clock.js';
 import type { Config } from './config.js';
@@ -28,6 +33,7 @@ import { LeaderQuestions } from './leader-questions.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { Logger } from './logger.js';
 import type { Surroundings } from './member.js';
+import { decideChange, guardChange } from './membership.js';
 import type { Metrics } from './metrics.js';
 import type {
   HashResult,
@@ -38,7 +44,15 @@ import type {
   ReadOutcome,
   RequestContext,
 } from './node.js';
-import type { PeerEvents, PeerLinks, Respond, SnapshotInbox } from './peer-links.js';
+import type {
+  PeerAddress,
+  PeerEvents,
+  PeerHello,
+  PeerLinks,
+  Refusal,
+  Respond,
+  SnapshotInbox,
+} from './peer-links.js';
 import { type Entry, EntryType, type NodeId, payloadOf } from './raft/entry.js';
 import type { DriverHost } from './raft/io/driver.js';
 import { Driver } from './raft/io/driver.js';
@@ -72,6 +86,7 @@ export interface ClusterNodeOptions {
   readonly metrics: Metrics;
   readonly raft: Raft;
   readonly boot: number;
+  readonly folderId: number;
   readonly log: LogStore;
   readonly links: Surroundings['links'];
   readonly replica: StateReplica;
@@ -94,6 +109,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   private readonly raft: Raft;
   private readonly logger: Logger;
   private readonly writes: WriteRoad;
+  private readonly changes: ChangeRoad;
   private readonly questions: LeaderQuestions;
   private readonly sender: SnapshotSender;
   private readonly reads = new ReadRounds();
@@ -110,6 +126,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   private readonly regressedToldAt = new Map<NodeId, number>();
   private sweepTimer: Timer | null = null;
   private stopped = false;
+  private leaving = false;
   private stopping: Promise<void> | null = null;
 
   constructor(options: ClusterNodeOptions) {
@@ -127,8 +144,21 @@ export class ClusterNode implements NodeFace, DriverHost {
     // Never used twice by this member: the boot counter is durable before the first request.
     this.nextRequest = options.boot * 2 ** 32 + 1;
     const { clusterId, memberId } = config;
-    this.network = options.links({ clusterId, memberId, boot: options.boot }, this.peerEvents());
+    const { boot, folderId } = options;
+    const called = addressOf(config.advertisePeerUrls[0] as string);
+    this.network = options.links(
+      { clusterId, memberId, boot, folderId, ...called },
+      this.peerEvents(),
+    );
     this.writes = new WriteRoad(raft, this.network);
+    this.changes = new ChangeRoad({
+      raft,
+      network: this.network,
+      guard: (payload) => {
+        const { members, configuration } = this.machine;
+        return guardChange(members, configuration, payload, raft);
+      },
+    });
     this.driver = new Driver({
       raft,
       log,
@@ -210,6 +240,14 @@ export class ClusterNode implements NodeFace, DriverHost {
     return this.leader !== 0;
   }
 
+  get isLearner(): boolean {
+    return this.raft.configuration.learners.includes(this.memberId);
+  }
+
+  get folderId(): number {
+    return this.options.folderId;
+  }
+
   get isLeader(): boolean {
     return this.role === Role.Leader;
   }
@@ -219,11 +257,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   async start(): Promise<void> {
     const { config } = this.options;
     for (const { host, port } of config.listenPeer) await this.network.listen(host, port);
-    this.network.setPeers(
-      this.machine.members.list
-        .filter((member) => member.id !== this.memberId)
-        .map((member) => ({ id: member.id, ...addressOf(member.peerUrls[0] as string) })),
-    );
+    this.assertNotRemoved();
+    this.followTable();
     this.driver.start();
     this.armSweep();
   }
@@ -240,6 +275,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.sweepTimer?.cancel();
     this.watches.stop();
     this.writes.waiting.stop();
+    this.changes.waiting.stop();
     this.reads.stop();
     this.leases.demote();
     await this.driver.stop();
@@ -294,7 +330,8 @@ export class ClusterNode implements NodeFace, DriverHost {
         `the write has ${payload.length} bytes, --max-request-bytes is ${this.options.config.maxRequestBytes}`,
       );
     }
-    const outcome = this.writes.waiting.add(requestId, payload, context);
+    const road = command.kind === 'memberChange' ? this.changes : this.writes;
+    const outcome = road.waiting.add(requestId, payload, context);
     this.driver.wake();
     return await outcome;
   }
@@ -332,6 +369,11 @@ export class ClusterNode implements NodeFace, DriverHost {
     return this.machine.store.pairAt(key, modRevision);
   }
 
+  /** 52 random bits; apply refuses an id that is or was in use. */
+  newMemberId(): number {
+    return this.newLeaseId();
+  }
+
   /** 52 random bits: two members never draw the same in practice, and apply refuses if they do. */
   newLeaseId(): number {
     const high = Math.floor(this.options.random() * 2 ** 20);
@@ -359,7 +401,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     const { machine } = this;
     return {
       leader: this.leader,
-      isLearner: this.raft.configuration.learners.includes(this.memberId),
+      isLearner: this.isLearner,
       term: this.raft.term,
       commitIndex: this.raft.commitIndex,
       appliedIndex: machine.appliedIndex,
@@ -404,6 +446,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       this.reads.collect(this.clock.now(), (round) => this.raft.readIndex(round));
     }
     this.writes.collect();
+    this.changes.collect();
   }
 
   apply(entries: readonly Entry[]): boolean {
@@ -413,13 +456,10 @@ export class ClusterNode implements NodeFace, DriverHost {
     let bytes = 0;
     for (const entry of entries) {
       bytes += entry.record.length;
-      const applied = machine.apply({
-        index: entry.index,
-        term: entry.term,
-        type: entry.type,
-        payload: payloadOf(entry),
-      });
-      this.onEntryApplied(entry, applied);
+      const { index, term, type } = entry;
+      const payload = payloadOf(entry);
+      if (type === EntryType.Configuration) this.applyChange(entry, payload);
+      else this.onEntryApplied(entry, machine.apply({ index, term, type, payload }));
     }
     this.reads.onApplied(machine.appliedIndex);
     this.checkpoints.onApplied(this.replica, bytes);
@@ -454,6 +494,9 @@ export class ClusterNode implements NodeFace, DriverHost {
     const previous = this.replica;
     this.replica = this.install.take(meta);
     this.writes.waiting.onSnapshotInstalled(meta.term);
+    this.changes.waiting.onSnapshotInstalled(meta.term);
+    this.followTable();
+    this.maybeLeave();
     this.checkpoints.onReplaced(meta.index);
     this.leases.demote();
     this.compactRevision = this.machine.store.compactRevision;
@@ -528,6 +571,96 @@ export class ClusterNode implements NodeFace, DriverHost {
     throw new KvError('TIMEOUT_NO_EFFECT', 'the read took longer than its deadline; ask for less');
   }
 
+  /** A change of members: table, core and network take it over in one step. */
+  private applyChange(entry: Entry, payload: Uint8Array): void {
+    const { machine } = this;
+    const { index, term, type } = entry;
+    const decision = decideChange(machine.members, machine.configuration, payload);
+    const applied = machine.apply({ index, term, type, payload, ...decision });
+    this.raft.applyConfiguration(applied.ok ? decision.configuration : null);
+    if (applied.ok) {
+      const { voters, learners, votersOutgoing } = machine.configuration;
+      const [now, before] = [voters, votersOutgoing].map((ids) => ids.map(hexOf).join(' '));
+      this.logger.info(
+        { index, voters: now, learners: learners.map(hexOf).join(' '), before },
+        'the members changed',
+      );
+      this.followTable();
+    }
+    this.onEntryApplied(entry, applied);
+    this.maybeLeave();
+  }
+
+  /** The network speaks with whom the table names. */
+  private followTable(): void {
+    const addresses: PeerAddress[] = [];
+    for (const { id, peerUrls } of this.machine.members.list) {
+      if (id === this.memberId) continue;
+      for (const url of peerUrls) addresses.push({ id, ...addressOf(url) });
+    }
+    this.network.setPeers(addresses);
+  }
+
+  private assertNotRemoved(): void {
+    if (this.machine.members.isRemoved(this.memberId)) throw this.removedError();
+  }
+
+  /** This member has applied its own removal. It lingers for a moment, so that who asked is answered. */
+  private maybeLeave(): void {
+    if (!this.machine.members.isRemoved(this.memberId) || this.leaving) return;
+    this.leaving = true;
+    this.logger.warn('this member was removed from the cluster; it stops');
+    this.clock.after(this.options.config.electionMs, () => {
+      if (!this.stopped) this.options.onFatal(this.removedError());
+    });
+  }
+
+  private removedError(): FatalError {
+    const { dataDir } = this.options.config;
+    return new FatalError(
+      `member ${hexOf(this.memberId)} was removed from the cluster and cannot come back under this id; to add it anew, empty ${dataDir} and start it with --join URL`,
+    );
+  }
+
+  /** What this member knows of a peer that wants to speak with it. */
+  private judge({ memberId, folderId }: PeerHello): Refusal | null {
+    const { members } = this.machine;
+    if (members.isRemoved(memberId)) {
+      const text = `member ${hexOf(memberId)} was removed from the cluster`;
+      return { code: 'removed', text };
+    }
+    const known = members.get(memberId)?.folderId ?? 0;
+    if (known === 0 || known === folderId) return null;
+    const text = `member ${hexOf(memberId)} has another data folder than before: it was emptied or replaced, and what the member had promised is lost`;
+    return { code: 'folder', text };
+  }
+
+  private onRejected(peer: NodeId, { code, text }: Refusal): void {
+    if (this.stopped || code === 'handshake') return;
+    if (code === 'removed') {
+      this.options.onFatal(this.removedError());
+      return;
+    }
+    const { dataDir, name } = this.options.config;
+    const id = hexOf(this.memberId);
+    this.options.onFatal(
+      new FatalError(
+        `member ${hexOf(peer)} says: ${text}. Restore ${dataDir} as it was, or remove this member and add it anew: kvctl member remove ${id}, empty ${dataDir}, start ${name} with --join URL`,
+      ),
+    );
+  }
+
+  /** For a process that wants to join (joining.ts). */
+  private onAsk(question: string): unknown {
+    if (question !== 'members') return null;
+    const { members, genesis } = this.machine;
+    return {
+      clusterId: this.clusterId,
+      members: members.list,
+      genesis: genesis.map(({ id, peerUrls }) => ({ id, peerUrls })),
+    };
+  }
+
   private onEntryApplied(entry: Entry, applied: Applied): void {
     if (applied.events.length > 0) this.watches.publish(applied.revision, applied.events);
     const { compactRevision } = this.machine.store;
@@ -541,9 +674,12 @@ export class ClusterNode implements NodeFace, DriverHost {
         ? null
         : new KvError(applied.code, applied.message, { outcome: 'not-applied' });
       const { revision, response } = applied;
-      this.writes.waiting.take(applied.requestId)?.finish(refusal, { revision, response });
+      const road = entry.type === EntryType.Configuration ? this.changes : this.writes;
+      road.waiting.take(applied.requestId)?.finish(refusal, { revision, response });
     }
-    if (this.writes.waiting.onAppliedTerm(entry.term)) this.driver.wake();
+    const isWriteLost = this.writes.waiting.onAppliedTerm(entry.term);
+    const isChangeLost = this.changes.waiting.onAppliedTerm(entry.term);
+    if (isWriteLost || isChangeLost) this.driver.wake();
     if (entry.type === EntryType.Noop || entry.term === this.raft.term)
       this.maybePromoteLessor(entry);
   }
@@ -569,6 +705,9 @@ export class ClusterNode implements NodeFace, DriverHost {
         if (up) this.driver.wake();
       },
       onRefused: (text) => this.logger.warn(text),
+      onHello: (hello) => this.judge(hello),
+      onRejected: (peer, refusal) => this.onRejected(peer, refusal),
+      onAsk: (question) => this.onAsk(question),
     };
   }
 
@@ -596,6 +735,9 @@ export class ClusterNode implements NodeFace, DriverHost {
     else if (method === 'propose') {
       this.writes.onForwarded(args, body, respond);
       this.driver.wake();
+    } else if (method === 'change') {
+      this.changes.onForwarded(args, body, respond);
+      this.driver.wake();
     } else if (method === 'renew' || method === 'remaining') {
       this.questions.onRequest(method, args, respond);
     } else respond('unknown method');
@@ -609,10 +751,12 @@ export class ClusterNode implements NodeFace, DriverHost {
         const now = this.clock.now();
         const { electionMs, heartbeatMs } = this.options.config;
         this.writes.waiting.sweep(now, this.hasLeader);
+        this.changes.waiting.sweep(now, this.hasLeader);
         this.reads.sweep(now, Math.min(electionMs, 4 * heartbeatMs), this.hasLeader);
         this.leases.tick();
         if (!this.hasLeader && now - this.leaderlessSince > electionMs) this.watches.onLeaderLost();
-        if (this.writes.waiting.queued + this.reads.unasked > 0) this.driver.wake();
+        const queued = this.writes.waiting.queued + this.changes.waiting.queued;
+        if (queued + this.reads.unasked > 0) this.driver.wake();
         this.armSweep();
       });
     });
@@ -647,4 +791,8 @@ export class ClusterNode implements NodeFace, DriverHost {
       this.logger.warn({ err: error }, 'leadership was not handed over; the others will elect');
     }
   }
+}
+
+function hexOf(id: number): string {
+  return id.toString(16);
 }

@@ -63,6 +63,16 @@ export const ERROR_TABLE = {
   LEADER_KEY_MISSING: refused,
   // Members
   MEMBER_NOT_FOUND: refused,
+  MEMBER_EXISTS: refused,
+  PEER_URLS_EXIST: refused,
+  BAD_MEMBER_URLS: refused,
+  NOT_ENOUGH_STARTED: refused,
+  UNHEALTHY: retry,
+  NOT_A_LEARNER: refused,
+  LEARNER_NOT_READY: refused,
+  TOO_MANY_LEARNERS: refused,
+  FOLDER_CHANGED: refused,
+  CHANGE_REFUSED: refused,
   // Configuration of the process itself
   CONFIG_INVALID: refused,
 } as const satisfies Record<string, ErrorRow>;

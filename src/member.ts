@@ -8,6 +8,7 @@ import type { Clock } from './clock.js';
 import { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
 import { FatalError } from './errors.js';
+import { type GenesisMember, readGenesis, writeGenesis } from './genesis-file.js';
 import type { MemberAttributes } from './kv/command.js';
 import type { StateFolders } from './kv/io/backend.js';
 import { removeGenerationsExcept } from './kv/io/snapshot-stream.js';
@@ -46,14 +47,15 @@ export interface OpenedMember {
 export async function openMember(config: Config, around: Surroundings): Promise<OpenedMember> {
   const configuration = configurationOf(config.initialMembers.map(({ id }) => id));
   const { wal, recovered } = openLog(config, around, configuration);
+  const genesis = keepGenesis(config, around.disk);
   const replicaOptions: ReplicaOptions = {
     dataDir: config.dataDir,
     folders: around.folders,
     clock: around.clock,
     selfId: config.memberId,
     clusterId: config.clusterId,
-    bootstrapMembers: bootstrapMembers(config),
-    bootstrapConfiguration: configuration,
+    bootstrapMembers: bootstrapMembers(genesis),
+    bootstrapConfiguration: configurationOf(genesis.map(({ id }) => id)),
     onFatal: around.onFatal,
     onDrain: () => node.onStateDrained(),
     onCommitted: (ms) => around.metrics.storeCommitSeconds.observe(ms / 1000),
@@ -68,6 +70,7 @@ export async function openMember(config: Config, around: Surroundings): Promise<
     logger: around.logger,
     raft: startRaft(config, recovered, replica, around.seed),
     boot: recovered.boot,
+    folderId: recovered.identity.folderId,
     log: wal,
     links: around.links,
     replica,
@@ -79,30 +82,41 @@ export async function openMember(config: Config, around: Surroundings): Promise<
 }
 
 /** Names and client addresses of the others come through the log, when they have started. */
-function bootstrapMembers(config: Config): MemberAttributes[] {
-  return config.initialMembers.map(({ id, peerUrls }) => ({
+function bootstrapMembers(genesis: readonly GenesisMember[]): MemberAttributes[] {
+  return genesis.map(({ id, peerUrls }) => ({
     id,
     name: '',
     peerUrls,
     clientUrls: [],
     isLearner: false,
+    folderId: 0,
   }));
+}
+
+/** What the folder says the cluster began with; at the first start, what the configuration says. */
+function keepGenesis(config: Config, disk: Disk): readonly GenesisMember[] {
+  const kept = readGenesis(disk, config.dataDir);
+  if (kept !== null) return kept;
+  writeGenesis(disk, config.dataDir, config.initialMembers);
+  return config.initialMembers;
 }
 
 function openLog(
   config: Config,
-  { disk, logger }: Surroundings,
+  { disk, logger, random }: Surroundings,
   configuration: Configuration,
 ): { readonly wal: WriteAheadLog; readonly recovered: RecoveredLog } {
   const opened = openWal({
     disk,
     directory: config.dataDir,
     segmentBytes: config.segmentBytes,
-    identity: { clusterId: config.clusterId, memberId: config.memberId },
-    initial:
-      config.initialClusterState === 'new'
-        ? { index: 0, term: 0, configuration, generation: FIRST_GENERATION }
-        : null,
+    identity: {
+      clusterId: config.clusterId,
+      memberId: config.memberId,
+      // 48 random bits: an emptied folder draws others.
+      folderId: Math.floor(random() * 2 ** 24) * 2 ** 24 + Math.floor(random() * 2 ** 24) || 1,
+    },
+    initial: { index: 0, term: 0, configuration, generation: FIRST_GENERATION },
     onSpaceLow: (error) => {
       if (error === null) logger.info('there is room for the next file of the log again');
       else logger.error({ err: error }, 'no room for the next file of the log');

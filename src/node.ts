@@ -68,6 +68,8 @@ export interface NodeFace {
   readonly watches: WatchService;
   readonly raftTerm: number;
   readonly hasLeader: boolean;
+  /** Has no vote: serves only what needs no word of the cluster. */
+  readonly isLearner: boolean;
   /** Monotonic ms. */
   now(): number;
   /** A context that ends after `ms`, by default after the server's request timeout. */
@@ -91,6 +93,8 @@ export interface NodeFace {
   pairAt(key: string, modRevision: number): KeyValue | null;
   /** A fresh lease id below 2^53. */
   newLeaseId(): number;
+  /** A fresh member id below 2^53. */
+  newMemberId(): number;
   /** Lowest TTL in seconds that a lease may have. */
   readonly minLeaseTtl: number;
   /** Renews by asking the leader; the granted TTL in seconds, or 0 for a lease that does not exist. */

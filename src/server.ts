@@ -156,12 +156,17 @@ function portOf(server: Server): number {
 async function announce(node: ClusterNode, config: Config, logger: Logger): Promise<void> {
   const { name, memberId, advertiseClientUrls } = config;
   const known = node.machine.members.get(memberId);
-  if (known?.name === name && known.clientUrls.join() === advertiseClientUrls.join()) return;
+  const isKnown =
+    known?.name === name &&
+    known.clientUrls.join() === advertiseClientUrls.join() &&
+    known.folderId === node.folderId;
+  if (isKnown) return;
   const command = {
     kind: 'memberPublish',
     id: memberId,
     name,
     clientUrls: advertiseClientUrls,
+    folderId: node.folderId,
   } as const;
   try {
     await node.propose(command, node.context());

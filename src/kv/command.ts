@@ -32,7 +32,25 @@ export interface MemberAttributes {
   readonly peerUrls: readonly string[];
   readonly clientUrls: readonly string[];
   readonly isLearner: boolean;
+  /** The data folder that this id belongs to, 0 until the member has told it: who comes back with
+   *  another one has lost what it had promised. */
+  readonly folderId: number;
 }
+
+/** One step of a change of the membership. A member that is added is unnamed until it publishes. */
+export type MemberStep =
+  | {
+      readonly kind: 'add';
+      readonly id: number;
+      readonly peerUrls: readonly string[];
+      readonly isLearner: boolean;
+    }
+  | { readonly kind: 'promote'; readonly id: number }
+  | { readonly kind: 'remove'; readonly id: number }
+  | { readonly kind: 'update'; readonly id: number; readonly peerUrls: readonly string[] };
+
+/** Most steps in one change. */
+export const MAX_MEMBER_STEPS = 32;
 
 export const AlarmType = { None: 0, NoSpace: 1, Corrupt: 2 } as const;
 export type AlarmType = (typeof AlarmType)[keyof typeof AlarmType];
@@ -55,12 +73,20 @@ export type Command =
       readonly remaining: readonly { readonly id: Int64; readonly seconds: number }[];
       readonly term: number;
     }
-  /** A member that started tells its name and client addresses. */
+  /** A member that started tells its name, client addresses and data folder. */
   | {
       readonly kind: 'memberPublish';
       readonly id: number;
       readonly name: string;
       readonly clientUrls: readonly string[];
+      readonly folderId: number;
+    }
+  /** Stands in an entry of the configuration type. All steps or none; `joint`: through a joint phase,
+   *  so that several votes may come and go. */
+  | {
+      readonly kind: 'memberChange';
+      readonly steps: readonly MemberStep[];
+      readonly joint: boolean;
     }
   | {
       readonly kind: 'alarm';
@@ -84,9 +110,14 @@ const Kind = {
   LeaseRevoke: 18,
   LeaseExpire: 19,
   LeaseCheckpoint: 20,
-  MemberPublish: 21,
+  /** Of logs of the time before folders had ids; only read. */
+  OldMemberPublish: 21,
   Alarm: 22,
+  MemberChange: 23,
+  MemberPublish: 24,
 } as const;
+
+const STEP_KINDS = ['add', 'promote', 'remove', 'update'] as const;
 
 /** Room for kind, origin, request id, flags, lease and two lengths. */
 const HEAD_BYTES = 48;
@@ -137,6 +168,8 @@ function kindOf(command: Command): number {
       return Kind.MemberPublish;
     case 'alarm':
       return Kind.Alarm;
+    case 'memberChange':
+      return Kind.MemberChange;
     default:
       return assertNever(command, 'command');
   }
@@ -173,6 +206,11 @@ function writeCommand(writer: ByteWriter, command: Command): void {
     case 'memberPublish':
       writer.varint(command.id).utf8(command.name).varint(command.clientUrls.length);
       for (const url of command.clientUrls) writer.utf8(url);
+      writer.varint(command.folderId);
+      break;
+    case 'memberChange':
+      writer.u8(command.joint ? 1 : 0).varint(command.steps.length);
+      for (const step of command.steps) writeStep(writer, step);
       break;
     case 'alarm':
       writer
@@ -208,16 +246,50 @@ function readCommand(reader: ByteReader, kind: number): Command | null {
       const read = () => ({ id: reader.int64(), seconds: reader.varint() });
       return { kind: 'leaseCheckpoint', remaining: readList(reader, read), term };
     }
+    case Kind.OldMemberPublish:
     case Kind.MemberPublish: {
       const id = reader.varint();
       const name = reader.utf8();
       const clientUrls = readList(reader, () => reader.utf8());
-      return { kind: 'memberPublish', id, name, clientUrls };
+      const folderId = kind === Kind.MemberPublish ? reader.varint() : 0;
+      return { kind: 'memberPublish', id, name, clientUrls, folderId };
+    }
+    case Kind.MemberChange: {
+      const joint = reader.u8() === 1;
+      const steps = readList(reader, () => readStep(reader));
+      if (steps.length > MAX_MEMBER_STEPS) throw new MalformedBytesError('too many steps');
+      return { kind: 'memberChange', steps, joint };
     }
     case Kind.Alarm:
       return readAlarm(reader);
     default:
       return null;
+  }
+}
+
+function writeStep(writer: ByteWriter, step: MemberStep): void {
+  writer.u8(STEP_KINDS.indexOf(step.kind)).varint(step.id);
+  if (step.kind === 'add') writer.u8(step.isLearner ? 1 : 0);
+  if (step.kind !== 'add' && step.kind !== 'update') return;
+  writer.varint(step.peerUrls.length);
+  for (const url of step.peerUrls) writer.utf8(url);
+}
+
+function readStep(reader: ByteReader): MemberStep {
+  const kind = STEP_KINDS[reader.u8()];
+  const id = reader.varint();
+  switch (kind) {
+    case 'add': {
+      const isLearner = reader.u8() === 1;
+      return { kind, id, isLearner, peerUrls: readList(reader, () => reader.utf8()) };
+    }
+    case 'update':
+      return { kind, id, peerUrls: readList(reader, () => reader.utf8()) };
+    case 'promote':
+    case 'remove':
+      return { kind, id };
+    default:
+      throw new MalformedBytesError('unknown step of a change of members');
   }
 }
 

@@ -41,8 +41,10 @@ export interface MachineEntry {
   readonly term: number;
   readonly type: number;
   readonly payload: Uint8Array;
-  /** With a configuration entry: the membership that holds from here on, as the core worked it out. */
+  /** With a configuration entry: the membership that holds from here on, worked out of the state in
+   *  front of the entry (membership.ts); null with the reason when the change is refused. */
   readonly configuration?: Configuration | null;
+  readonly refusal?: ErrorCode | null;
 }
 
 interface AppliedBase {
@@ -69,6 +71,9 @@ export interface StateMachineOptions {
   /** Members at the first start. */
   readonly members: readonly MemberAttributes[];
   readonly configuration: Configuration;
+  /** Of a restored state. */
+  readonly removed?: readonly number[];
+  readonly genesis?: readonly MemberAttributes[];
   /** Where the log begins, if not at 1: the index and term that this empty state stands for. */
   readonly appliedIndex?: number;
   readonly appliedTerm?: number;
@@ -91,6 +96,8 @@ export class StateMachine {
   readonly store: Store;
   readonly lessor = new Lessor();
   readonly members: MemberTable;
+  /** The members of index 0: who replays the log from its beginning starts with them. */
+  readonly genesis: readonly MemberAttributes[];
   private readonly selfId: number;
   private readonly chain: HashChain;
   private currentConfiguration: Configuration;
@@ -101,7 +108,8 @@ export class StateMachine {
   constructor(options: StateMachineOptions, chain = new HashChain()) {
     this.selfId = options.selfId;
     this.chain = chain;
-    this.members = new MemberTable(options.members);
+    this.members = new MemberTable(options.members, options.removed);
+    this.genesis = options.genesis ?? options.members;
     this.currentConfiguration = options.configuration;
     this.index = options.appliedIndex ?? 0;
     this.term = options.appliedTerm ?? 0;
@@ -169,6 +177,8 @@ export class StateMachine {
       retainedCount: this.store.index.retainedCount,
       configuration: this.currentConfiguration,
       members: this.members.list,
+      removed: this.members.removed,
+      genesis: this.genesis,
       alarms: this.currentAlarms,
       leases: this.lessor.list(),
     });
@@ -209,16 +219,26 @@ export class StateMachine {
 
   private applyConfiguration(entry: MachineEntry): Applied {
     const configuration = entry.configuration ?? null;
-    if (configuration !== null) {
-      this.currentConfiguration = configuration;
-      this.members.setLearners(configuration.learners);
-      const { voters, votersOutgoing, learners, learnersNext } = configuration;
-      for (const ids of [voters, votersOutgoing, learners, learnersNext]) {
-        this.chain.word(ids.length);
-        for (const id of ids) this.chain.number(id);
-      }
+    const envelope = entry.payload.length === 0 ? null : decodeEnvelope(entry.payload);
+    const { origin, requestId, command } = envelope ?? { origin: 0, requestId: 0, command: null };
+    if (configuration === null) {
+      return this.finish(origin, requestId, refusal(entry.refusal ?? 'UNIMPLEMENTED'));
     }
-    return this.finish(0, 0, DONE);
+    const steps = command?.kind === 'memberChange' ? command.steps : [];
+    this.currentConfiguration = configuration;
+    this.members.change(steps, configuration);
+    for (const step of steps) {
+      this.chain.text(step.kind);
+      this.chain.number(step.id);
+      if (step.kind !== 'add' && step.kind !== 'update') continue;
+      for (const url of step.peerUrls) this.chain.text(url);
+    }
+    const { voters, votersOutgoing, learners, learnersNext } = configuration;
+    for (const ids of [voters, votersOutgoing, learners, learnersNext]) {
+      this.chain.word(ids.length);
+      for (const id of ids) this.chain.number(id);
+    }
+    return this.finish(origin, requestId, DONE);
   }
 
   private run(command: Command, wanted: boolean): Outcome {
@@ -243,7 +263,10 @@ export class StateMachine {
       case 'leaseCheckpoint':
         return command.term === this.term ? this.checkpoint(command.remaining) : DONE;
       case 'memberPublish':
-        return this.publish(command.id, command.name, command.clientUrls);
+        return this.publish(command);
+      case 'memberChange':
+        // Only an entry of the configuration type may change members: the core counts those.
+        return refusal('CHANGE_REFUSED');
       case 'alarm':
         return this.setAlarm(command.action, { memberId: command.memberId, alarm: command.alarm });
       default:
@@ -317,12 +340,15 @@ export class StateMachine {
     return { ...DONE, leaseChanges: { granted: [], revoked: [], checkpointed } };
   }
 
-  private publish(id: number, name: string, clientUrls: readonly string[]): Outcome {
+  private publish(command: Command & { readonly kind: 'memberPublish' }): Outcome {
+    const { id, name, clientUrls, folderId } = command;
     const member = this.members.get(id);
     if (member === null) return refusal('MEMBER_NOT_FOUND');
-    this.members.set({ ...member, name, clientUrls });
+    if (member.folderId !== 0 && member.folderId !== folderId) return refusal('FOLDER_CHANGED');
+    this.members.set({ ...member, name, clientUrls, folderId });
     for (const text of ['publish', name, ...clientUrls]) this.chain.text(text);
     this.chain.number(id);
+    this.chain.number(folderId);
     return DONE;
   }
 
@@ -377,6 +403,22 @@ function messageOf(code: ErrorCode, store: Store): string {
       return 'the corruption alarm is raised; replace the damaged member and disarm the alarm';
     case 'MEMBER_NOT_FOUND':
       return 'no such member in the cluster';
+    case 'MEMBER_EXISTS':
+      return 'a member with this id exists or has existed; ids are not used twice';
+    case 'PEER_URLS_EXIST':
+      return 'another member has one of these peer URLs';
+    case 'BAD_MEMBER_URLS':
+      return 'a member needs peer URLs of the form http://HOST:PORT';
+    case 'NOT_A_LEARNER':
+      return 'the member votes already';
+    case 'TOO_MANY_LEARNERS':
+      return 'there is a learner already; promote or remove it first';
+    case 'NOT_ENOUGH_STARTED':
+      return 'too few members would be left to decide anything';
+    case 'CHANGE_REFUSED':
+      return 'the members cannot change like this now; look at the member list and try again';
+    case 'FOLDER_CHANGED':
+      return 'the member has run in another data folder; remove it and add it anew';
     case 'UNIMPLEMENTED':
       return 'the entry holds a command that this version does not know';
     default:

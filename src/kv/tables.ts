@@ -7,7 +7,7 @@
  * of a restore that the records next to the tables belong to them.
  *
  *   format u8 | applied index, term | revision, compact revision | hash | counts |
- *   configuration | members | alarms | leases | crc u32
+ *   configuration | members | removed | genesis | alarms | leases | crc u32
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from '../bytes.js';
 import { crc32c } from '../crc32c.js';
@@ -16,7 +16,9 @@ import type { LeaseState } from '../lease/lessor.js';
 import type { Configuration } from '../raft/configuration.js';
 import type { AlarmType, MemberAttributes } from './command.js';
 
-const FORMAT = 1;
+const FORMAT = 2;
+/** Without folders, removed and genesis: members could not change then. */
+const FIRST_FORMAT = 1;
 
 export interface Alarm {
   readonly memberId: number;
@@ -33,6 +35,10 @@ export interface Tables {
   readonly retainedCount: number;
   readonly configuration: Configuration;
   readonly members: readonly MemberAttributes[];
+  /** Ids of members that left, ascending. */
+  readonly removed: readonly number[];
+  /** The members of index 0, from which a log without a snapshot is replayed. */
+  readonly genesis: readonly MemberAttributes[];
   readonly alarms: readonly Alarm[];
   readonly leases: readonly LeaseState[];
 }
@@ -49,15 +55,9 @@ export function encodeTables(tables: Tables): Uint8Array {
   writeIds(writer, configuration.learners);
   writeIds(writer, configuration.learnersNext);
   writer.u8(configuration.autoLeave ? 1 : 0);
-  writer.varint(tables.members.length);
-  for (const member of tables.members) {
-    writer
-      .varint(member.id)
-      .u8(member.isLearner ? 1 : 0)
-      .utf8(member.name);
-    writeTexts(writer, member.peerUrls);
-    writeTexts(writer, member.clientUrls);
-  }
+  writeMembers(writer, tables.members);
+  writeIds(writer, tables.removed);
+  writeMembers(writer, tables.genesis);
   writer.varint(tables.alarms.length);
   for (const { memberId, alarm } of tables.alarms) writer.varint(memberId).u8(alarm);
   writer.varint(tables.leases.length);
@@ -77,18 +77,45 @@ export function decodeTables(bytes: Uint8Array): Tables {
   }
   const reader = new ByteReader(bytes, 0, end);
   const format = reader.u8();
-  if (format !== FORMAT) {
+  if (format !== FORMAT && format !== FIRST_FORMAT) {
     throw new FatalError(`the tables have format ${format}, this version reads ${FORMAT}`);
   }
   try {
-    return readTables(reader);
+    return readTables(reader, format);
   } catch (error) {
     if (!(error instanceof MalformedBytesError)) throw error;
     throw new FatalError('the tables of the state machine are malformed', error);
   }
 }
 
-function readTables(reader: ByteReader): Tables {
+function readTables(reader: ByteReader, format: number): Tables {
+  const head = readHead(reader);
+  const isFirst = format === FIRST_FORMAT;
+  const members = readList(reader, () => readMember(reader, !isFirst));
+  const removed = isFirst ? [] : readList(reader, readId);
+  const genesis = isFirst
+    ? members.map((member) => ({ ...member, name: '', clientUrls: [] }))
+    : readList(reader, () => readMember(reader, true));
+  return {
+    ...head,
+    members,
+    removed,
+    genesis,
+    alarms: readList(reader, () => ({
+      memberId: reader.varint(),
+      alarm: reader.u8() as AlarmType,
+    })),
+    leases: readList(reader, () => ({
+      id: reader.int64(),
+      ttl: reader.varint(),
+      remaining: reader.varint(),
+    })),
+  };
+}
+
+function readHead(
+  reader: ByteReader,
+): Omit<Tables, 'members' | 'removed' | 'genesis' | 'alarms' | 'leases'> {
   return {
     appliedIndex: reader.varint(),
     appliedTerm: reader.varint(),
@@ -104,25 +131,30 @@ function readTables(reader: ByteReader): Tables {
       learnersNext: readList(reader, readId),
       autoLeave: reader.u8() === 1,
     },
-    members: readList(reader, readMember),
-    alarms: readList(reader, () => ({
-      memberId: reader.varint(),
-      alarm: reader.u8() as AlarmType,
-    })),
-    leases: readList(reader, () => ({
-      id: reader.int64(),
-      ttl: reader.varint(),
-      remaining: reader.varint(),
-    })),
   };
 }
 
-function readMember(reader: ByteReader): MemberAttributes {
+function readMember(reader: ByteReader, hasFolder: boolean): MemberAttributes {
   const id = reader.varint();
   const isLearner = reader.u8() === 1;
   const name = reader.utf8();
   const peerUrls = readList(reader, readText);
-  return { id, name, peerUrls, clientUrls: readList(reader, readText), isLearner };
+  const clientUrls = readList(reader, readText);
+  const folderId = hasFolder ? reader.varint() : 0;
+  return { id, name, peerUrls, clientUrls, isLearner, folderId };
+}
+
+function writeMembers(writer: ByteWriter, members: readonly MemberAttributes[]): void {
+  writer.varint(members.length);
+  for (const member of members) {
+    writer
+      .varint(member.id)
+      .u8(member.isLearner ? 1 : 0)
+      .utf8(member.name);
+    writeTexts(writer, member.peerUrls);
+    writeTexts(writer, member.clientUrls);
+    writer.varint(member.folderId);
+  }
 }
 
 function writeIds(writer: ByteWriter, ids: readonly number[]): void {

@@ -25,6 +25,7 @@ import { type Message, MessageKind } from './message.js';
 import { Progress, ProgressState, progressStateName } from './progress.js';
 import { isMember, isVoter, membersOf, quorumValue } from './quorum.js';
 import type { ProposeResult, Raft } from './raft.js';
+import { isInSync, noteRound, startRounds } from './readiness.js';
 import type { PendingRead } from './reads.js';
 
 /** A snapshot that was asked for and neither reported nor acknowledged for so many election timeouts
@@ -36,6 +37,7 @@ const EMPTY = new Uint8Array(0);
 
 export function startLeading(raft: Raft): void {
   raft.heartbeatElapsed = 0;
+  raft.leadingSince = raft.now;
   // A configuration entry of an earlier term may be in the tail; no other until it is applied.
   raft.pendingConfigurationIndex = raft.log.lastIndex;
   raft.uncommittedBytes = raft.log.bytesBetween(raft.log.committed, raft.log.lastIndex);
@@ -158,12 +160,20 @@ function appendEntries(raft: Raft, type: EntryType, payloads: readonly Uint8Arra
   raft.log.append(entries);
 }
 
+/** The two rules that keep single-step changes safe: the earlier change is applied, and an entry of
+ *  this term is committed (else a change of a deposed leader could meet this one half-way). */
+function isSettled(raft: Raft): boolean {
+  return raft.pendingConfigurationIndex <= raft.log.applied && commitsOwnTerm(raft);
+}
+
+/** Whether a change of members could be proposed now. */
+export function canChangeMembers(raft: Raft): boolean {
+  if (!canPropose(raft) || raft.transfer !== null || !isSettled(raft)) return false;
+  return !isJoint(raft.configuration) && isMember(raft.configuration, raft.id);
+}
+
 export function proposeConfiguration(raft: Raft, payload: Uint8Array): ProposeResult {
-  const { log } = raft;
-  // The two rules that keep single-step changes safe: the earlier change is applied, and an entry of
-  // this term is committed (else a change of a deposed leader could meet this one half-way).
-  const isSettled = raft.pendingConfigurationIndex <= log.applied && commitsOwnTerm(raft);
-  if (canPropose(raft) && !isSettled) return { ok: false, reason: 'change-pending' };
+  if (canPropose(raft) && !isSettled(raft)) return { ok: false, reason: 'change-pending' };
   const isLeaving = payload.length === 0;
   if (canPropose(raft) && isLeaving !== isJoint(raft.configuration)) {
     return { ok: false, reason: 'change-pending' };
@@ -216,6 +226,7 @@ function handleAppendResponse(raft: Raft, progress: Progress, message: Message):
     return;
   }
   const hasMoved = progress.matchTo(message.index);
+  noteRound(raft, progress);
   if (!hasMoved && message.index !== progress.matchIndex) return;
   const canFollow = progress.matchIndex + 1 >= log.firstIndex;
   if (progress.state === ProgressState.Probe && canFollow) {
@@ -440,6 +451,21 @@ export function switchConfiguration(raft: Raft, configuration: Configuration): v
   confirmReads(raft);
 }
 
+/** Whether a peer is fit to vote, as this leader sees it. */
+export function isReady(raft: Raft, peer: NodeId): boolean {
+  const progress = raft.progress.get(peer);
+  return progress !== undefined && isInSync(raft, progress);
+}
+
+/** Whether a peer has acknowledged to this leader, and lately: a new leader that has not heard of it
+ *  yet does not count on it. */
+export function isHealthy(raft: Raft, peer: NodeId): boolean {
+  if (peer === raft.id) return raft.storageHealthy;
+  const progress = raft.progress.get(peer);
+  if (progress === undefined || progress.matchIndex === 0) return false;
+  return raft.now - progress.lastActiveTick < raft.options.electionTicks;
+}
+
 /** A leader without a vote must go, or it would lead a cluster it is no part of. */
 function handOverAndStepDown(raft: Raft): void {
   let best = NO_NODE;
@@ -464,6 +490,7 @@ function syncProgress(raft: Raft): void {
     if (member === raft.id) continue;
     const inflights = new Inflights(maxInflightMessages, maxInflightBytes);
     const fresh = new Progress(member, raft.log.lastIndex + 1, raft.now, inflights);
+    startRounds(raft, fresh);
     raft.progress.set(member, known.get(member) ?? fresh);
   }
 }

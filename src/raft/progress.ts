@@ -50,6 +50,11 @@ export class Progress {
   lastActiveTick: number;
   /** Snapshot: the tick at which the snapshot was asked for. */
   snapshotTick = 0;
+  /** The round being measured (readiness.ts): where it ends, when it began. */
+  roundIndex: LogIndex = 0;
+  roundTick = 0;
+  /** How long the newest round that ended took. */
+  lastRoundTicks = Number.POSITIVE_INFINITY;
   readonly inflights: Inflights;
 
   constructor(id: NodeId, nextIndex: LogIndex, now: number, inflights: Inflights) {

@@ -87,6 +87,7 @@ export class Raft {
   // Of a leader, empty otherwise. Peers in ascending order.
   readonly progress = new Map<NodeId, Progress>();
   heartbeatElapsed = 0;
+  leadingSince = 0;
   uncommittedBytes = 0;
   /** Index of the newest configuration entry that may be unapplied. */
   pendingConfigurationIndex: LogIndex = 0;
@@ -236,6 +237,26 @@ export class Raft {
    *  such entry, before `applied`. */
   applyConfiguration(configuration: Configuration | null): void {
     if (configuration !== null) leader.switchConfiguration(this, configuration);
+  }
+
+  /** A change of members could be proposed now, as far as consensus is concerned. */
+  canChangeMembers(): boolean {
+    return this.role === Role.Leader && leader.canChangeMembers(this);
+  }
+
+  /** Leads for less than an election timeout: it may not have heard of everybody yet. */
+  get isYoungLeader(): boolean {
+    return this.role === Role.Leader && this.now - this.leadingSince < this.options.electionTicks;
+  }
+
+  /** On the leader: whether a learner keeps up well enough to be given a vote. */
+  isReady(peer: NodeId): boolean {
+    return this.role === Role.Leader && leader.isReady(this, peer);
+  }
+
+  /** On the leader: whether a member has acknowledged to it within an election timeout. */
+  isHealthy(peer: NodeId): boolean {
+    return this.role === Role.Leader && leader.isHealthy(this, peer);
   }
 
   /** A linearizable read. The answer comes in Ready.reads or Ready.readsFailed; false = nobody can

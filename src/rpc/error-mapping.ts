@@ -82,6 +82,22 @@ const ROWS: Readonly<Record<ErrorCode, Row>> = {
   ELECTION_NOT_LEADER: row('UNKNOWN', 'election: not leader'),
   LEADER_KEY_MISSING: row('UNKNOWN', '"leader" field must be provided'),
   MEMBER_NOT_FOUND: row('NOT_FOUND', 'etcdserver: member not found'),
+  MEMBER_EXISTS: row('FAILED_PRECONDITION', 'etcdserver: member ID already exist'),
+  PEER_URLS_EXIST: row('FAILED_PRECONDITION', 'etcdserver: Peer URLs already exists'),
+  BAD_MEMBER_URLS: row('INVALID_ARGUMENT', 'etcdserver: given member URLs are invalid'),
+  NOT_ENOUGH_STARTED: row(
+    'FAILED_PRECONDITION',
+    'etcdserver: re-configuration failed due to not enough started members',
+  ),
+  UNHEALTHY: row('UNAVAILABLE', 'etcdserver: unhealthy cluster'),
+  NOT_A_LEARNER: row('FAILED_PRECONDITION', 'etcdserver: can only promote a learner member'),
+  LEARNER_NOT_READY: row(
+    'FAILED_PRECONDITION',
+    'etcdserver: can only promote a learner member which is in sync with leader',
+  ),
+  TOO_MANY_LEARNERS: row('FAILED_PRECONDITION', 'etcdserver: too many learner members in cluster'),
+  FOLDER_CHANGED: row('FAILED_PRECONDITION', null),
+  CHANGE_REFUSED: row('FAILED_PRECONDITION', null),
   CONFIG_INVALID: row('INTERNAL', null),
 };
 

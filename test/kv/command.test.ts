@@ -28,6 +28,28 @@ const otherCommand: fc.Arbitrary<Command> = fc.oneof(
     id: safe,
     name: fc.string({ unit: 'grapheme' }),
     clientUrls: fc.array(fc.string()),
+    folderId: safe,
+  }),
+  fc.record({
+    kind: fc.constant('memberChange' as const),
+    joint: fc.boolean(),
+    steps: fc.array(
+      fc.oneof(
+        fc.record({
+          kind: fc.constant('add' as const),
+          id: safe,
+          peerUrls: fc.array(fc.string()),
+          isLearner: fc.boolean(),
+        }),
+        fc.record({ kind: fc.constantFrom('promote' as const, 'remove' as const), id: safe }),
+        fc.record({
+          kind: fc.constant('update' as const),
+          id: safe,
+          peerUrls: fc.array(fc.string()),
+        }),
+      ),
+      { maxLength: 8 },
+    ),
   }),
   fc.record({
     kind: fc.constant('alarm' as const),

@@ -242,7 +242,7 @@ describe('members', () => {
     const rig = new MachineRig();
     const urls = ['http://a:1', 'http://b:2'];
 
-    rig.ok({ kind: 'memberPublish', id: 2, name: 'zwei \u{1F980}', clientUrls: urls });
+    rig.ok({ kind: 'memberPublish', id: 2, name: 'zwei \u{1F980}', clientUrls: urls, folderId: 5 });
 
     const published = { id: 2, name: 'zwei \u{1F980}', clientUrls: urls };
     expect(rig.restarted().machine.members.get(2)).toMatchObject(published);
@@ -250,7 +250,13 @@ describe('members', () => {
   });
 
   it('that do not exist cannot publish', () => {
-    const command: Command = { kind: 'memberPublish', id: 9, name: 'x', clientUrls: [] };
+    const command: Command = {
+      kind: 'memberPublish',
+      id: 9,
+      name: 'x',
+      clientUrls: [],
+      folderId: 5,
+    };
 
     expect(new MachineRig().apply(command).code).toBe('MEMBER_NOT_FOUND');
   });

@@ -6,10 +6,11 @@ import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { InvariantError } from '../../src/assert.js';
 import { systemClock } from '../../src/clock.js';
-import type { PeerEvents, SnapshotInbox } from '../../src/peer-links.js';
+import type { PeerEvents, PeerHello, Refusal, SnapshotInbox } from '../../src/peer-links.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import type { Message } from '../../src/raft/message.js';
 import { MessageKind, makeMessage } from '../../src/raft/message.js';
+import { askPeer } from '../../src/rpc/peer/ask.js';
 import { encodeFrame, FrameKind } from '../../src/rpc/peer/frame.js';
 import { PROTOCOL_VERSION } from '../../src/rpc/peer/lane.js';
 import { PeerNetwork } from '../../src/rpc/peer/peer-network.js';
@@ -20,6 +21,8 @@ class Member implements PeerEvents {
   readonly refused: string[] = [];
   readonly states: string[] = [];
   readonly chunks: Uint8Array[] = [];
+  readonly unwelcome = new Map<number, Refusal>();
+  readonly rejections: Refusal[] = [];
   ended = false;
   aborted = false;
   failChunk = -1;
@@ -28,10 +31,10 @@ class Member implements PeerEvents {
 
   readonly id: number;
 
-  constructor(id: number, clusterId = 1) {
+  constructor(id: number, clusterId = 1, port = 1) {
     this.id = id;
     this.network = new PeerNetwork({
-      local: { clusterId, memberId: id, boot: 1 },
+      local: { clusterId, memberId: id, boot: 1, folderId: 100 + id, host: '127.0.0.1', port },
       clock: systemClock,
       random: () => 0.5,
       events: this,
@@ -73,6 +76,15 @@ class Member implements PeerEvents {
   onRefused(text: string): void {
     this.refused.push(text);
   }
+  onHello(hello: PeerHello): Refusal | null {
+    return this.unwelcome.get(hello.memberId) ?? null;
+  }
+  onRejected(_peer: number, refusal: Refusal): void {
+    this.rejections.push(refusal);
+  }
+  onAsk(question: string): unknown {
+    return [question, this.id];
+  }
 }
 
 const open: Member[] = [];
@@ -99,6 +111,14 @@ async function until(condition: () => boolean, what: string): Promise<void> {
     if (performance.now() > deadline) throw new Error(`never happened: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+async function unusedPort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 async function connected(...members: Member[]): Promise<void> {
@@ -179,15 +199,100 @@ describe('the peer network', () => {
     expect(a.messages).toEqual([]);
   });
 
-  test('refuses a caller that is not a member', async () => {
-    const [a, b, stranger] = [new Member(1), new Member(2), new Member(3)];
+  test('tells a removed caller, and one with another data folder, why it is refused', async () => {
+    const [a, b, removed, wiped] = [new Member(1), new Member(2), new Member(3), new Member(4)];
+    a.unwelcome.set(3, { code: 'removed', text: 'member 3 was removed' });
+    a.unwelcome.set(4, { code: 'folder', text: 'member 4 has another folder' });
     await start(a, b);
-    open.push(stranger);
-    stranger.network.setPeers([{ id: 1, host: '127.0.0.1', port: a.port }]);
+    open.push(removed, wiped);
+    for (const each of [removed, wiped]) {
+      each.network.setPeers([{ id: 1, host: '127.0.0.1', port: a.port }]);
+    }
 
-    await until(() => a.refused.length > 0, 'a refusal');
+    await until(() => removed.rejections.length > 0 && wiped.rejections.length > 0, 'refusals');
 
-    expect(a.refused[0]).toContain('not in this cluster');
+    expect(removed.rejections[0]).toEqual({ code: 'removed', text: 'member 3 was removed' });
+    expect(wiped.rejections[0]).toEqual({ code: 'folder', text: 'member 4 has another folder' });
+    expect(a.network.isUp(3) || removed.network.isUp(1)).toBe(false);
+  });
+
+  test('calls back a guest that its table does not name', async () => {
+    const a = new Member(1);
+    await start(a);
+    const port = await unusedPort();
+    const guest = new Member(3, 1, port);
+    open.push(guest);
+    await guest.network.listen('127.0.0.1', port);
+
+    guest.network.setPeers([{ id: 1, host: '127.0.0.1', port: a.port }]);
+    await connected(a, guest);
+    a.network.setPeers([]);
+    a.network.send([heartbeat(1, 3)]);
+
+    await until(() => guest.messages.length === 1, 'a message to the guest');
+  });
+
+  test('closes the connections of a member that was removed, both ways', async () => {
+    const [a, b] = [new Member(1), new Member(2)];
+    await start(a, b);
+    await connected(a, b);
+
+    a.unwelcome.set(2, { code: 'removed', text: 'member 2 was removed' });
+    a.network.setPeers([]);
+
+    await until(() => b.rejections.length > 0, 'word of the removal');
+    expect(a.network.isUp(2)).toBe(false);
+    expect(b.rejections[0]?.code).toBe('removed');
+  });
+
+  test('does not call a peer whose data folder is another one', async () => {
+    const [a, b] = [new Member(1), new Member(2)];
+    a.unwelcome.set(2, { code: 'folder', text: 'another folder' });
+    await start(a, b);
+
+    await until(() => a.states.some((state) => state.includes('another folder')), 'it hangs up');
+
+    expect(a.network.isUp(2)).toBe(false);
+  });
+
+  test('tries all addresses of a peer', async () => {
+    const [a, b] = [new Member(1), new Member(2)];
+    open.push(a, b);
+    a.port = await a.network.listen('127.0.0.1', 0);
+    const dead = await unusedPort();
+
+    b.network.setPeers([
+      { id: 1, host: '127.0.0.1', port: dead },
+      { id: 1, host: '127.0.0.1', port: a.port },
+    ]);
+
+    await until(() => b.network.isUp(1), 'the second address');
+  });
+
+  test('dials anew when the address of a peer changed', async () => {
+    const [a, b, moved] = [new Member(1), new Member(2), new Member(2)];
+    await start(a, b);
+    await connected(a, b);
+    open.push(moved);
+    moved.port = await moved.network.listen('127.0.0.1', 0);
+
+    a.network.setPeers([{ id: 2, host: '127.0.0.1', port: moved.port }]);
+    await until(() => a.states.some((state) => state.includes('address changed')), 'it lets go');
+    await until(() => a.network.isUp(2), 'it dials anew');
+    await until(() => {
+      a.network.send([heartbeat(1, 2)]);
+      return moved.messages.length > 0;
+    }, 'a message at the new address');
+  });
+
+  test('answers one question of somebody who is no member', async () => {
+    const a = new Member(7);
+    await start(a);
+
+    const answer = await askPeer({ host: '127.0.0.1', port: a.port }, 'members', 5000);
+
+    expect(answer).toEqual(['members', 7]);
+    expect(a.refused).toEqual([]);
   });
 
   test('drops a connection that sends a message in the name of another member', async () => {

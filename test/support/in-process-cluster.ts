@@ -5,7 +5,8 @@
  * A member lives on a MemoryDisk and MemoryStateFolders, which survive `kill` and `crash`; the next
  * `start` finds what they left. The life of a member owns its clock: after a kill no timer, turn or
  * completion of it runs any more, as in a process that is gone. Messages are encoded to frames and
- * decoded again on the way. `cut` parts two members, in both directions and at once.
+ * decoded again on the way. `cut` parts two members, in both directions and at once. Members that
+ * would refuse each other's greeting do not reach each other, and the refused one is told.
  */
 import type { Clock, Timer } from '../../src/clock.js';
 import { systemClock } from '../../src/clock.js';
@@ -75,7 +76,13 @@ class MemoryLinks implements PeerLinks {
     const peer = this.cluster.linksOf(id);
     const { memberId } = this.local;
     if (!this.alive || peer === null || this.cluster.isCut(memberId, id)) return null;
-    return peer.alive ? peer : null;
+    if (!peer.alive || this.events.onHello(peer.local) !== null) return null;
+    const refusal = peer.events.onHello(this.local);
+    if (refusal === null) return peer;
+    setImmediate(() => {
+      if (this.alive) this.events.onRejected(id, refusal);
+    });
+    return null;
   }
 
   isUp(peer: number): boolean {
@@ -189,40 +196,64 @@ export class InProcessCluster {
   private readonly clocks = new Map<number, LifeClock>();
   private readonly links = new Map<number, MemoryLinks>();
   private readonly cuts = new Set<string>();
+  private readonly options: Readonly<Record<string, string>>;
+  private memberCount = 0;
   private lastSeed = 1;
 
   constructor(options: Readonly<Record<string, string>> = {}, size = 3) {
     const names = Array.from({ length: size }, (_, at) => `m${at + 1}`);
     const url = (at: number): string => `http://127.0.0.1:${1001 + at}`;
     const initial = names.map((name, at) => `${name}=${url(at)}`).join(',');
+    this.options = options;
     names.forEach((name, at) => {
-      const flags = {
-        name,
-        'data-dir': `/${name}`,
-        'listen-peer-urls': url(at),
-        'initial-cluster': initial,
-        ...options,
-      };
-      const args = Object.entries(flags).flatMap(([key, value]) => [`--${key}`, value]);
-      const config = { ...loadConfig({ args, env: {} }), segmentBytes: 256 * 1024 };
-      const member: InProcessMember = {
-        id: config.memberId,
-        config,
-        disk: new MemoryDisk({
-          seed: at + 1,
-          schedule: (_, run) => {
-            const { diskHold } = member;
-            if (diskHold === null) setImmediate(run);
-            else void diskHold.then(run);
-          },
-        }),
-        folders: new MemoryStateFolders(),
-        fatal: [],
-        node: null,
-        diskHold: null,
-      };
-      this.members.push(member);
+      this.members.push(makeMember(this.configOf(name, url(at), initial), at + 1));
     });
+    this.memberCount = size;
+  }
+
+  /** Adds a member through one that runs, and makes it: an empty disk and what the cluster told it.
+   *  The caller starts it. */
+  async add(through: InProcessMember, isLearner: boolean): Promise<InProcessMember> {
+    const node = through.node as ClusterNode;
+    this.memberCount += 1;
+    const name = `m${this.memberCount}`;
+    const url = `http://127.0.0.1:${1000 + this.memberCount}`;
+    const memberId = node.newMemberId();
+    const step = { kind: 'add', id: memberId, peerUrls: [url], isLearner } as const;
+    await node.propose({ kind: 'memberChange', steps: [step], joint: false }, node.context());
+    const genesis = node.machine.genesis.map(({ id, peerUrls }) => ({ id, name: '', peerUrls }));
+    const member = makeMember(
+      {
+        ...this.configOf(name, url, `${name}=${url}`),
+        initialMembers: genesis,
+        initialClusterState: 'existing',
+        clusterId: node.clusterId,
+        memberId,
+      },
+      this.memberCount,
+    );
+    this.members.push(member);
+    return member;
+  }
+
+  /** Removes a member through one that runs; it is no member of this cluster any more. */
+  async remove(through: InProcessMember, member: InProcessMember): Promise<void> {
+    const node = through.node as ClusterNode;
+    const steps = [{ kind: 'remove', id: member.id } as const];
+    await node.propose({ kind: 'memberChange', steps, joint: false }, node.context());
+    this.members.splice(this.members.indexOf(member), 1);
+  }
+
+  private configOf(name: string, url: string, initial: string): Config {
+    const flags = {
+      name,
+      'data-dir': `/${name}`,
+      'listen-peer-urls': url,
+      'initial-cluster': initial,
+      ...this.options,
+    };
+    const args = Object.entries(flags).flatMap(([key, value]) => [`--${key}`, value]);
+    return { ...loadConfig({ args, env: {} }), segmentBytes: 256 * 1024 };
   }
 
   async start(...members: InProcessMember[]): Promise<void> {
@@ -335,6 +366,26 @@ export class InProcessCluster {
     if (links !== undefined) this.dropLinks(links);
     member.node = null;
   }
+}
+
+function makeMember(config: Config, seed: number): InProcessMember {
+  const member: InProcessMember = {
+    id: config.memberId,
+    config,
+    disk: new MemoryDisk({
+      seed,
+      schedule: (_, run) => {
+        const { diskHold } = member;
+        if (diskHold === null) setImmediate(run);
+        else void diskHold.then(run);
+      },
+    }),
+    folders: new MemoryStateFolders(),
+    fatal: [],
+    node: null,
+    diskHold: null,
+  };
+  return member;
 }
 
 export function put(key: string, value: string | Uint8Array): Command {

@@ -130,6 +130,10 @@ export class LocalNode implements NodeFace {
     return this.machine.store.pairAt(key, modRevision);
   }
 
+  newMemberId(): number {
+    return this.newLeaseId();
+  }
+
   newLeaseId(): number {
     this.lastLeaseId += 1;
     return this.lastLeaseId;

@@ -8,7 +8,7 @@ import { EntryType, frameEntries } from '../../src/raft/entry.js';
 import type { LogBatch, LogStore, RecoveredLog } from '../../src/raft/io/log-store.js';
 import type { SnapshotMeta } from '../../src/raft/message.js';
 
-export const IDENTITY = { clusterId: 0xc1, memberId: 7 };
+export const IDENTITY = { clusterId: 0xc1, memberId: 7, folderId: 0xf01d };
 export const INITIAL: SnapshotMeta = metaAt(0, 0, 0);
 
 export function metaAt(

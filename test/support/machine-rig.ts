@@ -11,6 +11,7 @@ export const MEMBERS = [1, 2, 3].map((id) => ({
   peerUrls: [`http://127.0.0.1:${2380 + id}`],
   clientUrls: [],
   isLearner: false,
+  folderId: 0,
 }));
 
 export class MachineRig {

@@ -38,6 +38,8 @@ export interface LogStore {
 export interface Identity {
   readonly clusterId: number;
   readonly memberId: number;
+  /** Drawn when the folder is first used, so that an emptied folder is known as another one. */
+  readonly folderId: number;
 }
 
 export interface RecoveredLog {

@@ -37,7 +37,8 @@ export interface WalOptions {
   readonly directory: string;
   /** Size of a log segment. */
   readonly segmentBytes: number;
-  /** Whose folder it must be. Null: whoever it belongs to; then `initial` must be null as well. */
+  /** Whose folder it must be; the folder id is for a new log only. Null: whoever it belongs to; then
+   *  `initial` must be null as well. */
   readonly identity: Identity | null;
   /** The state that a new log begins with, at index 0. Null when the log must already be there. */
   readonly initial: SnapshotMeta | null;
@@ -166,7 +167,10 @@ function continueLog(
   notes.push(...found.notes);
   if (!found.clean) notes.push('the last run did not end with an orderly shutdown');
   sealLast(options.disk, found);
-  const { identity, before, entries, hardState, base } = found;
+  const { before, entries, hardState, base } = found;
+  // A log of the time before folders had ids gets one now.
+  const folderId = found.identity.folderId || (options.identity?.folderId ?? 0);
+  const identity = { ...found.identity, folderId };
   const last = entries.at(-1) ?? before;
   const boot = found.boot + 1;
   const state = { hardState, mark: base, boot };

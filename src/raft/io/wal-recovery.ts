@@ -260,7 +260,7 @@ class Replay {
 
   begin(segment: FoundSegment): void {
     const { before, identity, sequence, firstBatch } = segment.header;
-    this.identity ??= identity;
+    this.identity = identity;
     if (this.entries.length > 0 || this.base !== null) {
       const last = this.last();
       if (last !== null && (last.index !== before.index || last.term !== before.term)) {

@@ -5,7 +5,7 @@
  *   wal/spare.tmp                                 zeros, becomes the next segment
  *
  *   header = magic 8 | version u32 | 0 u32 | sequence | before.index | before.term | cluster |
- *            member | first batch | chain u32 | 0 u32 | 0 u64 | 0 u32 | check u32        (96 bytes)
+ *            member | first batch | chain u32 | 0 u32 | folder | 0 u64 | 0 u32 | check u32 (96 bytes)
  *
  * Numbers without a size are u64 with a safe value, little endian. `before` is the last entry of the
  * log when the segment was begun, `chain` the check value of the last batch of the segment before it,
@@ -65,6 +65,7 @@ export function encodeSegmentHeader(header: SegmentHeader): { bytes: Uint8Array;
   setSafe(view, 48, header.identity.memberId);
   setSafe(view, 56, header.firstBatch);
   view.setUint32(64, header.chain, true);
+  setSafe(view, 72, header.identity.folderId);
   const seed = crc32c(bytes, 0, CHECK_AT);
   view.setUint32(CHECK_AT, seed, true);
   return { bytes, seed };
@@ -86,7 +87,11 @@ export function parseSegmentHeader(bytes: Uint8Array): SealedHeader | string {
   return {
     sequence: getSafe(view, 16),
     before: { index: getSafe(view, 24), term: getSafe(view, 32) },
-    identity: { clusterId: getSafe(view, 40), memberId: getSafe(view, 48) },
+    identity: {
+      clusterId: getSafe(view, 40),
+      memberId: getSafe(view, 48),
+      folderId: getSafe(view, 72),
+    },
     firstBatch: getSafe(view, 56),
     chain: view.getUint32(64, true),
     seed,

@@ -27,6 +27,8 @@ export const FrameKind = {
   SnapshotChunk: 10,
   SnapshotEnd: 11,
   SnapshotResult: 12,
+  Ask: 13,
+  Answer: 14,
 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 

@@ -12,11 +12,11 @@
  */
 import { connect, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../clock.js';
-import type { LocalIdentity } from '../../peer-links.js';
+import type { LocalIdentity, PeerHello, Refusal } from '../../peer-links.js';
 import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameError, FrameKind, FrameReader } from './frame.js';
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 export const MAX_FRAME_BYTES = 2 ** 28;
 export const MAX_HANDSHAKE_BYTES = 4096;
 const HANDSHAKE_MS = 5000;
@@ -26,17 +26,32 @@ const REDIAL_MS = { first: 20, most: 500 } as const;
 /** A peer that does not read for this long a queue is treated as gone. */
 const MAX_QUEUED_BYTES = 16 * 2 ** 20;
 
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The greeting of a connection of any kind. */
+export function helloHead(local: LocalIdentity, peerId: number, lane: string): FrameHead {
+  const { clusterId, memberId, boot, folderId, host, port } = local;
+  const who = [clusterId, memberId, boot, peerId, lane, folderId, host, port];
+  return [FrameKind.Hello, PROTOCOL_VERSION, ...who];
+}
+
 export interface LaneOptions {
   readonly name: 'bulk' | 'urgent';
   readonly peerId: number;
-  readonly host: string;
-  readonly port: number;
+  /** Tried in turn; never empty. */
+  readonly addresses: () => readonly HostPort[];
   readonly local: LocalIdentity;
   readonly clock: Clock;
   /** 0 to 1, for the jitter of redialling. */
   readonly random: () => number;
   readonly onFrame: (frame: Frame) => void;
   readonly onUp: () => void;
+  /** The peer's answer to the greeting: may this member speak with it? */
+  readonly onWelcome: (hello: PeerHello) => Refusal | null;
+  readonly onRejected: (refusal: Refusal) => void;
   readonly onDown: (reason: string, wasUp: boolean) => void;
 }
 
@@ -51,6 +66,8 @@ export class Lane {
   private deadline: Timer | null = null;
   private pingTimer: Timer | null = null;
   private lastHeard = 0;
+  private attempt = 0;
+  private dialed: HostPort | null = null;
 
   constructor(options: LaneOptions) {
     this.options = options;
@@ -58,6 +75,12 @@ export class Lane {
 
   get isUp(): boolean {
     return this.up;
+  }
+
+  /** The one in use, or the one to be tried next. */
+  get address(): HostPort {
+    const known = this.options.addresses();
+    return this.dialed ?? (known[0] as HostPort);
   }
 
   start(): void {
@@ -70,6 +93,16 @@ export class Lane {
     this.deadline?.cancel();
     this.pingTimer?.cancel();
     this.socket?.destroy();
+  }
+
+  /** Dials anew if the address in use is not one of the peer's any more. */
+  checkAddress(): void {
+    const { dialed } = this;
+    if (dialed === null || this.socket === null) return;
+    const isKnown = this.options
+      .addresses()
+      .some(({ host, port }) => host === dialed.host && port === dialed.port);
+    if (!isKnown) this.drop('the address changed');
   }
 
   /** Sends the frames of one turn with one write. False: dropped. */
@@ -94,23 +127,17 @@ export class Lane {
   }
 
   private dial(): void {
-    const { host, port, clock, local, peerId, name } = this.options;
-    const socket = connect({ host, port, noDelay: true });
+    const { addresses, clock, local, peerId, name } = this.options;
+    const known = addresses();
+    const address = known[this.attempt % known.length] as HostPort;
+    this.attempt += 1;
+    this.dialed = address;
+    const socket = connect({ host: address.host, port: address.port, noDelay: true });
     this.socket = socket;
     const reader = new FrameReader(MAX_HANDSHAKE_BYTES);
     this.deadline = clock.after(HANDSHAKE_MS, () => this.drop('the handshake took too long'));
     socket.on('connect', () => {
-      for (const part of encodeFrame([
-        FrameKind.Hello,
-        PROTOCOL_VERSION,
-        local.clusterId,
-        local.memberId,
-        local.boot,
-        peerId,
-        name,
-      ])) {
-        socket.write(part);
-      }
+      for (const part of encodeFrame(helloHead(local, peerId, name))) socket.write(part);
     });
     socket.on('data', (chunk: Buffer) => {
       this.lastHeard = clock.now();
@@ -131,16 +158,34 @@ export class Lane {
       return;
     }
     if (frame.head[0] === FrameKind.Refused) {
-      this.drop(`the peer refused: ${String(frame.head[1])}`);
+      const [, text, code] = frame.head;
+      this.drop(`the peer refused: ${String(text)}`);
+      const isFinal = code === 'removed' || code === 'folder';
+      this.options.onRejected({ code: isFinal ? code : 'handshake', text: String(text) });
       return;
     }
     if (frame.head[0] !== FrameKind.Welcome || frame.head[1] !== this.options.peerId) {
       this.drop(`another member answered: ${String(frame.head[1])}`);
       return;
     }
+    const [, memberId, boot, folderId] = frame.head as unknown as readonly number[];
+    const { host, port } = this.dialed as HostPort;
+    const refusal = this.options.onWelcome({
+      memberId: memberId as number,
+      boot: Number(boot),
+      folderId: Number(folderId),
+      host,
+      port,
+    });
+    if (refusal !== null) {
+      this.drop(refusal.text);
+      return;
+    }
     reader.maxBytes = MAX_FRAME_BYTES;
     this.deadline?.cancel();
     this.up = true;
+    // The next dial begins with the address that worked.
+    this.attempt -= 1;
     this.redialMs = REDIAL_MS.first;
     this.armPing();
     this.options.onUp();

@@ -4,13 +4,20 @@
  * Implements the driver's Transport. Heartbeats, votes and read rounds take the urgent lane of a peer,
  * everything else the bulk lane. A request is answered on the connection that carried it, so when that
  * connection breaks its outcome is unknown, and the caller is told at once (`null`).
+ *
+ * Peers are those that the member's table names, and guests: members that called although the table
+ * does not name them. A member that is behind may not know its leader yet, and whoever joins knows
+ * nobody; without the address that a guest gives in its greeting no answer would reach it. For the same
+ * reason the address of the greeting is tried besides those of the table, which may be older.
  */
 import type { Clock } from '../../clock.js';
 import type {
   LocalIdentity,
   PeerAddress,
   PeerEvents,
+  PeerHello,
   PeerLinks,
+  Refusal,
   SnapshotInbox,
 } from '../../peer-links.js';
 import type { NodeId } from '../../raft/entry.js';
@@ -18,7 +25,7 @@ import type { Message, SnapshotMeta } from '../../raft/message.js';
 import { MessageKind } from '../../raft/message.js';
 import type { Frame } from './frame.js';
 import { FrameError, FrameKind } from './frame.js';
-import { Lane } from './lane.js';
+import { type HostPort, Lane } from './lane.js';
 import type { Caller } from './peer-server.js';
 import { PeerServer } from './peer-server.js';
 import { decodeMessage, decodeMeta, encodeMessage } from './raft-frame.js';
@@ -34,8 +41,14 @@ export interface PeerNetworkOptions {
 /** A forwarded request that waits for its answer; bounded by the requests that a member admits. */
 type Pending = (value: unknown | null) => void;
 
+/** Guests at a time; more are refused until some of them are in the table. */
+const MAX_GUESTS = 16;
+
 interface Peer {
-  readonly address: PeerAddress;
+  /** Of the table; empty for a guest. */
+  named: readonly HostPort[];
+  /** Of its last greeting. */
+  hello: PeerHello | null;
   readonly urgent: Lane;
   readonly bulk: Lane;
   readonly pending: Map<number, Pending>;
@@ -64,7 +77,8 @@ export class PeerNetwork implements PeerLinks {
   constructor(options: PeerNetworkOptions) {
     this.options = options;
     this.server = new PeerServer(options.local, options.clock, {
-      isMember: (id) => this.peers.has(id),
+      onHello: (hello) => this.onHello(hello),
+      onAsk: (question) => options.events.onAsk(question),
       onFrame: (caller, frame) => this.onFrame(caller, frame),
       onClosed: (caller) => this.onClosed(caller),
       onRefused: (text) => options.events.onRefused(text),
@@ -80,15 +94,21 @@ export class PeerNetwork implements PeerLinks {
     await this.server.stop();
   }
 
-  /** Dials new peers, forgets those that are gone, redials those whose address changed. */
   setPeers(addresses: readonly PeerAddress[]): void {
-    const wanted = new Map(addresses.map((address) => [address.id, address]));
-    for (const [id, peer] of [...this.peers]) {
-      const address = wanted.get(id);
-      if (address?.host === peer.address.host && address.port === peer.address.port) continue;
-      this.removePeer(id);
+    const wanted = new Map<NodeId, HostPort[]>();
+    for (const { id, host, port } of addresses) {
+      wanted.set(id, [...(wanted.get(id) ?? []), { host, port }]);
     }
-    for (const address of wanted.values()) if (!this.peers.has(address.id)) this.addPeer(address);
+    for (const [id, peer] of [...this.peers]) {
+      const named = wanted.get(id);
+      if (named !== undefined) {
+        peer.named = named;
+        peer.urgent.checkAddress();
+        peer.bulk.checkAddress();
+      } else if (peer.named.length > 0 || !this.isWelcome(peer)) this.removePeer(id);
+    }
+    for (const [id, named] of wanted) if (!this.peers.has(id)) this.addPeer(id, named, null);
+    this.server.review();
   }
 
   send(messages: readonly Message[]): void {
@@ -139,7 +159,8 @@ export class PeerNetwork implements PeerLinks {
     const peer = this.peers.get(to);
     if (peer === undefined) throw new Error('the peer is not a member any more');
     const { local, clock } = this.options;
-    await streamSnapshot({ ...peer.address, peerId: to, local, clock, term, meta, chunks });
+    const { host, port } = peer.bulk.address;
+    await streamSnapshot({ host, port, peerId: to, local, clock, term, meta, chunks });
   }
 
   /** Bytes sent and received between members, for metrics. */
@@ -149,28 +170,50 @@ export class PeerNetwork implements PeerLinks {
     return { sent, received: this.server.receivedBytes };
   }
 
-  private addPeer(address: PeerAddress): void {
+  private isWelcome({ hello }: Peer): boolean {
+    return hello !== null && this.options.events.onHello(hello) === null;
+  }
+
+  private onHello(hello: PeerHello): Refusal | null {
+    const refusal = this.options.events.onHello(hello);
+    if (refusal !== null) return refusal;
+    const peer = this.peers.get(hello.memberId);
+    if (peer !== undefined) {
+      peer.hello = hello;
+      return null;
+    }
+    const guests = [...this.peers.values()].filter(({ named }) => named.length === 0);
+    if (guests.length >= MAX_GUESTS) {
+      return { code: 'handshake', text: 'too many members that are unknown here; try again later' };
+    }
+    this.addPeer(hello.memberId, [], hello);
+    return null;
+  }
+
+  private addPeer(id: NodeId, named: readonly HostPort[], hello: PeerHello | null): void {
     const { local, clock, random, events } = this.options;
     const pending = new Map<number, Pending>();
+    const addresses = (): readonly HostPort[] => addressesOf(peer);
     const lane = (name: 'bulk' | 'urgent'): Lane =>
       new Lane({
         name,
-        peerId: address.id,
-        host: address.host,
-        port: address.port,
+        peerId: id,
+        addresses,
         local,
         clock,
         random,
         onFrame: (frame) => onAnswer(pending, frame),
-        onUp: () => events.onPeerState(address.id, true, name),
+        onUp: () => events.onPeerState(id, true, name),
+        onWelcome: (welcome) => events.onHello(welcome),
+        onRejected: (refusal) => events.onRejected(id, refusal),
         onDown: (reason, wasUp) => {
           if (name === 'bulk') failAll(pending);
-          events.onPeerState(address.id, false, reason);
-          if (wasUp) events.onUnreachable(address.id);
+          events.onPeerState(id, false, reason);
+          if (wasUp) events.onUnreachable(id);
         },
       });
-    const peer: Peer = { address, urgent: lane('urgent'), bulk: lane('bulk'), pending };
-    this.peers.set(address.id, peer);
+    const peer: Peer = { named, hello, urgent: lane('urgent'), bulk: lane('bulk'), pending };
+    this.peers.set(id, peer);
     peer.urgent.start();
     peer.bulk.start();
   }
@@ -252,6 +295,13 @@ export class PeerNetwork implements PeerLinks {
     // Both directions die with the process, and this one is often noticed first.
     if (caller.lane !== 'snapshot') this.options.events.onUnreachable(caller.memberId);
   }
+}
+
+/** The table's, then that of the greeting. */
+function addressesOf({ named, hello }: Peer): readonly HostPort[] {
+  if (hello === null || named.some((each) => each.host === hello.host && each.port === hello.port))
+    return named;
+  return [...named, { host: hello.host, port: hello.port }];
 }
 
 function onAnswer(pending: Map<number, Pending>, frame: Frame): void {

@@ -3,13 +3,14 @@
  * passes frames up.
  *
  * Before the handshake a stranger may send one small frame within five seconds. It must name this
- * cluster, a known member and this member as the one it means to call; anything else is refused with a
- * text that the caller logs. A member is never counted in because it connected: connections carry
- * messages, the core decides.
+ * cluster and this member as the one it means to call, and the owner must want to speak with it;
+ * anything else is refused with a text that the caller logs. A member is never counted in because it
+ * connected: connections carry messages, the core decides. Instead of greeting, somebody who wants to
+ * join may ask one question.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../clock.js';
-import type { LocalIdentity } from '../../peer-links.js';
+import type { LocalIdentity, PeerHello, Refusal } from '../../peer-links.js';
 import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameError, FrameKind, FrameReader } from './frame.js';
 import { MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.js';
@@ -27,6 +28,7 @@ export interface Caller {
   readonly memberId: number;
   readonly boot: number;
   readonly lane: string;
+  readonly hello: PeerHello;
   /** Answers on the same connection. */
   reply(head: FrameHead, body?: readonly Uint8Array[]): void;
   /** Stops and starts reading from the caller. */
@@ -36,7 +38,8 @@ export interface Caller {
 }
 
 export interface PeerServerEvents {
-  isMember(id: number): boolean;
+  onHello(hello: PeerHello): Refusal | null;
+  onAsk(question: string): unknown;
   onFrame(caller: Caller, frame: Frame): void;
   onClosed(caller: Caller): void;
   onRefused(text: string): void;
@@ -46,6 +49,7 @@ export class PeerServer {
   receivedBytes = 0;
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
+  private readonly callers = new Set<Caller>();
   private readonly local: LocalIdentity;
   private readonly clock: Clock;
   private readonly events: PeerServerEvents;
@@ -73,6 +77,13 @@ export class PeerServer {
     });
   }
 
+  /** Closes the connections of callers that are not welcome any more. They call again, and hear why. */
+  review(): void {
+    for (const caller of [...this.callers]) {
+      if (this.events.onHello(caller.hello) !== null) caller.close();
+    }
+  }
+
   stop(): Promise<void> {
     for (const socket of this.sockets) socket.destroy();
     return new Promise((resolve) => {
@@ -90,7 +101,9 @@ export class PeerServer {
     socket.on('close', () => {
       deadline.cancel();
       this.sockets.delete(socket);
-      if (caller !== null) this.events.onClosed(caller);
+      if (caller === null) return;
+      this.callers.delete(caller);
+      this.events.onClosed(caller);
     });
     socket.on('data', (chunk: Buffer) => {
       this.receivedBytes += chunk.length;
@@ -101,8 +114,13 @@ export class PeerServer {
             else this.events.onFrame(caller, frame);
             return;
           }
+          if (frame.head[0] === FrameKind.Ask) {
+            this.answer(socket, frame);
+            return;
+          }
           caller = this.greet(socket, frame);
           if (caller === null) return;
+          this.callers.add(caller);
           deadline.cancel();
           if (caller.lane === 'snapshot') socket.setTimeout(SNAPSHOT_SILENCE_MS);
           reader.maxBytes = MAX_FRAME_BYTES;
@@ -116,9 +134,25 @@ export class PeerServer {
     });
   }
 
+  private answer(socket: Socket, frame: Frame): void {
+    const [, version, question] = frame.head;
+    const answer = version === PROTOCOL_VERSION ? this.events.onAsk(String(question)) : null;
+    for (const part of encodeFrame([FrameKind.Answer, answer])) socket.write(part);
+    socket.end();
+  }
+
   private greet(socket: Socket, frame: Frame): Caller | null {
-    const [kind, version, clusterId, memberId, boot, target, lane] = frame.head;
+    const [kind, version, clusterId, memberId, boot, target, lane, folderId, host, port] =
+      frame.head;
+    const hello = {
+      memberId: memberId as number,
+      boot: Number(boot),
+      folderId: folderId as number,
+      host: String(host),
+      port: port as number,
+    };
     let problem = '';
+    let code: Refusal['code'] = 'handshake';
     if (kind !== FrameKind.Hello) problem = 'the first frame is not a greeting';
     else if (version !== PROTOCOL_VERSION) {
       problem = `peer protocol ${String(version)} is not ${PROTOCOL_VERSION}`;
@@ -127,12 +161,14 @@ export class PeerServer {
         'this member belongs to another cluster: compare --initial-cluster-token and --initial-cluster';
     } else if (target !== this.local.memberId) {
       problem = `this is member ${this.local.memberId.toString(16)}, not ${Number(target).toString(16)}`;
-    } else if (typeof memberId !== 'number' || !this.events.isMember(memberId)) {
-      problem = `member ${Number(memberId).toString(16)} is not in this cluster`;
+    } else if (!isPlausible(hello)) problem = 'the greeting is malformed';
+    else {
+      const refusal = this.events.onHello(hello);
+      if (refusal !== null) ({ text: problem, code } = refusal);
     }
     if (problem !== '') {
       this.events.onRefused(`refused a peer from ${socket.remoteAddress ?? '?'}: ${problem}`);
-      for (const part of encodeFrame([FrameKind.Refused, problem])) socket.write(part);
+      for (const part of encodeFrame([FrameKind.Refused, problem, code])) socket.write(part);
       socket.end();
       return null;
     }
@@ -146,15 +182,22 @@ export class PeerServer {
       for (const part of encodeFrame(head, body)) socket.write(part);
       socket.uncork();
     };
-    reply([FrameKind.Welcome, this.local.memberId, this.local.boot]);
+    reply([FrameKind.Welcome, this.local.memberId, this.local.boot, this.local.folderId]);
     return {
-      memberId: memberId as number,
-      boot: Number(boot),
+      memberId: hello.memberId,
+      boot: hello.boot,
       lane: String(lane),
+      hello,
       reply,
       pause: () => socket.pause(),
       resume: () => socket.resume(),
       close: () => socket.destroy(),
     };
   }
+}
+
+function isPlausible({ memberId, boot, folderId, host, port }: PeerHello): boolean {
+  const numbers = [memberId, boot, folderId, port];
+  if (!numbers.every((each) => Number.isSafeInteger(each) && each >= 0)) return false;
+  return memberId > 0 && port < 65_536 && host.length > 0 && host.length < 256;
 }

@@ -12,7 +12,7 @@ import type { LocalIdentity } from '../../peer-links.js';
 import type { SnapshotMeta } from '../../raft/message.js';
 import type { FrameHead } from './frame.js';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
-import { MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.js';
+import { helloHead, MAX_HANDSHAKE_BYTES } from './lane.js';
 import { encodeMeta } from './raft-frame.js';
 
 const STALL_MS = 60_000;
@@ -33,15 +33,7 @@ export async function streamSnapshot(options: SnapshotStreamOptions): Promise<vo
   const socket = connect({ host: options.host, port: options.port, noDelay: true });
   const answers = new AnswerReader(socket, options.clock);
   try {
-    write(socket, [
-      FrameKind.Hello,
-      PROTOCOL_VERSION,
-      options.local.clusterId,
-      options.local.memberId,
-      options.local.boot,
-      options.peerId,
-      'snapshot',
-    ]);
+    write(socket, helloHead(options.local, options.peerId, 'snapshot'));
     const welcome = await answers.next();
     if (welcome[0] !== FrameKind.Welcome) throw new Error(`refused: ${String(welcome[1])}`);
     write(socket, [FrameKind.SnapshotHeader, options.term, encodeMeta(options.meta)]);

@@ -1,0 +1,44 @@
+/**
+ * One question to a member over its peer port, asked by somebody who is no member yet: a process that
+ * wants to join learns here who is in the cluster. No greeting goes before it, and nothing but the one
+ * answer comes back.
+ */
+import { connect } from 'node:net';
+import { encodeFrame, FrameKind, FrameReader } from './frame.js';
+import { type HostPort, PROTOCOL_VERSION } from './lane.js';
+
+const MAX_ANSWER_BYTES = 2 ** 20;
+
+/** Rejects with the reason when there is no answer within `ms`. */
+export function askPeer({ host, port }: HostPort, question: string, ms: number): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port, noDelay: true });
+    const reader = new FrameReader(MAX_ANSWER_BYTES);
+    const fail = (error: Error): void => {
+      socket.destroy();
+      reject(error);
+    };
+    socket.setTimeout(ms, () => fail(new Error(`no answer within ${ms} ms`)));
+    socket.on('connect', () => {
+      for (const part of encodeFrame([FrameKind.Ask, PROTOCOL_VERSION, question])) {
+        socket.write(part);
+      }
+    });
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        reader.push(chunk, ({ head }) => {
+          if (head[0] !== FrameKind.Answer) {
+            fail(new Error(`refused: ${String(head[1])}`));
+            return;
+          }
+          resolve(head[1]);
+          socket.destroy();
+        });
+      } catch (error) {
+        fail(error as Error);
+      }
+    });
+    socket.on('error', fail);
+    socket.on('close', () => fail(new Error('the connection was closed')));
+  });
+}
