@@ -13,6 +13,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import { InvariantError } from './assert.js';
+import { AutoCompaction } from './auto-compaction.js';
 import { systemClock } from './clock.js';
 import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
@@ -97,11 +98,32 @@ export async function startServer(
     { clientPorts, member: config.memberId.toString(16), cluster: config.clusterId.toString(16) },
     'ready to serve client requests',
   );
+  const compaction = startCompaction(node, config, logger);
   return {
     node,
     clientPorts,
-    stop: () => stop(node, gateway, listeners),
+    stop: () => {
+      compaction?.stop();
+      return stop(node, gateway, listeners);
+    },
   };
+}
+
+function startCompaction(node: ClusterNode, config: Config, logger: Logger): AutoCompaction | null {
+  if (config.autoCompaction === null) return null;
+  const compaction = new AutoCompaction({
+    policy: config.autoCompaction,
+    clock: systemClock,
+    isLeader: () => node.isLeader,
+    revision: () => node.machine.store.revision,
+    compactRevision: () => node.machine.store.compactRevision,
+    compact: (revision) => node.propose({ kind: 'compact', revision }, node.context()),
+    onDone: (revision) => logger.info({ revision }, 'compacted'),
+    onFailed: (error) =>
+      logger.warn({ err: error }, 'compaction failed; the next look tries again'),
+  });
+  compaction.start();
+  return compaction;
 }
 
 /** Applies what the log holds and what the cluster has committed; false when there is no quorum. */
