@@ -1,0 +1,164 @@
+/**
+ * What a seed stands for: size and timing of the cluster, what the network and the disks do, which
+ * faults come, and what clients ask for.
+ *
+ * Swarm: a run has some kinds of faults and not others, so that a fault that hides another is absent
+ * in half of the runs. One run in ten has no fault at all, one in seven exactly one kind, one in ten
+ * all. The plan is data: the same seed gives the same plan, whatever the product does.
+ */
+import { Prng } from '../../src/prng.js';
+import type { ClientPlan } from './clients.js';
+import type { DiskNature } from './member.js';
+import type { NetworkNature } from './network.js';
+import { MS, SECOND } from './world.js';
+
+export const FAULTS = [
+  'loss',
+  'duplication',
+  'replay',
+  'tail',
+  'resets',
+  'flips',
+  'partitions',
+  'one-way',
+  'flapping',
+  'slow-links',
+  'kills',
+  'power',
+  'effects',
+  'stops',
+  'freezes',
+  'stalls',
+  'clocks',
+  'slow-disk',
+  'hanging-disk',
+  'failing-sync',
+  'full-disk',
+  'rot',
+  'blackout',
+] as const;
+export type Fault = (typeof FAULTS)[number];
+
+export interface Plan {
+  readonly seed: number;
+  readonly size: number;
+  readonly heartbeatMs: number;
+  readonly electionMs: number;
+  readonly tickMs: number;
+  readonly snapshotCount: number;
+  readonly catchupEntries: number;
+  readonly segmentBytes: number;
+  readonly faults: ReadonlySet<Fault>;
+  /** Between two faults that last. */
+  readonly faultEachUs: number;
+  readonly network: NetworkNature;
+  readonly disk: DiskNature;
+  /** Of the clocks of the members, 1 = right. */
+  readonly rates: readonly number[];
+  readonly clients: ClientPlan;
+  readonly safetyUs: number;
+}
+
+export const CALM_DISK: DiskNature = {
+  syncUs: 500,
+  slow: 0,
+  slowUs: 0,
+  hang: 0,
+  hangUs: 0,
+  syncError: 0,
+};
+
+export interface PlanWishes {
+  /** Simulated seconds of the first phase. */
+  readonly seconds?: number;
+  readonly size?: number;
+  readonly faults?: readonly Fault[];
+  readonly light?: boolean;
+}
+
+export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
+  const random = new Prng(seed * 7919 + 17);
+  const one = <T>(values: readonly T[]): T => values[random.below(values.length)] as T;
+  const size = wishes.size ?? one([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]);
+  const heartbeatMs = one([50, 100, 100, 200]);
+  const electionMs = heartbeatMs * one([5, 10, 10]);
+  const drawn = drawFaults(random, size);
+  const faults = wishes.faults === undefined ? drawn : new Set(wishes.faults);
+  const network = drawNetwork(random, faults);
+  const disk = drawDisk(random, faults);
+  const light = wishes.light === true;
+  const rates = Array.from({ length: size }, () => 0.93 + random.below(140) / 1000);
+  return {
+    seed,
+    size,
+    heartbeatMs,
+    electionMs,
+    tickMs: heartbeatMs / one([1, 1, 2]),
+    snapshotCount: light ? 1000 : one([5, 10, 20, 50, 50, 1000]),
+    catchupEntries: light ? 1000 : one([0, 2, 10, 50]),
+    segmentBytes: one([4096, 8192, 32_768]),
+    faults,
+    faultEachUs: one([300, 1000, 3000]) * MS,
+    network,
+    disk,
+    rates: faults.has('clocks') ? rates : rates.map(() => 1),
+    clients: {
+      workers: light ? 2 : 1 + random.below(6),
+      thinkUs: light ? 500 * MS : one([5, 20, 100, 300]) * MS,
+      keys: 1 + random.below(8),
+      leaseHolders: light ? 1 : random.below(4),
+      watchers: light ? 1 : random.below(4),
+      lockHolders: light ? 0 : random.below(4),
+      compactEachUs: one([0, 2, 5]) * SECOND,
+      transferEachUs: one([0, 0, 3]) * SECOND,
+      timeoutMs: one([1000, 3000, 7000]),
+    },
+    safetyUs: (wishes.seconds ?? one([10, 20, 40])) * SECOND,
+  };
+}
+
+function drawFaults(random: Prng, size: number): Set<Fault> {
+  const dice = random.below(100);
+  const chosen = FAULTS.filter(() => random.chance(0.5));
+  const single = FAULTS[random.below(FAULTS.length)] as Fault;
+  const faults = new Set<Fault>(
+    dice < 10 ? [] : dice < 25 ? [single] : dice < 35 ? FAULTS : chosen,
+  );
+  if (size === 1) for (const each of ['rot', 'partitions', 'one-way'] as const) faults.delete(each);
+  return faults;
+}
+
+function drawNetwork(random: Prng, faults: ReadonlySet<Fault>): NetworkNature {
+  const part = (fault: Fault, values: readonly number[]): number => {
+    const value = values[random.below(values.length)] as number;
+    return faults.has(fault) ? value : 0;
+  };
+  const minimumUs = 50 + random.below(1000);
+  return {
+    minimumUs,
+    meanUs: minimumUs + random.below(4000),
+    tail: part('tail', [0.001, 0.01, 0.1]),
+    tailUs: (20 + random.below(400)) * MS,
+    drop: part('loss', [0.01, 0.05, 0.2]),
+    duplicate: part('duplication', [0.01, 0.1, 0.5]),
+    replay: part('replay', [0.01, 0.1, 0.3]),
+    reset: part('resets', [0.001, 0.01]),
+    flip: part('flips', [0.001, 0.01]),
+  };
+}
+
+function drawDisk(random: Prng, faults: ReadonlySet<Fault>): DiskNature {
+  const syncUs = 100 + random.below(4000);
+  return {
+    syncUs,
+    slow: faults.has('slow-disk') ? 0.05 : 0,
+    slowUs: (20 + random.below(500)) * MS,
+    hang: faults.has('hanging-disk') ? 0.002 : 0,
+    hangUs: (2 + random.below(10)) * SECOND,
+    syncError: faults.has('failing-sync') ? 0.002 : 0,
+  };
+}
+
+export function calm(network: NetworkNature): NetworkNature {
+  return { ...network, tail: 0, drop: 0, duplicate: 0, replay: 0, reset: 0, flip: 0 };
+}

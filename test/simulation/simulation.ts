@@ -1,0 +1,392 @@
+/**
+ * One run: a cluster under faults from one seed, then proof that it recovers, then judgement.
+ *
+ *   safety     faults and clients, for the time of the plan; the observer checks after every event
+ *   liveness   only a quorum is healed, for ever; the others stay dead, deaf, mute or cut off. The
+ *              quorum must elect a leader and serve 20 writes and 20 reads in a bounded time (L1, L2, L5)
+ *   heal       all come back; all must reach the same log, index and state (L3), leases must end (E2)
+ *   stop       all members stop in an orderly way, in time
+ *   judge      what clients were told against what was committed (judge.ts)
+ */
+import type { Config } from '../../src/config.js';
+import { loadConfig } from '../../src/config.js';
+import type { MemberAttributes } from '../../src/kv/command.js';
+import { configurationOf } from '../../src/raft/configuration.js';
+import type { RaftEvent } from '../../src/raft/ready.js';
+import * as kv from '../../src/rpc/services/kv.js';
+import { Clients, LIMITS, putRequest, rangeRequest } from './clients.js';
+import { Judge } from './judge.js';
+import { SimMember } from './member.js';
+import { Nemesis } from './nemesis.js';
+import { SimNetwork } from './network.js';
+import { CALM_DISK, calm, drawPlan, type Plan, type PlanWishes } from './plan.js';
+import { RaftObserver } from './raft-observer.js';
+import { MS, SECOND, Violation, World } from './world.js';
+
+const SERVED = 20;
+/** Election timeouts until a healed quorum must have a leader, and until it must have served. */
+const LEADER_LIMIT = 50;
+const SERVICE_LIMIT = 100;
+
+export interface RunReport {
+  readonly seed: number;
+  readonly plan: Plan;
+  /** Null when every property held. */
+  readonly violation: Error | null;
+  readonly traceHash: string;
+  readonly events: number;
+  readonly simulatedUs: number;
+  readonly entries: number;
+  readonly calls: number;
+  readonly marks: ReadonlyMap<string, number>;
+  readonly faults: ReadonlyMap<string, number>;
+  readonly lines: readonly string[];
+}
+
+export interface RunWishes extends PlanWishes {
+  readonly isTold?: boolean;
+}
+
+/** Runs one seed. Nothing real-time decides anything: the same seed gives the same report. */
+export async function simulate(seed: number, wishes: RunWishes = {}): Promise<RunReport> {
+  const plan = drawPlan(seed, wishes);
+  const world = new World(seed, wishes.isTold === true);
+  const run = new Simulation(world, plan);
+  try {
+    await run.all();
+  } catch (error) {
+    world.fail(error);
+  }
+  const { failure } = world;
+  if (failure !== null) world.tell(() => failure.stack ?? failure.message);
+  return {
+    seed,
+    plan,
+    violation: failure,
+    traceHash: world.traceHash,
+    events: world.events,
+    simulatedUs: world.now,
+    entries: run.observer.committedIndex,
+    calls: run.clients.calls.length,
+    marks: world.marks,
+    faults: world.faults,
+    lines: world.lines,
+  };
+}
+
+class Simulation {
+  readonly world: World;
+  readonly plan: Plan;
+  readonly observer: RaftObserver;
+  readonly clients: Clients;
+  readonly members: readonly SimMember[];
+  private readonly network: SimNetwork;
+  private readonly configs: readonly Config[];
+  private electionUs: number;
+
+  constructor(world: World, plan: Plan) {
+    this.world = world;
+    this.plan = plan;
+    this.electionUs = plan.electionMs * MS;
+    this.network = new SimNetwork(world, plan.network);
+    this.observer = new RaftObserver(world);
+    this.configs = configsOf(plan);
+    const hooks = {
+      onOpened: this.observer.onOpened.bind(this.observer),
+      onRaftEvent: (_member: SimMember, event: RaftEvent) => world.mark(markOf(event)),
+      touched: (member: SimMember) => this.observer.touch(member),
+      onDown: (member: SimMember, error: Error | null) => this.onDown(member, error),
+    };
+    this.members = this.configs.map((config, at) => {
+      const member = new SimMember(world, this.network, at + 1, config, plan.disk, hooks);
+      member.rate = plan.rates[at] as number;
+      return member;
+    });
+    const byId = new Map(this.members.map((member) => [member.id, member]));
+    this.network.onSend = (from, message) => {
+      const member = byId.get(from) as SimMember;
+      member.onSend();
+      if (member.life?.alive === true) this.observer.onSend(member, message);
+    };
+    this.clients = new Clients(world, plan.clients, this.members, this.observer);
+    world.afterEvent = () => this.observer.check();
+  }
+
+  async all(): Promise<void> {
+    const { world, plan } = this;
+    world.tell(() => describe(plan));
+    for (const member of this.members) member.start();
+    this.clients.start();
+    const nemesis = new Nemesis(world, plan, this.network, this.members);
+    await this.run(plan.safetyUs);
+    nemesis.stopped = true;
+    this.clients.isCalm = true;
+    await this.liveness();
+    await this.heal();
+    await this.stop();
+    if (world.failure !== null) return;
+    this.judge();
+  }
+
+  private async run(us: number, isDone: () => boolean = () => false): Promise<void> {
+    if (this.world.failure !== null) return;
+    await this.world.run(this.world.now + us, isDone);
+  }
+
+  /** The process of a member ended by itself: allowed only if its disk was harmed. */
+  private onDown(member: SimMember, error: Error | null): void {
+    const { world } = this;
+    if (error !== null) {
+      if (member.rotten) {
+        member.lost = true;
+        world.mark('damaged log refused');
+        return;
+      }
+      if (!member.harmed) {
+        world.fail(new Violation('FATAL', `m${member.number} gave up: ${error.message}`));
+        return;
+      }
+      world.mark('stopped by its disk');
+    }
+    const wait = 50 * MS + world.stream('down', `${member.number} ${member.starts}`).below(SECOND);
+    world.after(wait, 'start again', () => member.start());
+  }
+
+  private revive(member: SimMember): void {
+    member.nature = CALM_DISK;
+    member.freeSpace();
+    member.armCrash(Number.POSITIVE_INFINITY, 'kill');
+    member.thaw(false);
+    member.start();
+  }
+
+  /** Heals only a quorum, and demands that it works. */
+  private async liveness(): Promise<void> {
+    const { world, members, network } = this;
+    const random = world.stream('core', 0);
+    const usable = members.filter((member) => !member.lost && !member.rotten);
+    const size = Math.floor(members.length / 2) + 1;
+    const core = shuffled(usable, (bound) => random.below(bound)).slice(0, size);
+    world.tell(() => `only ${core.map(({ number }) => `m${number}`).join(' ')} are healed`);
+    network.unblockAll();
+    network.nature = calm(network.nature);
+    for (const member of members) {
+      if (core.includes(member)) this.revive(member);
+      else this.leaveBroken(member, core, random.below(4));
+    }
+    const leads = (): SimMember | undefined =>
+      core.find((member) => member.node?.isLeader === true && member.life?.frozen === false);
+    const begun = world.now;
+    // Lanes may be between two attempts to dial, and a start takes its time.
+    const limit = LEADER_LIMIT * this.electionUs + 2 * SECOND;
+    await this.run(limit, () => leads() !== undefined);
+    if (world.failure !== null) return;
+    if (leads() === undefined) {
+      throw new Violation('L1', `a healed quorum has no leader after ${limit / SECOND} s`);
+    }
+    let served = 0;
+    const rest = SERVICE_LIMIT * this.electionUs + 5 * SECOND;
+    this.serve(core, () => {
+      served += 1;
+    });
+    await this.run(rest, () => served === 2 * SERVED);
+    if (world.failure !== null) return;
+    if (served < 2 * SERVED) {
+      throw new Violation(
+        'L2',
+        `a healed quorum served ${served} of ${2 * SERVED} calls in ${rest / SECOND} s`,
+      );
+    }
+    world.tell(() => `the quorum worked again after ${(world.now - begun) / SECOND} s`);
+  }
+
+  private leaveBroken(member: SimMember, core: readonly SimMember[], how: number): void {
+    const { network } = this;
+    if (how === 0) {
+      member.crash('torn');
+      return;
+    }
+    this.revive(member);
+    for (const { id } of core) {
+      if (how !== 1) network.block(id, member.id);
+      if (how !== 2) network.block(member.id, id);
+    }
+    this.world.mark(
+      ['', 'outsider is mute', 'outsider is deaf', 'outsider is cut off'][how] as string,
+    );
+  }
+
+  /** Writes and reads fresh keys, each again until it succeeds. */
+  private serve(core: readonly SimMember[], onServed: () => void): void {
+    const { clients } = this;
+    let place = 0;
+    const next = (left: number): void => {
+      if (left === 0) return;
+      const member = core[place % core.length] as SimMember;
+      const isWrite = left % 2 === 0;
+      const key = `live/${Math.ceil(left / 2)}`;
+      const request = isWrite ? putRequest(key, `${left}`) : rangeRequest(key);
+      clients.call(
+        0,
+        member,
+        isWrite ? 'put' : 'get',
+        request,
+        (node, context) =>
+          isWrite
+            ? kv.put(node, request as never, context, LIMITS)
+            : kv.range(node, request as never, context),
+        (call) => {
+          place += 1;
+          if (call.outcome === 'ok') {
+            onServed();
+            next(left - 1);
+          } else clients.later(20 * MS, () => next(left));
+        },
+        1000 + this.plan.electionMs,
+      );
+    };
+    next(2 * SERVED);
+  }
+
+  private async heal(): Promise<void> {
+    const { world, members, network, clients } = this;
+    if (world.failure !== null) return;
+    world.tell(() => 'all are healed');
+    network.unblockAll();
+    for (const member of members) if (!member.lost) this.revive(member);
+    clients.stopped = true;
+    // Leases end, watchers catch up, calls are answered.
+    await this.run(12 * SECOND);
+    const limit = 60 * SECOND + 100 * this.electionUs;
+    await this.run(limit, () => this.isConverged());
+    if (world.failure !== null) return;
+    if (!this.isConverged()) {
+      const states = members
+        .map((member) => `m${member.number} ${this.stateOf(member)}`)
+        .join(', ');
+      throw new Violation('L3', `not equal after ${limit / SECOND} s: ${states}`);
+    }
+    const end = 30 * SECOND + 4 * this.electionUs;
+    const leases = (): number =>
+      members.find((each) => each.isUp)?.node?.machine.lessor.list().length ?? 0;
+    await this.run(end, () => leases() === 0 && this.isConverged());
+    if (world.failure !== null) return;
+    if (leases() > 0) throw new Violation('E2', `${leases()} leases that nobody renews do not end`);
+    const { calls } = clients;
+    const open = calls.find((call) => call.outcome === 'open' && call.name !== 'lock');
+    if (open !== undefined)
+      throw new Violation('L4', `${open.name} of client ${open.client} is open`);
+    await this.run(SECOND);
+  }
+
+  private stateOf(member: SimMember): string {
+    if (member.lost) return 'lost';
+    const machine = member.node?.machine;
+    return machine === undefined ? 'down' : `${machine.appliedIndex} ${machine.hashChain}`;
+  }
+
+  private isConverged(): boolean {
+    const states = this.members.filter((member) => !member.lost).map((each) => this.stateOf(each));
+    const [first] = states;
+    return first !== 'down' && states.every((state) => state === first);
+  }
+
+  private async stop(): Promise<void> {
+    if (this.world.failure !== null) return;
+    const { members, world } = this;
+    // The watchers were connected for long enough to have seen all.
+    this.watcherEnds = this.clients.watchers.map((watcher) => watcher.next);
+    let stopped = 0;
+    const running = members.filter((member) => member.isUp);
+    world.after(0, 'stop', () => {
+      for (const member of running) {
+        void member.stop().then(() => {
+          stopped += 1;
+        });
+      }
+    });
+    await this.run(60 * SECOND, () => stopped === running.length);
+    if (world.failure === null && stopped < running.length) {
+      throw new Violation('L4', `${running.length - stopped} members do not stop`);
+    }
+  }
+
+  private watcherEnds: readonly number[] = [];
+
+  private judge(): void {
+    const { world, plan, clients, observer } = this;
+    const judge = new Judge(world, observer, clients);
+    const members = (this.configs[0] as Config).initialMembers.map(({ id, peerUrls }) => ({
+      ...{ id, name: '', peerUrls, clientUrls: [] as string[] },
+      ...{ isLearner: false, folderId: 0 },
+    })) as readonly MemberAttributes[];
+    const tolerance = plan.faults.has('clocks') ? 0.15 : plan.faults.has('freezes') ? 0.001 : 0;
+    const configuration = configurationOf(members.map(({ id }) => id));
+    judge.judge(members, configuration, tolerance, plan.seed % 10 === 0);
+    for (const next of this.watcherEnds) {
+      const missing = judge.missing(next);
+      if (missing === undefined) continue;
+      throw new Violation(
+        'W',
+        `a watcher at ${next} never got ${missing.key} at ${missing.modRevision}`,
+      );
+    }
+  }
+}
+
+function configsOf(plan: Plan): Config[] {
+  const names = Array.from({ length: plan.size }, (_, at) => `m${at + 1}`);
+  const url = (at: number): string => `http://127.0.0.1:${1001 + at}`;
+  const initial = names.map((name, at) => `${name}=${url(at)}`).join(',');
+  return names.map((name, at) => {
+    const flags = {
+      name,
+      'data-dir': `/${name}`,
+      'listen-peer-urls': url(at),
+      'initial-cluster': initial,
+      'heartbeat-interval': String(plan.heartbeatMs),
+      'election-timeout': String(plan.electionMs),
+      'snapshot-count': String(plan.snapshotCount),
+      'snapshot-catchup-entries': String(plan.catchupEntries),
+      'watch-progress-notify-interval': '2s',
+    };
+    const args = Object.entries(flags).flatMap(([key, value]) => [`--${key}`, value]);
+    return {
+      ...loadConfig({ args, env: {} }),
+      segmentBytes: plan.segmentBytes,
+      tickMs: plan.tickMs,
+      heartbeatTicks: Math.round(plan.heartbeatMs / plan.tickMs),
+      electionTicks: Math.round(plan.electionMs / plan.tickMs),
+    };
+  });
+}
+
+function markOf(event: RaftEvent): string {
+  switch (event.kind) {
+    case 'role':
+      return `role: ${event.reason}`;
+    case 'vote':
+      return `${event.pre ? 'pre-vote' : 'vote'} ${event.granted ? 'granted' : 'refused'}`;
+    case 'progress':
+      return `progress: ${event.state}`;
+    case 'transfer':
+      return `transfer ${event.state}`;
+    default:
+      return event.kind;
+  }
+}
+
+function describe(plan: Plan): string {
+  const { network, disk, clients, faults, rates, ...rest } = plan;
+  const parts = { ...rest, faults: [...faults].join(' '), rates: rates.join(' ') };
+  return JSON.stringify({ ...parts, network, disk, clients });
+}
+
+function shuffled<T>(values: readonly T[], below: (bound: number) => number): T[] {
+  const result = [...values];
+  for (let at = result.length - 1; at > 0; at -= 1) {
+    const other = below(at + 1);
+    [result[at], result[other]] = [result[other] as T, result[at] as T];
+  }
+  return result;
+}
