@@ -26,6 +26,8 @@ export class SpareSegment {
   private file: DiskFile | null = null;
   private ready = false;
   private low = false;
+  /** Handed over, but its name is not free for the next one yet. */
+  private lent = false;
   private waiter: ((taken: Taken) => void) | null = null;
   private stopped: (() => void) | null = null;
   private filled = 0;
@@ -51,7 +53,7 @@ export class SpareSegment {
 
   /** Begins to make a spare unless there is one. Called again after a failure it tries again. */
   prepare(): void {
-    if (this.file !== null || this.stopped !== null) return;
+    if (this.file !== null || this.lent || this.stopped !== null) return;
     try {
       const directory = this.path.slice(0, this.path.lastIndexOf('/'));
       const free = this.disk.freeBytes(directory);
@@ -72,6 +74,11 @@ export class SpareSegment {
     this.waiter = taken;
     if (this.ready) this.handOver();
     else this.prepare();
+  }
+
+  /** The file that was handed over has another name now. */
+  renamed(): void {
+    this.lent = false;
   }
 
   /** Stops the work and removes what there is. */
@@ -119,6 +126,7 @@ export class SpareSegment {
     this.file = null;
     this.waiter = null;
     this.ready = false;
+    this.lent = true;
     this.filled = 0;
     waiter?.({ file: file as DiskFile, bytes: filled });
   }

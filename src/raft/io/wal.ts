@@ -267,6 +267,7 @@ export class WriteAheadLog implements LogStore {
     }
     const onSynced = (): void => {
       file.rename(path);
+      this.spare.renamed();
       this.disk.syncDirectory(
         this.directory,
         this.tracked(() => this.adopt(next, chain), file),
