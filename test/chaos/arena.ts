@@ -17,6 +17,7 @@ import { Cluster, type ExitResult, type Member } from '../support/cluster-proces
 import { FaultyDisk } from '../support/disk-faults.js';
 import { FaultProxy } from '../support/fault-proxy.js';
 import { HttpApi, type StatusReply } from '../support/http-api.js';
+import { CannotRun } from './cannot-run.js';
 import type { Door } from './client.js';
 import { FaultyClock } from './clock-faults.js';
 import type { FaultClass } from './fault-kinds.js';
@@ -193,7 +194,11 @@ export class Arena {
   launch(member: Member): void {
     if (member.isRunning) return;
     this.exits.delete(member);
-    member.launch();
+    try {
+      member.launch();
+    } catch (error) {
+      throw new CannotRun((error as Error).message);
+    }
   }
 
   /** Waits until a launched member serves; an end meanwhile shows by itself, as unexpected. */

@@ -18,6 +18,7 @@ import {
 import { cpus, release, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { tempFolder } from '../support/temp-folder.js';
+import { CannotRun } from './cannot-run.js';
 import { judge } from './checks.js';
 import { parseFlags, type RunFlags, repeatCommand, USAGE, UsageError } from './options.js';
 import { measureOutages } from './outage.js';
@@ -26,7 +27,7 @@ import { Progress } from './progress.js';
 import { Recorder } from './recorder.js';
 import { figuresOf, markdownReport, outageLines, type Verdict } from './report.js';
 import { htmlReport } from './report-html.js';
-import { CannotRun, run } from './run.js';
+import { run } from './run.js';
 import { BadRun, FORMAT, RunWriter, readRun } from './run-folder.js';
 
 const EXIT = { ok: 0, violation: 1, usage: 2, cannotRun: 3 } as const;
@@ -92,7 +93,7 @@ function conclude(folder: string, kept: string, data: string | null = null): num
   const ok = checks.every(({ problems }) => problems.length === 0);
   const outages = measureOutages(saved.operations, saved.events);
   const verdict: Verdict = { ok, checks, outages };
-  writeFileSync(join(folder, 'verdict.json'), `${JSON.stringify({ ok, checks }, null, 2)}\n`);
+  writeFileSync(join(folder, 'verdict.json'), `${JSON.stringify(verdict, null, 2)}\n`);
   writeFileSync(join(folder, 'report.md'), markdownReport(saved, verdict));
   writeFileSync(join(folder, 'report.html'), htmlReport(saved, verdict));
   if (!ok && data !== null) cpSync(data, join(folder, 'data'), { recursive: true });

@@ -58,6 +58,8 @@ export function measureOutages(
   const bySent = [...writes].sort((a, b) => a.sent - b.sent);
   const answers = writes.map(({ answered }) => answered).sort((a, b) => a - b);
   const spans = faultSpans(events);
+  // After that the clients stop by themselves.
+  const over = events.find((event) => event.kind === 'phase' && event.name === 'end');
   return spans.map((span) => {
     const alone = spans.every((other) => {
       return other === span || other.to < span.from || other.from > span.to;
@@ -68,14 +70,14 @@ export function measureOutages(
       if (write.sent >= next) break;
       next = Math.min(next, write.answered);
     }
-    const end = span.to + AFTERMATH_MS;
+    const end = Math.min(span.to + AFTERMATH_MS, over?.at ?? Number.POSITIVE_INFINITY);
     let last = span.from;
     let gapMs = 0;
     for (const answered of answers) {
       if (answered <= last) continue;
+      if (last >= end) break;
       gapMs = Math.max(gapMs, answered - last);
       last = answered;
-      if (answered > end) break;
     }
     if (last < end) gapMs = Math.max(gapMs, end - last);
     return { fault: span.fault, at: span.from, nextMs: next - span.from, gapMs, alone };

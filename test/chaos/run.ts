@@ -13,6 +13,7 @@ import { readTruth } from '../support/store-history.js';
 import { waitFor, within } from '../support/wait.js';
 import { Archive } from './archive.js';
 import { Arena } from './arena.js';
+import { CannotRun } from './cannot-run.js';
 import { Client } from './client.js';
 import { kindOf } from './fault-kinds.js';
 import { prepareFault, Skip } from './faults.js';
@@ -31,9 +32,6 @@ import {
   registerWorker,
   type Worker,
 } from './workloads.js';
-
-/** The run could not be made, or stressed too little to count: not a violation. */
-export class CannotRun extends Error {}
 
 const WARM_UP_MS = 3_000;
 /** Fewer acknowledged operations per second than this before the faults: the run says nothing. */
@@ -166,7 +164,7 @@ async function play(
     await within(fault, FAULT_BOUND_MS, Promise.resolve(prepared.lift()));
     recorder.event({ ...event, phase: 'lifted' });
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
+    if (!(error instanceof Error) || error instanceof CannotRun) throw error;
     if (error instanceof Skip) {
       skip(recorder, step, error.message);
       return;
