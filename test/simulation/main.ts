@@ -1,27 +1,232 @@
-import { simulate } from './simulation.js';
+/**
+ * `npm run test:sim`: runs many seeds, on several processes, and reports what they covered.
+ *
+ *   --seeds N         how many seeds, default 100
+ *   --seed S          the first seed, default 1; alone (without --seeds) just this one
+ *   --seconds-each T  simulated seconds under faults per seed, default drawn from the seed
+ *   --workers W       processes, default 2
+ *   --timeline        with --seed: prints what happened, line by line
+ *   --mutant NAME     runs a product with a planted bug (scripts/simulate.js); must end with failures
+ *
+ * Ends with 1 when a property is broken, with 2 for wrong options, and with 3 when something that must
+ * happen in so many runs never did: a net with a hole is worth as much as a red one.
+ */
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { type RunReport, simulate } from './simulation.js';
 
-const seed = Number(process.argv[2] ?? 1);
-const count = Number(process.argv[3] ?? 1);
-for (let at = 0; at < count; at += 1) {
+/** What so many seeds must have met at least once. */
+const MUST_SEEDS = 200;
+const MUST_HIT = [
+  'leader elected',
+  'truncated',
+  'append-rejected',
+  'snapshot-installed',
+  'snapshot sent',
+  'commit of an old term',
+  'leadership transferred',
+  'transfer aborted',
+  'lease expired',
+  'renewal of a lease that ended',
+  'lock held',
+  'old holder fenced off',
+  'watcher behind a compaction',
+  'old revision read',
+  'damaged log refused',
+  'damaged frame refused',
+  'stopped by its disk',
+  'outsider is deaf',
+  'outsider is mute',
+  'black box checked',
+];
+
+interface Options {
+  seeds: number;
+  seed: number;
+  secondsEach: number;
+  workers: number;
+  isTold: boolean;
+  mutant: string;
+}
+
+/** A report without what cannot be sent to another process. */
+interface Summary {
+  readonly seed: number;
+  readonly violation: string | null;
+  readonly simulatedUs: number;
+  readonly realMs: number;
+  readonly events: number;
+  readonly calls: number;
+  readonly entries: number;
+  readonly marks: readonly (readonly [string, number])[];
+  readonly faults: readonly (readonly [string, number])[];
+}
+
+class UsageError extends Error {}
+
+function parse(args: readonly string[]): Options {
+  const options: Options = {
+    ...{ seeds: 0, seed: 0, secondsEach: 0, workers: 2, isTold: false, mutant: '' },
+  };
+  const numbers = {
+    '--seeds': 'seeds',
+    '--seed': 'seed',
+    '--seconds-each': 'secondsEach',
+    '--workers': 'workers',
+  } as const;
+  for (let at = 0; at < args.length; at += 1) {
+    const name = args[at] as string;
+    if (name === '--timeline') {
+      options.isTold = true;
+      continue;
+    }
+    const value = args[at + 1];
+    at += 1;
+    if (name === '--mutant' && value !== undefined) options.mutant = value;
+    else if (name in numbers) {
+      if (value === undefined || !/^[1-9]\d{0,8}$/.test(value)) {
+        throw new UsageError(`${name} wants a whole number from 1, not "${value ?? ''}"`);
+      }
+      options[numbers[name as keyof typeof numbers]] = Number(value);
+    } else {
+      throw new UsageError(
+        `unknown option ${name}; there are --seeds --seed --seconds-each --workers --timeline --mutant`,
+      );
+    }
+  }
+  if (options.isTold && (options.seed === 0 || options.seeds > 1)) {
+    throw new UsageError('--timeline goes with one --seed');
+  }
+  if (options.seeds === 0) options.seeds = options.seed === 0 ? 100 : 1;
+  if (options.seed === 0) options.seed = 1;
+  return options;
+}
+
+async function runOne(seed: number, options: Options): Promise<RunReport> {
+  const { secondsEach, isTold } = options;
+  return await simulate(seed, { ...(secondsEach > 0 ? { seconds: secondsEach } : {}), isTold });
+}
+
+async function summarize(seed: number, options: Options): Promise<Summary> {
   const began = performance.now();
-  const report = await simulate(seed + at, { isTold: process.argv[4] === 't' });
-  const real = (performance.now() - began) / 1000;
+  const report = await runOne(seed, options);
+  const { simulatedUs, events, calls, entries, marks, faults, violation } = report;
+  return {
+    ...{ seed, simulatedUs, events, calls, entries, marks: [...marks], faults: [...faults] },
+    violation: violation?.message ?? null,
+    realMs: performance.now() - began,
+  };
+}
+
+/** Worker: every W-th seed, from its number on. */
+async function work(options: Options, number: number): Promise<void> {
+  for (let at = number; at < options.seeds; at += options.workers) {
+    const summary = await summarize(options.seed + at, options);
+    process.send?.(summary);
+  }
+  process.disconnect();
+}
+
+function commandOf(seed: number, { secondsEach, mutant }: Options): string {
+  const each = secondsEach > 0 ? ` --seconds-each ${secondsEach}` : '';
+  const planted = mutant === '' ? '' : ` --mutant ${mutant}`;
+  return `npm run test:sim -- --seed ${seed}${each}${planted} --timeline`;
+}
+
+function runAll(options: Options): Promise<Summary[]> {
+  const summaries: Summary[] = [];
+  const workers = Math.min(options.workers, options.seeds);
+  return new Promise((resolve, reject) => {
+    let left = workers;
+    for (let number = 0; number < workers; number += 1) {
+      const child = fork(fileURLToPath(import.meta.url), process.argv.slice(2), {
+        env: { ...process.env, KVD_SIM_WORKER: String(number), KVD_SIM_WORKERS: String(workers) },
+      });
+      child.on('message', (message) => {
+        const summary = message as Summary;
+        summaries.push(summary);
+        if (summary.violation === null) return;
+        const [line] = summary.violation.split('\n');
+        console.log(
+          `seed ${summary.seed}: ${line}\n  repeat with: ${commandOf(summary.seed, options)}`,
+        );
+      });
+      child.on('error', reject);
+      child.on('exit', (code) => {
+        if (code !== 0) reject(new Error(`a worker ended with ${code}`));
+        left -= 1;
+        if (left === 0) resolve(summaries);
+      });
+    }
+  });
+}
+
+function total(summaries: readonly Summary[], field: 'marks' | 'faults'): Map<string, number> {
+  const totals = new Map<string, number>();
+  for (const summary of summaries) {
+    for (const [name, count] of summary[field]) totals.set(name, (totals.get(name) ?? 0) + count);
+  }
+  return new Map([...totals].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function table(title: string, totals: ReadonlyMap<string, number>): void {
+  console.log(`${title}:`);
+  for (const [name, count] of totals) console.log(`  ${String(count).padStart(10)}  ${name}`);
+}
+
+function report(summaries: readonly Summary[], options: Options, realMs: number): number {
+  const sum = (pick: (summary: Summary) => number): number =>
+    summaries.reduce((before, each) => before + pick(each), 0);
+  const speeds = summaries
+    .map(({ simulatedUs, realMs: ms }) => simulatedUs / 1000 / ms)
+    .sort((a, b) => a - b);
+  const marks = total(summaries, 'marks');
+  table('faults', total(summaries, 'faults'));
+  table('marks', marks);
+  const failures = summaries.filter(({ violation }) => violation !== null);
+  const hours = sum(({ simulatedUs }) => simulatedUs) / 3.6e9;
+  const median = speeds[Math.floor(speeds.length / 2)] ?? 0;
   console.log(
-    report.seed,
-    report.plan.size,
-    [...report.plan.faults].length,
-    report.traceHash,
-    'sim s',
-    (report.simulatedUs / 1e6).toFixed(1),
-    'x',
-    (report.simulatedUs / 1e6 / real).toFixed(0),
-    'ev/s',
-    (report.events / real).toFixed(0),
-    'entries',
-    report.entries,
-    'calls',
-    report.calls,
-    report.violation?.message ?? 'ok',
+    `${summaries.length} seeds, ${hours.toFixed(2)} simulated hours in ${(realMs / 1000).toFixed(0)} s, ` +
+      `median ${median.toFixed(0)} simulated s per s of one core, ` +
+      `${sum(({ events }) => events)} events, ${sum(({ calls }) => calls)} calls, ` +
+      `${sum(({ entries }) => entries)} entries, ${failures.length} failures`,
   );
-  if (process.argv[4] === 't') console.log(report.lines.join('\n'));
+  if (failures.length > 0) {
+    const seeds = failures.map(({ seed }) => seed).sort((a, b) => a - b);
+    console.log(`failed: ${seeds.join(' ')}`);
+    return 1;
+  }
+  if (options.seeds < MUST_SEEDS || options.mutant !== '') return 0;
+  const missed = MUST_HIT.filter((name) => !marks.has(name));
+  if (missed.length === 0) return 0;
+  console.log(`never happened: ${missed.join(', ')}`);
+  return 3;
+}
+
+async function main(): Promise<number> {
+  const options = parse(process.argv.slice(2));
+  const worker = process.env['KVD_SIM_WORKER'];
+  if (worker !== undefined) {
+    const workers = Number(process.env['KVD_SIM_WORKERS']);
+    await work({ ...options, workers }, Number(worker));
+    return 0;
+  }
+  if (options.isTold) {
+    const { lines, violation, traceHash } = await runOne(options.seed, options);
+    for (const line of lines) console.log(line);
+    console.log(`trace ${traceHash}: ${violation?.message ?? 'every property held'}`);
+    return violation === null ? 0 : 1;
+  }
+  const began = performance.now();
+  const summaries = await runAll(options);
+  return report(summaries, options, performance.now() - began);
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 2;
 }
