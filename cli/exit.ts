@@ -84,6 +84,25 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   },
   LEASE_EXISTS: { exitCode: EXIT.failed, advice: 'choose another --id, or leave it out' },
   LEASE_TTL_TOO_LARGE: { exitCode: EXIT.failed, advice: 'at most 9000000000 seconds are possible' },
+  PEER_URLS_EXIST: { exitCode: EXIT.failed, advice: 'see "kvctl member list"' },
+  BAD_MEMBER_URLS: { exitCode: EXIT.failed, advice: 'give them as http://HOST:PORT' },
+  NOT_ENOUGH_STARTED: {
+    exitCode: EXIT.failed,
+    advice: 'start the members that are down first, see "kvctl endpoint status --cluster"',
+  },
+  UNHEALTHY: {
+    exitCode: EXIT.failed,
+    advice: 'too few members answer for a majority afterwards; start those that are down first',
+  },
+  NOT_A_LEARNER: { exitCode: EXIT.failed, advice: 'it votes already' },
+  LEARNER_NOT_READY: {
+    exitCode: EXIT.failed,
+    advice: 'is it started? It catches up by itself; try again in a moment',
+  },
+  TOO_MANY_LEARNERS: {
+    exitCode: EXIT.failed,
+    advice: 'promote or remove the other learner first, see "kvctl member list"',
+  },
   MEMBER_NOT_FOUND: { exitCode: EXIT.notFound, advice: 'see "kvctl member list"' },
   ELECTION_NO_LEADER: { exitCode: EXIT.notFound, advice: 'nobody stands for this election' },
   COMPACTED: {

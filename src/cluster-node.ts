@@ -598,6 +598,12 @@ export class ClusterNode implements NodeFace, DriverHost {
       if (id === this.memberId) continue;
       for (const url of peerUrls) addresses.push({ id, ...addressOf(url) });
     }
+    // Until a member that joins is in its own table, the table is of the past.
+    if (this.machine.members.get(this.memberId) === null) {
+      for (const { id, peerUrls } of this.options.config.seedMembers) {
+        for (const url of peerUrls) addresses.push({ id, ...addressOf(url) });
+      }
+    }
     this.network.setPeers(addresses);
   }
 

@@ -35,6 +35,10 @@ export interface Config {
   readonly advertisePeerUrls: readonly string[];
   readonly initialMembers: readonly InitialMember[];
   readonly initialClusterState: 'new' | 'existing';
+  /** Whom a member that joins dials until its own table is there. */
+  readonly seedMembers: readonly InitialMember[];
+  /** Client URLs of a running cluster that this member asks to be taken in; else empty. */
+  readonly join: readonly string[];
   readonly clusterId: number;
   readonly memberId: number;
   readonly heartbeatMs: number;
@@ -111,6 +115,12 @@ export const OPTIONS: readonly Option[] = [
     value: 'new|existing',
     fallback: 'new',
     meaning: 'form a cluster or join one',
+  },
+  {
+    name: 'join',
+    value: 'URL,...',
+    fallback: '',
+    meaning: 'client URLs of a running cluster: become a member of it',
   },
   {
     name: 'initial-cluster-token',
@@ -350,8 +360,10 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     problems,
   );
   const token = text('initial-cluster-token');
+  const join = text('join') === '' ? [] : urls(text('join'), 'join', problems);
   const members = initialMembers(
-    text('initial-cluster') || advertisePeerUrls.map((url) => `${name}=${url}`).join(','),
+    (join.length === 0 && text('initial-cluster')) ||
+      advertisePeerUrls.map((url) => `${name}=${url}`).join(','),
     token,
     problems,
   );
@@ -394,7 +406,9 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     listenPeer,
     advertisePeerUrls,
     initialMembers: members,
-    initialClusterState: state as 'new' | 'existing',
+    initialClusterState: join.length > 0 ? 'existing' : (state as 'new' | 'existing'),
+    join,
+    seedMembers: [],
     clusterId: idOf(`${token}|${members.map((member) => member.id).join()}`),
     memberId: self?.id ?? 0,
     heartbeatMs,

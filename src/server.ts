@@ -2,7 +2,8 @@
  * Builds one member from a Config and starts it: the only file that says `new` for the parts of the
  * shell, and the place where the order of start and stop is written down.
  *
- *   start: folder and log -> state of the newest checkpoint -> Raft -> peers -> replay -> client port
+ *   start: who am I -> folder and log -> state of the newest checkpoint -> Raft -> peers -> replay
+ *          -> client port
  *   stop:  client port (new requests) -> leadership -> watches -> waiting requests -> log -> state
  *
  * The client port opens when this member has applied what its own log says is committed and, if there
@@ -12,12 +13,14 @@
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { InvariantError } from './assert.js';
 import { AutoCompaction } from './auto-compaction.js';
 import { systemClock } from './clock.js';
 import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
 import { FatalError, KvError } from './errors.js';
+import { settleIdentity } from './joining.js';
 import { NodeStateFolders } from './kv/io/state-folders.js';
 import type { Logger } from './logger.js';
 import { openMember } from './member.js';
@@ -29,6 +32,8 @@ import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { ETCD_VERSION, KVD_VERSION } from './version.js';
 
 const CATCH_UP_MS = 3000;
+const ARRIVAL_POLL_MS = 20;
+const VOTE_AGAIN_MS = 500;
 
 export interface ServerHooks {
   /** The surroundings failed or a bug was found: stop acknowledging, say why, exit. */
@@ -43,14 +48,16 @@ export interface RunningServer {
 }
 
 export async function startServer(
-  config: Config,
+  given: Config,
   logger: Logger,
   hooks: ServerHooks,
 ): Promise<RunningServer> {
   const metrics = new Metrics();
+  const disk = new NodeDisk();
+  const config = await settleIdentity(given, disk, logger);
   const random = (): number => randomInt(2 ** 32) / 2 ** 32;
   const { node, recovered } = await openMember(config, {
-    disk: new NodeDisk(),
+    disk,
     folders: new NodeStateFolders(config.dataDir),
     clock: systemClock,
     links: (local, events) => new PeerNetwork({ local, clock: systemClock, random, events }),
@@ -80,6 +87,7 @@ export async function startServer(
   });
   await gateway.ready();
   await node.start();
+  if (config.initialClusterState === 'existing') await arrive(node, logger);
   const hasQuorum = await catchUp(node, recovered, logger);
   const announced = announce(node, config, logger);
   // Clients that list the members then find this one with its name and addresses.
@@ -94,6 +102,7 @@ export async function startServer(
     throw error;
   }
   const clientPorts = listeners.map(portOf);
+  if (config.join.length > 0) askForVote(node, logger);
   logger.info(
     { clientPorts, member: config.memberId.toString(16), cluster: config.clusterId.toString(16) },
     'ready to serve client requests',
@@ -124,6 +133,27 @@ function startCompaction(node: ClusterNode, config: Config, logger: Logger): Aut
   });
   compaction.start();
   return compaction;
+}
+
+/** A member that joins has nothing to serve before it has received that it is a member. */
+async function arrive(node: ClusterNode, logger: Logger): Promise<void> {
+  if (node.machine.members.get(node.memberId) !== null) return;
+  logger.info('waiting for the state of the cluster');
+  while (node.machine.members.get(node.memberId) === null) await sleep(ARRIVAL_POLL_MS);
+}
+
+/** A member that came with --join becomes a voter by itself, as soon as the leader finds it ready. */
+function askForVote(node: ClusterNode, logger: Logger): void {
+  if (!node.isLearner) return;
+  const steps = [{ kind: 'promote', id: node.memberId } as const];
+  node.propose({ kind: 'memberChange', steps, joint: false }, node.context()).then(
+    () => logger.info('this member votes now'),
+    (error: unknown) => {
+      if (error instanceof KvError && error.code === 'STOPPED') return;
+      logger.debug({ err: error }, 'this member does not vote yet');
+      setTimeout(() => askForVote(node, logger), VOTE_AGAIN_MS).unref();
+    },
+  );
 }
 
 /** Applies what the log holds and what the cluster has committed; false when there is no quorum. */

@@ -5,11 +5,10 @@
 import type { Command } from 'commander';
 import { ClientError } from '../../src/client/client-error.js';
 import type { Member } from '../../src/client/messages.js';
-import type { Int64 } from '../../src/int64.js';
 import { hexInt64 } from '../../src/int64.js';
 import type { CommandContext } from '../context.js';
 import { CommandError, EXIT } from '../exit.js';
-import { parseMemberId } from '../values.js';
+import { findMember } from '../member-names.js';
 
 export function addMoveLeaderCommand(root: Command, context: CommandContext): void {
   root
@@ -33,21 +32,6 @@ async function moveLeader(context: CommandContext, target: string): Promise<numb
     json: () => ({ from: hexInt64(leader.id), to: hexInt64(to.id) }),
   });
   return EXIT.done;
-}
-
-/** By name first: a name may look like an id. */
-function findMember(members: readonly Member[], target: string): Member {
-  const named = members.find(({ name }) => name === target);
-  if (named !== undefined) return named;
-  let id: Int64 | null = null;
-  try {
-    id = parseMemberId(target);
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-  }
-  const found = members.find((member) => member.id === id);
-  if (found !== undefined) return found;
-  throw new CommandError(EXIT.notFound, `no member "${target}": see "kvctl member list"`);
 }
 
 async function findLeader(context: CommandContext, members: readonly Member[]): Promise<Member> {

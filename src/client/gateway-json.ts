@@ -21,6 +21,7 @@ import type {
   LeaseListResponse,
   LeaseTimeToLiveResponse,
   Member,
+  MemberAddResponse,
   MemberListResponse,
   PutRequest,
   PutResponse,
@@ -351,6 +352,10 @@ export function decodeMemberList(answer: JsonObject): MemberListResponse {
     header: decodeHeader(answer['header']),
     members: asList(answer['members']).map(decodeMember),
   };
+}
+
+export function decodeMemberAdd(answer: JsonObject): MemberAddResponse {
+  return { ...decodeMemberList(answer), member: decodeMember(answer['member']) };
 }
 
 export function decodeStatus(answer: JsonObject): StatusResponse {

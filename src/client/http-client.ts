@@ -22,6 +22,7 @@ import {
   decodeLeaderKey,
   decodeLeaseGrant,
   decodeLeaseList,
+  decodeMemberAdd,
   decodeMemberList,
   decodePut,
   decodeRange,
@@ -46,6 +47,7 @@ import type {
   LeaseKeepAliveResponse,
   LeaseListResponse,
   LeaseTimeToLiveResponse,
+  MemberAddResponse,
   MemberListResponse,
   PutRequest,
   PutResponse,
@@ -216,6 +218,40 @@ export class HttpClient {
   ): Promise<MemberListResponse> {
     const body = { linearizable: options.serializable !== true };
     return this.caller.call('/v3/cluster/member/list', body, 'read', decodeMemberList, options);
+  }
+
+  /** A learner has no vote until it is promoted. */
+  async addMember(
+    peerUrls: readonly string[],
+    isLearner: boolean,
+    options: CallOptions = {},
+  ): Promise<MemberAddResponse> {
+    const body = { peerURLs: peerUrls, isLearner };
+    return this.caller.call('/v3/cluster/member/add', body, 'write', decodeMemberAdd, options);
+  }
+
+  async removeMember(id: Int64, options: CallOptions = {}): Promise<MemberListResponse> {
+    const body = { ID: integer(id) };
+    return this.caller.call('/v3/cluster/member/remove', body, 'write', decodeMemberList, options);
+  }
+
+  async updateMember(
+    id: Int64,
+    peerUrls: readonly string[],
+    options: CallOptions = {},
+  ): Promise<MemberListResponse> {
+    const body = { ID: integer(id), peerURLs: peerUrls };
+    return this.caller.call('/v3/cluster/member/update', body, 'write', decodeMemberList, options);
+  }
+
+  /** `replaces`: a voter that goes in the same joint change; servers other than kvd ignore it. */
+  async promoteMember(
+    id: Int64,
+    replaces: Int64 = 0,
+    options: CallOptions = {},
+  ): Promise<MemberListResponse> {
+    const body = { ID: integer(id), replaces: integer(replaces) };
+    return this.caller.call('/v3/cluster/member/promote', body, 'write', decodeMemberList, options);
   }
 
   async status(options: CallOptions = {}): Promise<StatusResponse> {

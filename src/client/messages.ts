@@ -173,6 +173,11 @@ export interface MemberListResponse {
   readonly members: readonly Member[];
 }
 
+/** With the members as the answering one has applied them. */
+export interface MemberAddResponse extends MemberListResponse {
+  readonly member: Member;
+}
+
 export interface StatusResponse {
   readonly header: ResponseHeader;
   readonly version: string;

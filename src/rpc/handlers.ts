@@ -20,9 +20,39 @@ export function apiHandlers(limits: RequestLimits): Handlers {
   const handlers = new Map<string, Handler>();
   for (const method of METHODS) {
     const key = methodKey(method);
-    handlers.set(key, served[key] ?? notServed(key));
+    handlers.set(key, unlessLearner(key, served[key] ?? notServed(key)));
   }
   return handlers;
+}
+
+/** A learner has no vote and may be far behind: it answers what asks for this one member's view. */
+function unlessLearner(key: string, handler: Handler): Handler {
+  if (key === 'etcdserverpb.Maintenance/Status') return handler;
+  const check = (node: NodeFace, isServed: boolean): void => {
+    if (node.isLearner && !isServed) {
+      throw new KvError('LEARNER', 'this member is a learner; ask a voting one');
+    }
+  };
+  if (handler.kind === 'stream') {
+    const open = handler.open;
+    return {
+      kind: 'stream',
+      open: (node, context, sink) => {
+        check(node, false);
+        return open(node, context, sink);
+      },
+    };
+  }
+  const { call } = handler;
+  const isRange = key === 'etcdserverpb.KV/Range';
+  return {
+    kind: 'unary',
+    call: async (node, request, context) => {
+      const { serializable } = request as { readonly serializable?: boolean };
+      check(node, isRange && serializable === true);
+      return await call(node, request, context);
+    },
+  };
 }
 
 function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>> {
@@ -39,10 +69,10 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'etcdserverpb.Lease/LeaseTimeToLive': unary(lease.leaseTimeToLive),
     'etcdserverpb.Lease/LeaseLeases': unary(lease.leaseLeases),
     'etcdserverpb.Cluster/MemberList': unary(cluster.memberList),
-    'etcdserverpb.Cluster/MemberAdd': unary(cluster.changeMembers),
-    'etcdserverpb.Cluster/MemberRemove': unary(cluster.changeMembers),
-    'etcdserverpb.Cluster/MemberUpdate': unary(cluster.changeMembers),
-    'etcdserverpb.Cluster/MemberPromote': unary(cluster.changeMembers),
+    'etcdserverpb.Cluster/MemberAdd': unary(cluster.memberAdd),
+    'etcdserverpb.Cluster/MemberRemove': unary(cluster.memberRemove),
+    'etcdserverpb.Cluster/MemberUpdate': unary(cluster.memberUpdate),
+    'etcdserverpb.Cluster/MemberPromote': unary(cluster.memberPromote),
     'etcdserverpb.Maintenance/Status': unary((node) => maintenance.status(node, limits)),
     'etcdserverpb.Maintenance/Hash': unary(maintenance.hash),
     'etcdserverpb.Maintenance/HashKV': unary(maintenance.hashKv),

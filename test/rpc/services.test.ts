@@ -512,10 +512,58 @@ describe('Cluster', () => {
     await expect(call('Cluster/MemberList', { linearizable: true })).rejects.toThrow('asked');
   });
 
-  it('says that it cannot change members', async () => {
-    for (const method of ['MemberAdd', 'MemberRemove', 'MemberUpdate', 'MemberPromote']) {
-      expect(await refusal(`Cluster/${method}`, {})).toContain('cannot change the members');
+  it('proposes changes of members as they were asked for', async () => {
+    const peerURLs = ['http://127.0.0.1:2390/', 'http://[::1]:2390'];
+    // The machine alone takes no change without the decision of the node; what counts is the command.
+    for (const [method, request] of [
+      ['MemberAdd', { peerURLs, isLearner: true }],
+      ['MemberRemove', { ID: '2' }],
+      ['MemberUpdate', { ID: '2', peerURLs }],
+      ['MemberPromote', { ID: '2' }],
+      ['MemberPromote', { ID: '2', replaces: '3' }],
+    ] as const) {
+      await refusal(`Cluster/${method}`, request);
     }
+
+    const urls = ['http://127.0.0.1:2390', 'http://[::1]:2390'];
+    expect(node.proposed).toMatchObject([
+      { joint: false, steps: [{ kind: 'add', peerUrls: urls, isLearner: true }] },
+      { joint: false, steps: [{ kind: 'remove', id: 2 }] },
+      { joint: false, steps: [{ kind: 'update', id: 2, peerUrls: urls }] },
+      { joint: false, steps: [{ kind: 'promote', id: 2 }] },
+      {
+        joint: true,
+        steps: [
+          { kind: 'promote', id: 2 },
+          { kind: 'remove', id: 3 },
+        ],
+      },
+    ]);
+  });
+
+  it.each([
+    [[]],
+    [['127.0.0.1:2380']],
+    [['http://127.0.0.1']],
+    [['ftp://a:1']],
+    [['http://a:99999']],
+  ])('refuses the peer URLs %j', async (peerURLs) => {
+    const text = 'etcdserver: given member URLs are invalid';
+
+    expect(await refusal('Cluster/MemberAdd', { peerURLs })).toBe(text);
+    expect(await refusal('Cluster/MemberUpdate', { ID: '1', peerURLs })).toBe(text);
+    expect(node.proposed).toEqual([]);
+  });
+
+  it('answers on a learner only what asks for its own view', async () => {
+    node.isLearner = true;
+    const text = 'etcdserver: rpc not supported for learner';
+
+    expect(await refusal('KV/Range', { key: 'YQ==' })).toBe(text);
+    expect(await refusal('KV/Put', { key: 'YQ==' })).toBe(text);
+    expect(await refusal('Cluster/MemberList', {})).toBe(text);
+    expect(await call('KV/Range', { key: 'YQ==', serializable: true })).toHaveProperty('header');
+    expect(await call('Maintenance/Status')).toMatchObject({ isLearner: true });
   });
 });
 

@@ -208,7 +208,8 @@ const cluster = {
   MemberUpdateResponse: { header, members },
   MemberListRequest: { linearizable: bool(1) },
   MemberListResponse: { header, members },
-  MemberPromoteRequest: { ID: uint64(1) },
+  /** `replaces` is kvd's: remove that member in the same joint change. */
+  MemberPromoteRequest: { ID: uint64(1), replaces: uint64(100) },
   MemberPromoteResponse: { header, members },
 };
 
