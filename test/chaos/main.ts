@@ -6,6 +6,7 @@
  * program under test. What is left behind is the folder of --out, and, of a run with a violation
  * without it, a folder below .kvd/chaos.
  */
+import { spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
@@ -120,10 +121,15 @@ function conclude(folder: string, kept: string, data: string | null = null): num
   return ok ? EXIT.ok : EXIT.violation;
 }
 
-/** A copy of the compiled kvd, gone with the process. */
+/** A copy of the compiled kvd, gone with the process: that of KVD_DIST, or of this checkout. */
 function frozenProgram(): string {
-  const folder = tempFolder('program');
   const dist = process.env['KVD_DIST'] || 'dist';
+  if (dist === 'dist') {
+    const prepare = join('scripts', 'prepare.js');
+    const { status } = spawnSync(process.execPath, [prepare], { stdio: ['ignore', 2, 2] });
+    if (status !== 0) throw new CannotRun('kvd does not compile: see above');
+  }
+  const folder = tempFolder('program');
   cpSync(dist, join(folder, 'dist'), { recursive: true });
   cpSync('package.json', join(folder, 'package.json'));
   symlinkSync(resolve('node_modules'), join(folder, 'node_modules'));
