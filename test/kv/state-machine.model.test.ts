@@ -10,6 +10,7 @@ import type { KvEvent } from '../../src/kv/event.js';
 import type { OpResponse, RangeRequest } from '../../src/kv/request.js';
 import type { Applied } from '../../src/kv/state-machine.js';
 import { eventFromRecord } from '../../src/kv/store.js';
+import { checkTxn } from '../../src/kv/validate.js';
 import * as arbitrary from '../support/kv-arbitraries.js';
 import { KvModel, type ModelResult } from '../support/kv-model.js';
 import { MachineRig } from '../support/machine-rig.js';
@@ -170,7 +171,12 @@ describe('state machine', () => {
   });
 
   it('restarts from its tables and records as the same machine, however late removals are', () => {
-    const steps = fc.array(fc.tuple(arbitrary.command, fc.nat({ max: 9 }), fc.nat({ max: 6 })), {
+    // Services let a key change at most once in a transaction. Which of two revisions of one key in one
+    // main revision a compaction keeps is decided for such commands only.
+    const served = arbitrary.command.filter(
+      (command) => command.kind !== 'txn' || checkTxn(command) === null,
+    );
+    const steps = fc.array(fc.tuple(served, fc.nat({ max: 9 }), fc.nat({ max: 6 })), {
       minLength: 1,
       maxLength: 60,
       size: 'max',
