@@ -80,6 +80,7 @@ export function stepLeader(raft: Raft, message: Message): void {
         return;
       }
       progress.lastActiveTick = raft.now;
+      progress.isUnreachable = false;
       if (message.round > progress.ackedRound && message.round <= raft.reads.started) {
         progress.ackedRound = message.round;
         confirmReads(raft);
@@ -339,7 +340,9 @@ export function reportSnapshot(raft: Raft, peer: NodeId, ok: boolean): void {
 /** What was sent to the peer may be lost: start over behind its match, when it lives again. */
 export function reportUnreachable(raft: Raft, peer: NodeId): void {
   const progress = raft.progress.get(peer);
-  if (progress === undefined || progress.state === ProgressState.Snapshot) return;
+  if (progress === undefined) return;
+  progress.isUnreachable = true;
+  if (progress.state === ProgressState.Snapshot) return;
   const { state } = progress;
   progress.becomeProbe();
   progress.probeSent = true;
@@ -457,12 +460,12 @@ export function isReady(raft: Raft, peer: NodeId): boolean {
   return progress !== undefined && isInSync(raft, progress);
 }
 
-/** Whether a peer has acknowledged to this leader, and lately: a new leader that has not heard of it
- *  yet does not count on it. */
+/** Whether a peer has acknowledged to this leader, lately and over a connection that stands. A new
+ *  leader that has not heard of it yet does not count on it. */
 export function isHealthy(raft: Raft, peer: NodeId): boolean {
   if (peer === raft.id) return raft.storageHealthy;
   const progress = raft.progress.get(peer);
-  if (progress === undefined || progress.matchIndex === 0) return false;
+  if (progress === undefined || progress.matchIndex === 0 || progress.isUnreachable) return false;
   return raft.now - progress.lastActiveTick < raft.options.electionTicks;
 }
 

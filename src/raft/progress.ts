@@ -48,6 +48,8 @@ export class Progress {
   ackedRound = 0;
   /** Tick at which the peer was last heard; a new peer counts as heard. */
   lastActiveTick: number;
+  /** The connection broke, and nothing was heard since. */
+  isUnreachable = false;
   /** Snapshot: the tick at which the snapshot was asked for. */
   snapshotTick = 0;
   /** The round being measured (readiness.ts): where it ends, when it began. */

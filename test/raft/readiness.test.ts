@@ -118,6 +118,10 @@ describe('a voter', () => {
     expect(before).toEqual([false, false]);
     expect(after).toEqual([true, true, false]);
     expect([2, 3].map((id) => raft.isHealthy(id))).toEqual([false, true]);
+    raft.peerDisconnected(3);
+    expect(raft.isHealthy(3)).toBe(false);
+    acknowledge(raft, 3);
+    expect(raft.isHealthy(3)).toBe(true);
   });
 });
 

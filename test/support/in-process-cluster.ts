@@ -244,6 +244,14 @@ export class InProcessCluster {
     this.members.splice(this.members.indexOf(member), 1);
   }
 
+  /** The same member on an empty disk, in its place. */
+  emptied(member: InProcessMember): InProcessMember {
+    this.lastSeed += 1;
+    const empty = makeMember(member.config, this.lastSeed);
+    this.members.splice(this.members.indexOf(member), 1, empty);
+    return empty;
+  }
+
   private configOf(name: string, url: string, initial: string): Config {
     const flags = {
       name,
