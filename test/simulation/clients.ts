@@ -538,13 +538,20 @@ export class Watcher {
     life.input(WIRE_US, 'watch', () => {
       if (this.attempt !== attempt || member.node === null) return;
       this.resume();
+      // One connection: answers come in their order.
+      let last = 0;
+      const arrive = (run: () => void): void => {
+        if (!life.alive) return;
+        last = Math.max(last + 1, clients.world.now + WIRE_US);
+        clients.world.at(last, 'watch answer', run);
+      };
       const sink = {
         send: (response: WatchResponse): boolean => {
-          if (life.alive) clients.later(WIRE_US, () => this.take(attempt, response, again));
+          arrive(() => this.take(attempt, response, again));
           return true;
         },
         end: () => {
-          if (life.alive) clients.later(WIRE_US, () => again(random.below(100 * MS)));
+          arrive(() => again(random.below(100 * MS)));
         },
       };
       this.stream = member.node.watches.openStream(sink, { requireLeader: true });

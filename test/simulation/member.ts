@@ -69,6 +69,8 @@ export class SimMember {
   lost = false;
   /** Bits of its log were flipped. */
   rotten = false;
+  /** Whoever stopped it, it is to run. */
+  wanted = false;
   /** A fault of its disk was injected in this life. */
   harmed = false;
   /** When it last came out of a freeze, or began one. */
@@ -163,6 +165,7 @@ export class SimMember {
     life.end();
     this.clear();
     this.network.died(this.id, false);
+    if (this.wanted) this.world.after(1000, 'start again', () => this.start());
   }
 
   crash(death: Death): void {
@@ -271,6 +274,10 @@ export class SimMember {
     world.tell(() => `m${this.number} ends: ${error.message}`);
     if (error instanceof CrashedError || error.cause instanceof CrashedError) {
       this.crash('kill');
+      return;
+    }
+    if (error instanceof Violation) {
+      world.fail(error);
       return;
     }
     if (!(error instanceof FatalError || error instanceof DiskError)) {

@@ -244,6 +244,9 @@ export class RaftObserver {
       throw new Violation('S1', `${name} leads term ${term}, which ${other} led`);
     }
     this.leaders.set(term, member.id);
+    if (durable.term !== term || durable.vote !== member.id) {
+      throw new Violation('S13', `${name} leads ${term}, its disk is in ${durable.term}`);
+    }
     this.world.mark('leader elected');
     for (let index = log.firstIndex; index <= this.committedIndex; index += 1) {
       const known = this.committed[index];

@@ -153,6 +153,7 @@ class Simulation {
   }
 
   private revive(member: SimMember): void {
+    member.wanted = true;
     member.nature = CALM_DISK;
     member.freeSpace();
     member.armCrash(Number.POSITIVE_INFINITY, 'kill');
@@ -300,6 +301,7 @@ class Simulation {
     const running = members.filter((member) => member.isUp);
     world.after(0, 'stop', () => {
       for (const member of running) {
+        member.wanted = false;
         void member.stop().then(() => {
           stopped += 1;
         });

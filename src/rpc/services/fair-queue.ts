@@ -145,7 +145,7 @@ export async function waitOut<Result>(
     } catch (error) {
       if (!isOutage(error, context) || node.now() + pauseMs >= deadline) throw error;
     }
-    await pause(pauseMs, context.signal);
+    await node.sleep(pauseMs, context.signal);
   }
 }
 
@@ -309,18 +309,6 @@ function isOutage(error: unknown, context: RequestContext): boolean {
   if (error.code === 'NO_LEADER' && context.requireLeader) return false;
   // Every step may be repeated: it is a read, or guarded by a create revision.
   return error.retryable || error.code === 'TIMEOUT';
-}
-
-function pause(ms: number, signal: AbortSignal | null): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener('abort', done);
-  });
 }
 
 function calledOff(): KvError {
