@@ -398,14 +398,16 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   status(): NodeStatus {
-    const { machine } = this;
+    const { machine, raft } = this;
     return {
-      leader: this.leader,
+      // All three of one moment: between a message and the end of its turn `this.leader` is that of the
+      // term before, and with the new term it would show a second leader of it.
+      leader: raft.leader,
       isLearner: this.isLearner,
-      term: this.raft.term,
-      commitIndex: this.raft.commitIndex,
+      term: raft.term,
+      commitIndex: raft.commitIndex,
       appliedIndex: machine.appliedIndex,
-      role: ROLE_NAMES[this.role],
+      role: ROLE_NAMES[raft.role],
       dbSizeBytes: Math.max(4096, this.replica.store.approximateBytes()),
       dbSizeInUseBytes: Math.max(4096, machine.store.logicalBytes),
       walBytes: this.options.log.diskBytes,

@@ -6,6 +6,7 @@
  * Steps that follow each other wait for each other: a slow lift shifts the rest, and what does not fit
  * into the time any more is left out. A step inside another one starts with its distance to it.
  */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Prng } from '../../src/prng.js';
 import type { Member } from '../support/cluster-processes.js';
@@ -67,6 +68,8 @@ export async function run(options: RunOptions): Promise<FinalState[]> {
   options.onArena?.(arena);
   const archive = new Archive(recorder);
   const crowd = new Crowd(arena, plan.seed, recorder);
+  const delays = monitorEventLoopDelay({ resolution: 10 });
+  delays.enable();
   try {
     await crowd.start();
     await warmUp(recorder);
@@ -78,6 +81,12 @@ export async function run(options: RunOptions): Promise<FinalState[]> {
     await liveness(arena, recorder);
     recorder.event({ kind: 'phase', name: 'end' });
     await crowd.stop();
+    // Clients and proxies live in this process: what it is late, the network of the run is late.
+    const [median, most] = [delays.percentile(50), delays.percentile(99)].map(
+      (nanoseconds) => `${(nanoseconds / 1e6 - 10).toFixed(0)} ms`,
+    );
+    const text = `this process was late by ${median} (median) and ${most} (99th percentile)`;
+    recorder.event({ kind: 'note', text });
     const finals = await finish(arena, archive, recorder);
     await crowd.stopWatching(archive.revision);
     return finals;

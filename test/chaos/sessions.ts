@@ -21,7 +21,7 @@ export function leaseWorker(client: Client): Worker {
   let count = 0;
   const turn = async (): Promise<void> => {
     const { prng } = client;
-    const wanted = 2 + prng.below(3);
+    const wanted = 2 + prng.below(7);
     const granted = await client.attempt({ op: 'grant', key: '', ttl: wanted }, async (api) => {
       const { id, ttl } = await api.grantLease(wanted);
       return { lease: id, ttl };
@@ -43,7 +43,7 @@ export function leaseWorker(client: Client): Worker {
         return { ttl: await api.renewLease(lease) };
       });
       if (isTold(renewed) && renewed.ttl === 0) return;
-      await pause((wanted * 1_000) / 4);
+      await pause((wanted * 1_000) / 3);
     }
     if (prng.chance(0.5)) return;
     await client.attempt({ op: 'revoke', key, lease }, async (api) => {
