@@ -155,6 +155,13 @@ function httpServer(handler: HttpHandler, headersMs: number): Server {
       noDelay: true,
     },
     (request, response) => {
+      // The connection was answered and is closing (onClientError), which a client may take for the
+      // answer to this very request: it must not be carried out. It arrives behind the answer when this
+      // process slept, so that the timer saw the time before the parser saw the bytes.
+      if (request.socket.writableEnded) {
+        request.socket.destroy();
+        return;
+      }
       // Fastify would choose a parser by it, and refuse a malformed one.
       request.headers['content-type'] = undefined;
       handler(request, response);
