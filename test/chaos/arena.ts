@@ -21,6 +21,7 @@ import { CannotRun } from './cannot-run.js';
 import type { Door } from './client.js';
 import { FaultyClock } from './clock-faults.js';
 import type { FaultClass } from './fault-kinds.js';
+import { REMOVED_EXIT } from './membership-faults.js';
 import type { Recorder } from './recorder.js';
 
 export interface ArenaOptions {
@@ -46,6 +47,10 @@ export class Arena {
   readonly doors: readonly (Door & { readonly proxy: FaultProxy })[];
   readonly disks: ReadonlyMap<Member, FaultyDisk>;
   readonly clocks: ReadonlyMap<Member, FaultyClock>;
+  /** What all members are started with. */
+  readonly flags: readonly string[];
+  private readonly logs: string;
+  private readonly guests = new Set<Member>();
   private readonly claimed = new Set<Member>();
   private readonly paused = new Set<Member>();
   private readonly exits = new Map<Member, ExitTest>();
@@ -59,13 +64,15 @@ export class Arena {
     doors: Arena['doors'],
     disks: ReadonlyMap<Member, FaultyDisk>,
     clocks: ReadonlyMap<Member, FaultyClock>,
-    recorder: Recorder,
+    options: ArenaOptions,
   ) {
     this.cluster = cluster;
     this.doors = doors;
     this.disks = disks;
     this.clocks = clocks;
-    this.recorder = recorder;
+    this.recorder = options.recorder;
+    this.flags = options.flags;
+    this.logs = options.logs;
   }
 
   static async open(options: ArenaOptions): Promise<Arena> {
@@ -102,8 +109,8 @@ export class Arena {
       const found = cluster.members.map((each) => [each, values.get(each.name)] as const);
       return new Map(found.filter((pair): pair is [Member, T] => pair[1] !== undefined));
     };
-    const arena = new Arena(cluster, doors, byMember(disks), byMember(clocks), options.recorder);
-    arena.observe(options.logs);
+    const arena = new Arena(cluster, doors, byMember(disks), byMember(clocks), options);
+    for (const member of arena.members) arena.observe(member);
     return arena;
   }
 
@@ -201,6 +208,15 @@ export class Arena {
     }
   }
 
+  /** Starts a member that is none of the cluster's own; faults of others do not touch it. */
+  welcome(guest: Member): void {
+    this.guests.add(guest);
+    this.observe(guest);
+    this.launch(guest);
+    // Whoever cannot join in time gives up by itself.
+    this.expectExit(guest, ({ code }) => code === REMOVED_EXIT);
+  }
+
   /** Waits until a launched member serves; an end meanwhile shows by itself, as unexpected. */
   async waitReady(member: Member, deadlineMs = START_BOUND_MS): Promise<boolean> {
     try {
@@ -237,27 +253,30 @@ export class Arena {
     await Promise.all(this.watchers);
     for (const member of this.members) this.expectExit(member, () => true);
     for (const member of this.members) this.thaw(member);
+    for (const guest of this.guests) {
+      this.expectExit(guest, () => true);
+      await guest.kill();
+    }
     await this.cluster.stop();
     await Promise.all(this.doors.map(({ proxy }) => proxy.close()));
     for (const api of this.statusApis.values()) api.close();
   }
 
-  private observe(logs: string): void {
-    for (const member of this.members) {
-      const path = join(logs, `${member.name}.log`);
-      appendFileSync(path, `${member.logs}\n`);
-      for (const line of member.logs.split('\n')) this.readLogLine(member, line);
-      member.onLine = (line) => {
-        appendFileSync(path, `${line}\n`);
-        this.readLogLine(member, line);
-      };
-      member.onExit = (result) => {
-        const expected = this.exits.get(member)?.(result) ?? false;
-        this.views.delete(member);
-        this.recorder.event({ kind: 'exit', member: member.name, ...result, expected });
-      };
-      this.watchers.push(this.watchStatus(member));
-    }
+  /** Writes down what a process says and how it ends. */
+  private observe(member: Member): void {
+    const path = join(this.logs, `${member.name}.log`);
+    appendFileSync(path, `${member.logs}\n`);
+    for (const line of member.logs.split('\n')) this.readLogLine(member, line);
+    member.onLine = (line) => {
+      appendFileSync(path, `${line}\n`);
+      this.readLogLine(member, line);
+    };
+    member.onExit = (result) => {
+      const expected = this.exits.get(member)?.(result) ?? false;
+      this.views.delete(member);
+      this.recorder.event({ kind: 'exit', member: member.name, ...result, expected });
+    };
+    if (this.members.includes(member)) this.watchers.push(this.watchStatus(member));
   }
 
   private readLogLine(member: Member, line: string): void {

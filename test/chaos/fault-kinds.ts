@@ -186,10 +186,15 @@ export const FAULT_KINDS = {
     hold: [1_500, 3_000],
     about: 'leadership handed over every 100 to 500 ms',
   },
+  'member-join-leave': {
+    class: 'membership',
+    hold: [1_000, 4_000],
+    about: 'a new member joins, votes, and is removed again',
+  },
   'member-replace': {
     class: 'membership',
-    hold: [2_000, 4_000],
-    about: 'a member is added, and later removed again',
+    hold: [500, 2_000],
+    about: 'a follower is removed, emptied, and taken in as a new member',
   },
 } as const satisfies Record<string, FaultKind>;
 

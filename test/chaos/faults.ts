@@ -15,6 +15,7 @@ import { ApiError } from '../support/http-api.js';
 import type { Archive } from './archive.js';
 import type { Arena } from './arena.js';
 import type { FaultName } from './fault-kinds.js';
+import { dismissGuest, makeGuest, replace, untilVoting } from './membership-faults.js';
 import { between, type PlanStep } from './plan.js';
 
 export interface Prepared {
@@ -213,9 +214,8 @@ const FAULTS: Readonly<Record<FaultName, Prepare>> = {
       }
     });
   },
-  'member-replace': () => {
-    throw new Skip('this version of kvd cannot change the members of a running cluster');
-  },
+  'member-join-leave': joinAndLeave,
+  'member-replace': async (scene) => replacement(scene, await freeFollower(scene)),
 };
 
 // ---------------------------------------------------------------- who
@@ -535,4 +535,28 @@ async function transfer(leader: Member, to: Member): Promise<void> {
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
   }
+}
+
+async function joinAndLeave({ arena, step }: Scene): Promise<Prepared> {
+  const guest = await makeGuest(arena, `guest${step.number}`);
+  return {
+    targets: [guest.name],
+    install: async () => {
+      arena.welcome(guest);
+      await untilVoting(arena, guest);
+    },
+    lift: () => dismissGuest(arena, guest),
+  };
+}
+
+function replacement({ arena }: Scene, victim: Member): Prepared {
+  arena.claim([victim]);
+  return {
+    targets: [victim.name],
+    install: () => replace(arena, victim),
+    lift: async () => {
+      await untilVoting(arena, victim);
+      arena.release([victim]);
+    },
+  };
 }

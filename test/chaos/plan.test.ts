@@ -7,7 +7,7 @@ import { FAULT_CLASSES, FAULT_NAMES, kindOf, parseFaultList } from './fault-kind
 import { DEFAULT_FAULTS, parseFlags, repeatCommand, UsageError } from './options.js';
 import { makePlan, type PlanRequest } from './plan.js';
 
-const ALL = FAULT_NAMES.filter((name) => kindOf(name).class !== 'membership');
+const ALL = FAULT_NAMES;
 
 function request(seed: number, changes: Partial<PlanRequest> = {}): PlanRequest {
   return { seed, members: 3, durationMs: 300_000, faults: ALL, ...changes };
