@@ -216,3 +216,25 @@ it('replaces a member in one joint step', { timeout: 60_000 }, async () => {
   expect(names).toEqual([...others.map(({ name }) => name), 'm4'].sort());
   await member.api.put('k', 'v');
 });
+
+it('moves a member to another peer address', { timeout: 60_000 }, async () => {
+  const cluster = await clusters.start();
+  const leader = await cluster.waitLeader();
+  const moved = cluster.others(leader)[0] as Member;
+  const url = `http://127.0.0.1:${await freePort()}`;
+
+  const updated = await kvctl(cluster.members, 'member', 'update', moved.name, '--peer-urls', url);
+  await moved.kill();
+  for (const flag of ['--listen-peer-urls', '--initial-advertise-peer-urls']) {
+    moved.flags[moved.flags.indexOf(flag) + 1] = url;
+  }
+  const initial = moved.flags.indexOf('--initial-cluster') + 1;
+  moved.flags[initial] = `${moved.name}=${url}`;
+  moved.flags[moved.flags.indexOf('--initial-cluster-state') + 1] = 'existing';
+  await leader.api.put('k', 'v');
+  await moved.start(READY_MS);
+
+  expect(updated.stdout).toContain('updated');
+  expect((await moved.api.range('k')).kvs[0]?.value).toBe('v');
+  await cluster.assertSameState();
+});

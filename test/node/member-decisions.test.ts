@@ -130,6 +130,7 @@ describe('a change', () => {
     });
     expect(group.table.get(1)).not.toBeNull();
     expect(group.change([remove(2)])).toBe('CHANGE_REFUSED');
+    expect(group.change([update(2, 'http://new:1')])).toBe('CHANGE_REFUSED');
     expect(group.leave()).toBeNull();
     expect(group.table.get(1)).toBeNull();
     expect(group.table.removed).toEqual([1]);

@@ -34,7 +34,7 @@ function appendWhileRemoving(late: number): Error[] {
   });
   const configuration = configurationOf([1]);
   const mark = { index: 0, term: 0, configuration, generation: 1 };
-  const identity = { clusterId: 7, memberId: 1 };
+  const identity = { clusterId: 7, memberId: 1, folderId: 5 };
   const { wal } = openWal({ disk, directory: '/m', identity, initial: mark, segmentBytes: 4096 });
   const failures: Error[] = [];
   const runAll = (): void => {
