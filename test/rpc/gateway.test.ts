@@ -846,6 +846,7 @@ describe('health', () => {
     node.isLearner = true;
     expect((await get('/readyz/non_learner')).status).toBe(503);
 
+    node.isLearner = false;
     await post(served.port, '/v3/maintenance/alarm', { action: 1, memberID: 1, alarm: 'CORRUPT' });
     expect((await get('/readyz/data_corruption')).status).toBe(503);
   });
