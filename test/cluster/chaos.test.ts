@@ -48,7 +48,7 @@ it('a short run holds every promise, and its folder is judged the same', () => {
   mkdirSync(temporary);
   const folder = join(tempFolder('chaos-out'), 'run');
   const faults = 'kill-leader,pause-follower,reset-links,compaction';
-  const args = ['--minutes', '0.1', '--seed', '3', '--faults', faults, '--out', folder];
+  const args = ['--minutes', '0.08', '--seed', '3', '--faults', faults, '--out', folder];
 
   const run = chaos(args, temporary);
 
