@@ -84,6 +84,8 @@ export interface ClientPlan {
   readonly compactEachUs: number;
   readonly transferEachUs: number;
   readonly timeoutMs: number;
+  /** Single keys only, so that the history can be judged without the log. */
+  readonly isPlain: boolean;
 }
 
 type Run = (node: NodeFace, context: RequestContext) => Promise<unknown>;
@@ -312,7 +314,11 @@ class Worker {
     if (random.chance(0.1)) this.place = clients.pick(random);
     const key = `k${random.below(clients.plan.keys)}`;
     const dice = random.below(100);
-    if (dice < 22) this.put(key);
+    if (clients.plan.isPlain) {
+      if (dice < 40) this.put(key);
+      else if (dice < 85) this.get(key, false);
+      else this.delete(key);
+    } else if (dice < 22) this.put(key);
     else if (dice < 40) this.get(key, false);
     else if (dice < 46) this.get(key, true);
     else if (dice < 52) this.old(key);

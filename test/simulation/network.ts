@@ -77,6 +77,8 @@ interface Link {
   blocks: number;
   slowness: number;
   readonly past: Uint8Array[];
+  /** The newest of them: those that come again while they still matter. */
+  recent: Uint8Array[];
 }
 
 export class SimNetwork {
@@ -108,7 +110,7 @@ export class SimNetwork {
     let link = this.links.get(name);
     if (link === undefined) {
       const random = this.world.stream('net', name);
-      link = { from, to, random, blocked: false, blocks: 0, slowness: 1, past: [] };
+      link = { from, to, random, blocked: false, blocks: 0, slowness: 1, past: [], recent: [] };
       this.links.set(name, link);
     }
     return link;
@@ -177,11 +179,13 @@ export class SimNetwork {
 
   /** A message of the past comes again. */
   replay(link: Link): void {
-    const { random, past } = link;
+    const { random } = link;
+    const isRecent = random.chance(0.5);
+    const past = isRecent ? link.recent : link.past;
     const bytes = past[random.below(past.length)];
     if (bytes === undefined || link.blocked) return;
     this.world.fault('replayed message');
-    this.world.after(random.below(200 * MS), 'replay', () => {
+    this.world.after(random.below(isRecent ? 5 * MS : 200 * MS), 'replay', () => {
       const target = this.end(link.to);
       if (target === null) return;
       target.life.inputNow(() => {
@@ -532,6 +536,7 @@ export class SimLinks implements PeerLinks {
     const { random, past } = link;
     const { world } = this.network;
     if (replay > 0) {
+      link.recent = [bytes, ...link.recent.slice(0, 3)];
       if (past.length < REPLAYS_KEPT) past.push(bytes);
       else if (random.chance(0.05)) past[random.below(REPLAYS_KEPT)] = bytes;
       if (random.chance(replay)) this.network.replay(link);

@@ -112,6 +112,7 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
       compactEachUs: one([0, 2, 5]) * SECOND,
       transferEachUs: one([0, 0, 3]) * SECOND,
       timeoutMs: one([1000, 3000, 7000]),
+      isPlain: seed % 5 === 0,
     },
     safetyUs: (wishes.seconds ?? one([10, 20, 40])) * SECOND,
   };

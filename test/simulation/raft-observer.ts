@@ -65,6 +65,8 @@ interface Book {
 export interface Committed {
   readonly entry: Entry;
   readonly at: number;
+  /** In which it was committed, at or above that of the entry. */
+  readonly term: number;
 }
 
 export class RaftObserver {
@@ -250,7 +252,9 @@ export class RaftObserver {
     this.world.mark('leader elected');
     for (let index = log.firstIndex; index <= this.committedIndex; index += 1) {
       const known = this.committed[index];
-      if (known === null || known === undefined || log.termAt(index) === known.entry.term) continue;
+      // A leader of an earlier term, elected late, owes nothing of later terms.
+      if (known === null || known === undefined || known.term >= term) continue;
+      if (log.termAt(index) === known.entry.term) continue;
       throw new Violation(
         'S5',
         `${name} leads ${term} without entry ${index} of ${known.entry.term}, which was committed`,
@@ -326,7 +330,7 @@ export class RaftObserver {
     }
     if (raft.term > term && entry.type === EntryType.Normal)
       this.world.mark('commit of an old term');
-    this.committed.push({ entry, at: this.world.now });
+    this.committed.push({ entry, at: this.world.now, term: raft.term });
   }
 
   private checkApplied(member: SimMember, applied: number, before: number): void {

@@ -324,7 +324,7 @@ class Simulation {
     })) as readonly MemberAttributes[];
     const tolerance = plan.faults.has('clocks') ? 0.15 : plan.faults.has('freezes') ? 0.001 : 0;
     const configuration = configurationOf(members.map(({ id }) => id));
-    judge.judge(members, configuration, tolerance, plan.seed % 10 === 0);
+    judge.judge(members, configuration, tolerance, plan.clients.isPlain);
     for (const next of this.watcherEnds) {
       const missing = judge.missing(next);
       if (missing === undefined) continue;
