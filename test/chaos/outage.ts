@@ -58,7 +58,6 @@ export function measureOutages(
   const bySent = [...writes].sort((a, b) => a.sent - b.sent);
   const answers = writes.map(({ answered }) => answered).sort((a, b) => a - b);
   const spans = faultSpans(events);
-  // After that the clients stop by themselves.
   const over = events.find((event) => event.kind === 'phase' && event.name === 'end');
   return spans.map((span) => {
     const alone = spans.every((other) => {
@@ -70,13 +69,19 @@ export function measureOutages(
       if (write.sent >= next) break;
       next = Math.min(next, write.answered);
     }
-    const end = Math.min(span.to + AFTERMATH_MS, over?.at ?? Number.POSITIVE_INFINITY);
+    // What the next fault does, and the silence of clients that have stopped, are not this one's doing.
+    const following = spans.find((other) => other.from > span.to)?.from;
+    const limit = Math.min(
+      following ?? Number.POSITIVE_INFINITY,
+      over?.at ?? Number.POSITIVE_INFINITY,
+    );
+    const end = Math.min(span.to + AFTERMATH_MS, limit);
     let last = span.from;
     let gapMs = 0;
     for (const answered of answers) {
       if (answered <= last) continue;
       if (last >= end) break;
-      gapMs = Math.max(gapMs, answered - last);
+      gapMs = Math.max(gapMs, Math.min(answered, limit) - last);
       last = answered;
     }
     if (last < end) gapMs = Math.max(gapMs, end - last);

@@ -50,6 +50,14 @@ describe('unavailability', () => {
     expect(outage?.gapMs).toBe(200);
   });
 
+  it('does not count what the next fault does', () => {
+    const events = [...fault(1, 'kill-leader', 100, 200), ...fault(2, 'pause-all', 700, 5_000)];
+    const writes = [write(110, 300), write(310, 600), write(610, 5_100)];
+    const [first] = measureOutages(writes, events);
+
+    expect(first).toMatchObject({ nextMs: 200, gapMs: 300, alone: true });
+  });
+
   it('is endless without any write', () => {
     expect(measureOutages([], fault(1, 'kill-all', 0, 10))[0]?.nextMs).toBe(Infinity);
   });
