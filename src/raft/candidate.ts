@@ -141,6 +141,11 @@ function countVotes(raft: Raft): void {
   if (result === 'won' && isOwnDurable) raft.becomeLeader();
   else if (result === 'lost') {
     raft.becomeFollower(raft.term, NO_NODE, 'a majority refused the vote');
+    // The votes were split, or somebody won, whose heartbeat is on its way and ends this. After a split a
+    // whole timeout would be most of the outage. Half of one is wide enough to part those who lost, and a
+    // pre-vote that comes too early is refused by all who hear the winner.
+    const again = 1 + raft.prng.below(Math.ceil(raft.options.electionTicks / 2));
+    raft.electionTimeout = Math.min(raft.electionTimeout, raft.electionElapsed + again);
   }
 }
 

@@ -83,6 +83,18 @@ describe('a pre-candidate', () => {
 });
 
 describe('a candidate', () => {
+  it('asks again within half a timeout when a majority has refused its vote', () => {
+    for (let seed = 1; seed <= 50; seed += 1) {
+      const raft = makeCore({ log: [2], seed });
+      becomeCandidate(raft);
+      step(raft, from(2, K.VoteResponse, raft.term, { reject: true }));
+      step(raft, from(3, K.VoteResponse, raft.term, { reject: true }));
+      expect(raft.role).toBe(Role.Follower);
+      const half = Math.ceil(raft.options.electionTicks / 2);
+      expect(raft.electionTimeout - raft.electionElapsed).toBeLessThanOrEqual(half);
+    }
+  });
+
   it('counts a repeated vote once, and one voter cannot change its answer', () => {
     const raft = makeCore({ voters: [1, 2, 3, 4, 5] });
     becomeCandidate(raft);
