@@ -141,12 +141,23 @@ function countVotes(raft: Raft): void {
   if (result === 'won' && isOwnDurable) raft.becomeLeader();
   else if (result === 'lost') {
     raft.becomeFollower(raft.term, NO_NODE, 'a majority refused the vote');
-    // The votes were split, or somebody won, whose heartbeat is on its way and ends this. After a split a
-    // whole timeout would be most of the outage. Half of one is wide enough to part those who lost, and a
-    // pre-vote that comes too early is refused by all who hear the winner.
-    const again = 1 + raft.prng.below(Math.ceil(raft.options.electionTicks / 2));
-    raft.electionTimeout = Math.min(raft.electionTimeout, raft.electionElapsed + again);
+    retryWithin(raft, 0);
+  } else if ([...raft.votes.values()].includes(false)) {
+    // Of three members one is dead, and the two that live stand against each other: that is lost too,
+    // but only silence says so. Others who have yet to answer get the first quarter for it.
+    retryWithin(raft, Math.ceil(raft.options.electionTicks / 4));
   }
+}
+
+/**
+ * After a split vote a whole timeout would be most of the outage. Half of one is wide enough to part
+ * those who lost. If somebody has won, the heartbeat that is on its way ends this, and a pre-vote that
+ * comes too early is refused by all who hear the winner.
+ */
+function retryWithin(raft: Raft, patience: number): void {
+  const half = Math.ceil(raft.options.electionTicks / 2);
+  const again = patience + 1 + raft.prng.below(half - patience);
+  raft.electionTimeout = Math.min(raft.electionTimeout, raft.electionElapsed + again);
 }
 
 function otherVoters(raft: Raft): NodeId[] {

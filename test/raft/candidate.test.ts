@@ -95,6 +95,19 @@ describe('a candidate', () => {
     }
   });
 
+  it('asks again within half a timeout when one refuses and one is silent, but not at once', () => {
+    for (let seed = 1; seed <= 50; seed += 1) {
+      const raft = makeCore({ log: [2], seed });
+      becomeCandidate(raft);
+      step(raft, from(2, K.VoteResponse, raft.term, { reject: true }));
+      expect(raft.role).toBe(Role.Candidate);
+      const { electionTicks } = raft.options;
+      const left = raft.electionTimeout - raft.electionElapsed;
+      expect(left).toBeGreaterThan(electionTicks / 4);
+      expect(left).toBeLessThanOrEqual(Math.ceil(electionTicks / 2));
+    }
+  });
+
   it('counts a repeated vote once, and one voter cannot change its answer', () => {
     const raft = makeCore({ voters: [1, 2, 3, 4, 5] });
     becomeCandidate(raft);
