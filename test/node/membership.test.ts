@@ -337,8 +337,7 @@ describe('a member', () => {
     const write = node.propose(put('k', 'v'), node.context(1500));
     const read = nodeOf(learner).linearize(nodeOf(learner).context(1500));
 
-    await expect(write).rejects.toThrow();
-    await expect(read).rejects.toThrow();
+    await Promise.all([expect(write).rejects.toThrow(), expect(read).rejects.toThrow()]);
     expect(node.isLeader).toBe(false);
   });
 });
