@@ -7,18 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { mutants } from './mutants/index.js';
 
-interface Mutant {
-  readonly name: string;
-  readonly rule: string;
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-}
-
-const all: readonly Mutant[] = mutants;
-
 describe('the mutants', () => {
-  for (const { name, file, find, replace } of all) {
+  for (const { name, file, find, replace } of mutants) {
     it(`can plant ${name} at exactly one place`, () => {
       const path = fileURLToPath(new URL(`../../${file}`, import.meta.url));
 
@@ -28,7 +18,7 @@ describe('the mutants', () => {
   }
 
   it('have names and rules of their own', () => {
-    expect(new Set(all.map(({ name }) => name)).size).toBe(all.length);
-    expect(all.length).toBeGreaterThanOrEqual(60);
+    expect(new Set(mutants.map(({ name }) => name)).size).toBe(mutants.length);
+    expect(mutants.length).toBeGreaterThanOrEqual(60);
   });
 });

@@ -6,14 +6,17 @@
  * of the connection. A connection breaks with all that is under way on it: when a process dies (the
  * others hear of it at once), when it is reset, when its bytes are damaged, or when it was silent for
  * too long behind a partition. Bytes that meet a partition wait, as TCP repeats them, and arrive late
- * when it heals in time. Raft messages may also be dropped, doubled, and come again long after, in
+ * when it heals in time. Before all else both sides greet each other and may refuse, by the product's
+ * own judgement: a member that was removed is told so. Raft messages may also be dropped, doubled, and come again long after, in
  * other lives too; requests and their answers may not, because TCP does not do that to them.
  */
 import type {
   LocalIdentity,
   PeerAddress,
   PeerEvents,
+  PeerHello,
   PeerLinks,
+  Refusal,
   SnapshotInbox,
 } from '../../src/peer-links.js';
 import type { Prng } from '../../src/prng.js';
@@ -87,6 +90,7 @@ export class SimNetwork {
   nature: NetworkNature;
   private readonly links = new Map<string, Link>();
   private readonly ends = new Map<number, SimLinks>();
+  private readonly listeners = new Map<number, SimLinks>();
   readonly lanes = new Set<SimLane>();
 
   constructor(world: World, nature: NetworkNature) {
@@ -98,6 +102,16 @@ export class SimNetwork {
     const links = new SimLinks(this, life, local, events);
     this.ends.set(local.memberId, links);
     return links;
+  }
+
+  listen(port: number, links: SimLinks): void {
+    this.listeners.set(port, links);
+  }
+
+  /** Who listens on a port. */
+  at(port: number): SimLinks | null {
+    const links = this.listeners.get(port);
+    return links?.isListening === true && links.life.alive ? links : null;
   }
 
   end(id: number): SimLinks | null {
@@ -223,6 +237,8 @@ export class SimLane {
   private stalled: [Parcel[], Parcel[]] = [[], []];
   private readers: [FrameReader, FrameReader] = [reader(), reader()];
   private redialMs = 20;
+  private attempts = 0;
+  private port = 0;
 
   constructor(network: SimNetwork, dialer: SimLinks, peer: number, name: 'bulk' | 'urgent') {
     this.network = network;
@@ -314,9 +330,12 @@ export class SimLane {
     const { epoch } = this;
     this.dialer.life.input(network.delay(out) + network.delay(back), 'dialled', () => {
       if (this.stopped || this.epoch !== epoch) return;
-      const target = network.end(this.peer);
+      const ports = this.dialer.portsOf(this.peer);
+      this.port = ports[this.attempts % ports.length] ?? 0;
+      this.attempts += 1;
+      const target = network.at(this.port);
       const isOpen = !out.blocked && !back.blocked;
-      if (target === null || !isOpen || target.life.frozen || !target.knows(this.dialer)) {
+      if (target === null || !isOpen || target.life.frozen || !this.greet(target)) {
         this.redial();
         return;
       }
@@ -328,6 +347,28 @@ export class SimLane {
       this.lastArrival = [0, 0];
       this.dialer.events.onPeerState(this.peer, true, this.name);
     });
+  }
+
+  /** Both say who they are before anything else is said. */
+  private greet(target: SimLinks): boolean {
+    const { dialer, peer } = this;
+    const { clusterId, memberId } = target.local;
+    if (clusterId !== dialer.local.clusterId || memberId !== peer) return false;
+    const refusal = target.receive(dialer.local);
+    if (refusal === null) return dialer.events.onHello(target.local) === null;
+    this.network.world.mark(`greeting refused: ${refusal.code}`);
+    dialer.events.onRejected(peer, refusal);
+    return false;
+  }
+
+  /** The peer has other addresses now, or is not welcome on either side any more. */
+  review(): void {
+    if (!this.up) return;
+    const { dialer, target, peer } = this;
+    if (!dialer.portsOf(peer).includes(this.port)) this.break('the peer has moved');
+    else if (target !== null && target.events.onHello(dialer.local) !== null) {
+      this.break('not welcome any more');
+    }
   }
 
   private transmit(direction: 0 | 1, parcel: Parcel): void {
@@ -384,13 +425,21 @@ export class SimLane {
   }
 }
 
+interface SimPeer {
+  named: readonly number[];
+  /** Of its last greeting. */
+  hello: PeerHello | null;
+  bulk: SimLane;
+  urgent: SimLane;
+}
+
 export class SimLinks implements PeerLinks {
   readonly life: Life;
   readonly local: LocalIdentity;
   readonly events: PeerEvents;
   isListening = false;
   private readonly network: SimNetwork;
-  private readonly peers = new Map<number, { bulk: SimLane; urgent: SimLane }>();
+  private readonly peers = new Map<number, SimPeer>();
   private nextRequest = 1;
   private sent = 0;
   private streams = 0;
@@ -404,28 +453,52 @@ export class SimLinks implements PeerLinks {
 
   async listen(_host: string, port: number): Promise<number> {
     this.isListening = true;
+    this.network.listen(port, this);
     return port;
   }
 
   setPeers(addresses: readonly PeerAddress[]): void {
-    const wanted = new Set(addresses.map(({ id }) => id));
-    for (const [id, { bulk, urgent }] of [...this.peers]) {
-      if (wanted.has(id)) continue;
+    const named = new Map<number, number[]>();
+    for (const { id, port } of addresses) named.set(id, [...(named.get(id) ?? []), port]);
+    for (const [id, peer] of [...this.peers]) {
+      peer.named = named.get(id) ?? [];
+      if (peer.named.length > 0 || this.isWelcome(peer)) continue;
       this.peers.delete(id);
-      bulk.stop();
-      urgent.stop();
+      peer.bulk.stop();
+      peer.urgent.stop();
     }
-    for (const id of wanted) {
-      if (this.peers.has(id)) continue;
-      const bulk = new SimLane(this.network, this, id, 'bulk');
-      const urgent = new SimLane(this.network, this, id, 'urgent');
-      this.peers.set(id, { bulk, urgent });
+    for (const [id, ports] of named) if (!this.peers.has(id)) this.add(id, ports, null);
+    for (const lane of [...this.network.lanes]) {
+      if (lane.dialer === this || lane.peer === this.local.memberId) lane.review();
     }
   }
 
-  knows(other: SimLinks): boolean {
-    const { clusterId, memberId } = other.local;
-    return clusterId === this.local.clusterId && this.peers.has(memberId);
+  /** Those of the table, then the one that the peer gave itself. */
+  portsOf(id: number): readonly number[] {
+    const peer = this.peers.get(id);
+    if (peer === undefined) return [];
+    return peer.hello === null ? peer.named : [...peer.named, peer.hello.port];
+  }
+
+  /** Somebody greets. Who is not in the table stays as a guest, so that answers reach it. */
+  receive(hello: PeerHello): Refusal | null {
+    const refusal = this.events.onHello(hello);
+    if (refusal !== null) return refusal;
+    const peer = this.peers.get(hello.memberId);
+    if (peer !== undefined) peer.hello = hello;
+    else this.add(hello.memberId, [], hello);
+    return null;
+  }
+
+  private add(id: number, named: readonly number[], hello: PeerHello | null): void {
+    const peer = { named, hello } as SimPeer;
+    this.peers.set(id, peer);
+    peer.bulk = new SimLane(this.network, this, id, 'bulk');
+    peer.urgent = new SimLane(this.network, this, id, 'urgent');
+  }
+
+  private isWelcome({ hello }: SimPeer): boolean {
+    return this.isListening && hello !== null && this.events.onHello(hello) === null;
   }
 
   isUp(peer: number): boolean {
