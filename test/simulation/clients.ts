@@ -141,7 +141,8 @@ export class Clients {
   }
 
   pick(random: Prng): SimMember {
-    return this.members[random.below(this.members.length)] as SimMember;
+    const running = this.members.filter((member) => !member.retired);
+    return running[random.below(running.length)] as SimMember;
   }
 
   memberAt(index: number): SimMember {

@@ -19,6 +19,7 @@ import type { MemberAttributes } from '../../src/kv/command.js';
 import { type Command, decodeEnvelope } from '../../src/kv/command.js';
 import type { KeyValue, OpResponse } from '../../src/kv/request.js';
 import { StateMachine } from '../../src/kv/state-machine.js';
+import { decideChange } from '../../src/membership.js';
 import type { Configuration } from '../../src/raft/configuration.js';
 import { EntryType, payloadOf } from '../../src/raft/entry.js';
 import type { Operation, Reply } from '../support/history.js';
@@ -26,6 +27,7 @@ import { checkHistory } from '../support/linearizability.js';
 import { MemoryRecords } from '../support/memory-records.js';
 import { checkWatch, type StoreEvent } from '../support/watch-checker.js';
 import type { Call, Clients } from './clients.js';
+import { checkChange } from './membership-rules.js';
 import { type ModelResult, ModelStore } from './model.js';
 import type { Committed, RaftObserver } from './raft-observer.js';
 import { MS, SECOND, Violation, type World } from './world.js';
@@ -49,6 +51,8 @@ export class Judge {
   private readonly model = new ModelStore();
   /** Where each write stands, by origin and number. */
   private readonly places = new Map<string, Place>();
+  /** What became of each change of members. */
+  private readonly changes = new Map<string, { code: string | null; revision: number }>();
   /** Store revision and compaction after each index. */
   private readonly revisions: number[] = [1];
   private readonly compactions: number[] = [0];
@@ -80,6 +84,9 @@ export class Judge {
         if (call.outcome === 'ok') this.judgeRead(call);
         reads += 1;
       } else if (call.name === 'renew') this.judgeRenewal(call);
+      else if (call.name.startsWith('member-') && call.name !== 'member-list') {
+        this.judgeChange(call);
+      }
     }
     this.judgeWatches();
     this.judgeLeases(tolerance);
@@ -94,7 +101,15 @@ export class Judge {
     for (let index = 1; index < this.observer.committed.length; index += 1) {
       const { entry, at } = this.observer.committed[index] as Committed;
       const payload = payloadOf(entry);
-      const applied = machine.apply({ index, term: entry.term, type: entry.type, payload });
+      const { term, type } = entry;
+      const before = machine.configuration;
+      const decision =
+        type === EntryType.Configuration
+          ? decideChange(machine.members, before, payload)
+          : { configuration: null, refusal: null };
+      const applied = machine.apply({ index, term, type, payload, ...decision });
+      if (machine.configuration !== before) checkChange(index, before, machine.configuration);
+      this.noteChange(entry.type, payload, index, applied.code, applied.revision);
       const hash = this.observer.hashes.get(index);
       if (hash !== undefined && hash !== machine.hashChain) {
         throw new Violation(
@@ -118,6 +133,39 @@ export class Judge {
       }
       this.revisions.push(this.model.revision);
       this.compactions.push(this.model.compacted);
+    }
+  }
+
+  /** A change of members has its place as a write has: it happens once, and what was refused not. */
+  private noteChange(
+    type: number,
+    payload: Uint8Array,
+    index: number,
+    code: string | null,
+    revision: number,
+  ): void {
+    if (type !== EntryType.Configuration || payload.length === 0) return;
+    const envelope = decodeEnvelope(payload);
+    if (envelope === null) throw new Violation('K6', `entry ${index} cannot be read`);
+    const name = `${envelope.origin} ${envelope.requestId}`;
+    if (this.changes.has(name)) throw new Violation('K10', `change ${name} stands twice`);
+    this.changes.set(name, { code, revision });
+  }
+
+  private judgeChange(call: Call): void {
+    if (call.origin === 0) return;
+    const place = this.changes.get(`${call.origin} ${call.requestId}`);
+    if (call.outcome === 'ok' && place?.code !== null) {
+      throw new Violation(
+        'K1',
+        `${call.name} was acknowledged: ${place?.code ?? 'not in the log'}`,
+      );
+    }
+    if (call.outcome === 'refused' && place !== undefined && place.code !== call.code) {
+      throw new Violation(
+        'K12',
+        `${call.name} was refused with ${call.code} and stands in the log`,
+      );
     }
   }
 

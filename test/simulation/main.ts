@@ -5,6 +5,9 @@
  *   --seed S          the first seed, default 1; alone (without --seeds) just this one
  *   --seconds-each T  simulated seconds under faults per seed, default drawn from the seed
  *   --workers W       processes, default 2
+ *   --size N          members at the start, default drawn from the seed
+ *   --faults A,B      just these kinds of faults (plan.ts), default drawn from the seed
+ *   --family walk     members go through 5, 7, 3, 1 and 3 voters
  *   --timeline        with --seed: prints what happened, line by line
  *   --mutant NAME     runs a product with a planted bug (scripts/simulate.js); must end with failures
  *
@@ -13,6 +16,7 @@
  */
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { FAMILIES, FAULTS, type Family, type Fault } from './plan.js';
 import { type RunReport, simulate } from './simulation.js';
 
 /** What so many seeds must have met at least once. */
@@ -47,6 +51,9 @@ interface Options {
   workers: number;
   isTold: boolean;
   mutant: string;
+  size: number;
+  faults: readonly Fault[] | null;
+  family: Family | null;
 }
 
 /** A report without what cannot be sent to another process. */
@@ -67,12 +74,14 @@ class UsageError extends Error {}
 function parse(args: readonly string[]): Options {
   const options: Options = {
     ...{ seeds: 0, seed: 0, secondsEach: 0, workers: 2, isTold: false, mutant: '' },
+    ...{ size: 0, faults: null, family: null },
   };
   const numbers = {
     '--seeds': 'seeds',
     '--seed': 'seed',
     '--seconds-each': 'secondsEach',
     '--workers': 'workers',
+    '--size': 'size',
   } as const;
   for (let at = 0; at < args.length; at += 1) {
     const name = args[at] as string;
@@ -83,6 +92,8 @@ function parse(args: readonly string[]): Options {
     const value = args[at + 1];
     at += 1;
     if (name === '--mutant' && value !== undefined) options.mutant = value;
+    else if (name === '--faults') options.faults = faultsOf(value);
+    else if (name === '--family') options.family = familyOf(value);
     else if (name in numbers) {
       if (value === undefined || !/^[1-9]\d{0,8}$/.test(value)) {
         throw new UsageError(`${name} wants a whole number from 1, not "${value ?? ''}"`);
@@ -90,7 +101,7 @@ function parse(args: readonly string[]): Options {
       options[numbers[name as keyof typeof numbers]] = Number(value);
     } else {
       throw new UsageError(
-        `unknown option ${name}; there are --seeds --seed --seconds-each --workers --timeline --mutant`,
+        `unknown option ${name}; there are --seeds --seed --seconds-each --workers --size --faults --family --timeline --mutant`,
       );
     }
   }
@@ -102,9 +113,29 @@ function parse(args: readonly string[]): Options {
   return options;
 }
 
+function faultsOf(value: string | undefined): Fault[] {
+  return (value ?? '').split(',').map((name) => {
+    const known = FAULTS.find((fault) => fault === name);
+    if (known !== undefined) return known;
+    throw new UsageError(`no fault "${name}"; there are: ${FAULTS.join(' ')}`);
+  });
+}
+
+function familyOf(value: string | undefined): Family {
+  const known = FAMILIES.find((family) => family === value);
+  if (known !== undefined) return known;
+  throw new UsageError(`no family "${value ?? ''}"; there are: ${FAMILIES.join(' ')}`);
+}
+
 async function runOne(seed: number, options: Options): Promise<RunReport> {
-  const { secondsEach, isTold } = options;
-  return await simulate(seed, { ...(secondsEach > 0 ? { seconds: secondsEach } : {}), isTold });
+  const { secondsEach, isTold, size, faults, family } = options;
+  return await simulate(seed, {
+    ...(secondsEach > 0 ? { seconds: secondsEach } : {}),
+    ...(size > 0 ? { size } : {}),
+    ...(faults === null ? {} : { faults }),
+    ...(family === null ? {} : { family }),
+    isTold,
+  });
 }
 
 async function summarize(seed: number, options: Options): Promise<Summary> {
@@ -127,10 +158,14 @@ async function work(options: Options, number: number): Promise<void> {
   process.disconnect();
 }
 
-function commandOf(seed: number, { secondsEach, mutant }: Options): string {
-  const each = secondsEach > 0 ? ` --seconds-each ${secondsEach}` : '';
-  const planted = mutant === '' ? '' : ` --mutant ${mutant}`;
-  return `npm run test:sim -- --seed ${seed}${each}${planted} --timeline`;
+function commandOf(seed: number, options: Options): string {
+  const { secondsEach, mutant, size, faults, family } = options;
+  const words = [
+    ...[`--seed ${seed}`, secondsEach > 0 ? `--seconds-each ${secondsEach}` : ''],
+    ...[size > 0 ? `--size ${size}` : '', faults === null ? '' : `--faults ${faults.join(',')}`],
+    ...[family === null ? '' : `--family ${family}`, mutant === '' ? '' : `--mutant ${mutant}`],
+  ];
+  return `npm run test:sim -- ${words.filter((word) => word !== '').join(' ')} --timeline`;
 }
 
 function runAll(options: Options): Promise<Summary[]> {

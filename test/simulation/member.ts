@@ -55,7 +55,8 @@ interface NodeInside {
 }
 
 export class SimMember {
-  readonly config: Config;
+  /** Of the next start. */
+  config: Config;
   readonly id: number;
   /** 1, 2, ...: for people. */
   readonly number: number;
@@ -67,6 +68,8 @@ export class SimMember {
   nature: DiskNature;
   /** Damaged beyond use: it refuses to start, as it must. */
   lost = false;
+  /** Removed from the cluster: its process has ended, as it must, and stays away. */
+  retired = false;
   /** Bits of its log were flipped. */
   rotten = false;
   /** Whoever stopped it, it is to run. */
@@ -137,7 +140,7 @@ export class SimMember {
   }
 
   start(): void {
-    if (this.life?.alive === true || this.lost) return;
+    if (this.life?.alive === true || this.lost || this.retired) return;
     const { world } = this;
     this.starts += 1;
     this.lastCompletion = 0;

@@ -112,7 +112,8 @@ export class Nemesis {
   private victim(random: Prng): SimMember {
     const leader = this.members.find((member) => member.node?.isLeader === true);
     if (leader !== undefined && random.chance(0.4)) return leader;
-    return this.members[random.below(this.members.length)] as SimMember;
+    const running = this.members.filter((member) => !member.retired);
+    return running[random.below(running.length)] as SimMember;
   }
 
   private later(us: number, run: () => void): void {

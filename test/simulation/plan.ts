@@ -10,6 +10,7 @@ import { Prng } from '../../src/prng.js';
 import type { ClientPlan } from './clients.js';
 import type { DiskNature } from './member.js';
 import type { NetworkNature } from './network.js';
+import type { MembershipPlan } from './operator.js';
 import { MS, SECOND } from './world.js';
 
 export const FAULTS = [
@@ -56,6 +57,8 @@ export interface Plan {
   /** Of the clocks of the members, 1 = right. */
   readonly rates: readonly number[];
   readonly clients: ClientPlan;
+  /** Null: the members stay what they are. */
+  readonly membership: MembershipPlan | null;
   readonly safetyUs: number;
 }
 
@@ -74,16 +77,25 @@ export interface PlanWishes {
   readonly size?: number;
   readonly faults?: readonly Fault[];
   readonly light?: boolean;
+  /** `walk`: through 5, 7, 3, 1 and 3 members, whatever the seed draws besides. */
+  readonly family?: Family;
 }
+
+export const FAMILIES = ['walk'] as const;
+export type Family = (typeof FAMILIES)[number];
 
 export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
   const random = new Prng(seed * 7919 + 17);
   const one = <T>(values: readonly T[]): T => values[random.below(values.length)] as T;
-  const size = wishes.size ?? one([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]);
+  const isWalk = wishes.family === 'walk';
+  const size = wishes.size ?? (isWalk ? 3 : one([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]));
   const heartbeatMs = one([50, 100, 100, 200]);
   const electionMs = heartbeatMs * one([5, 10, 10]);
   const drawn = drawFaults(random, size);
   const faults = wishes.faults === undefined ? drawn : new Set(wishes.faults);
+  const membership = drawMembership(new Prng(seed * 7919 + 18), isWalk);
+  // Who loses disks for ever and removes members too can be left without a quorum, rightly.
+  if (membership !== null) faults.delete('rot');
   const network = drawNetwork(random, faults);
   const disk = drawDisk(random, faults);
   const light = wishes.light === true;
@@ -114,8 +126,15 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
       timeoutMs: one([1000, 3000, 7000]),
       isPlain: seed % 5 === 0,
     },
+    membership,
     safetyUs: (wishes.seconds ?? one([10, 20, 40])) * SECOND,
   };
+}
+
+function drawMembership(random: Prng, isWalk: boolean): MembershipPlan | null {
+  const eachUs = ([100, 300, 1000] as const)[random.below(3)] as number;
+  if (isWalk) return { eachUs: eachUs * MS, walk: [5, 7, 3, 1, 3] };
+  return random.chance(0.4) ? { eachUs: eachUs * MS, walk: [] } : null;
 }
 
 function drawFaults(random: Prng, size: number): Set<Fault> {

@@ -11,14 +11,16 @@
 import type { Config } from '../../src/config.js';
 import { loadConfig } from '../../src/config.js';
 import type { MemberAttributes } from '../../src/kv/command.js';
+import type { StateMachine } from '../../src/kv/state-machine.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import type { RaftEvent } from '../../src/raft/ready.js';
 import * as kv from '../../src/rpc/services/kv.js';
 import { Clients, LIMITS, putRequest, rangeRequest } from './clients.js';
 import { Judge } from './judge.js';
-import { SimMember } from './member.js';
+import { type MemberHooks, SimMember } from './member.js';
 import { Nemesis } from './nemesis.js';
 import { SimNetwork } from './network.js';
+import { Operator } from './operator.js';
 import { CALM_DISK, calm, drawPlan, type Plan, type PlanWishes } from './plan.js';
 import { RaftObserver } from './raft-observer.js';
 import { MS, SECOND, Violation, World } from './world.js';
@@ -79,10 +81,13 @@ class Simulation {
   readonly plan: Plan;
   readonly observer: RaftObserver;
   readonly clients: Clients;
-  readonly members: readonly SimMember[];
+  /** Those of the beginning, then those that joined. */
+  readonly members: SimMember[];
   private readonly network: SimNetwork;
   private readonly configs: readonly Config[];
+  private readonly hooks: MemberHooks;
   private electionUs: number;
+  private operator: Operator | null = null;
 
   constructor(world: World, plan: Plan) {
     this.world = world;
@@ -91,20 +96,19 @@ class Simulation {
     this.network = new SimNetwork(world, plan.network);
     this.observer = new RaftObserver(world);
     this.configs = configsOf(plan);
-    const hooks = {
+    this.hooks = {
       onOpened: this.observer.onOpened.bind(this.observer),
       onRaftEvent: (_member: SimMember, event: RaftEvent) => world.mark(markOf(event)),
       touched: (member: SimMember) => this.observer.touch(member),
       onDown: (member: SimMember, error: Error | null) => this.onDown(member, error),
     };
     this.members = this.configs.map((config, at) => {
-      const member = new SimMember(world, this.network, at + 1, config, plan.disk, hooks);
+      const member = new SimMember(world, this.network, at + 1, config, plan.disk, this.hooks);
       member.rate = plan.rates[at] as number;
       return member;
     });
-    const byId = new Map(this.members.map((member) => [member.id, member]));
     this.network.onSend = (from, message) => {
-      const member = byId.get(from) as SimMember;
+      const member = this.members.find(({ id }) => id === from) as SimMember;
       member.onSend();
       if (member.life?.alive === true) this.observer.onSend(member, message);
     };
@@ -118,14 +122,81 @@ class Simulation {
     for (const member of this.members) member.start();
     this.clients.start();
     const nemesis = new Nemesis(world, plan, this.network, this.members);
+    if (plan.membership !== null) {
+      this.operator = new Operator(world, plan.membership, this, this.clients);
+    }
     await this.run(plan.safetyUs);
     nemesis.stopped = true;
     this.clients.isCalm = true;
+    await this.finishWalk();
     await this.liveness();
     await this.heal();
     await this.stop();
     if (world.failure !== null) return;
     this.judge();
+  }
+
+  /** OperatedCluster: the process of a member that joins. */
+  join(id: number, port: number): void {
+    const { world, members } = this;
+    const [first] = this.configs as [Config];
+    const name = `m${members.length + 1}`;
+    const known = members
+      .filter((member) => !member.retired)
+      .map(({ id: other, config }) => ({
+        id: other,
+        name: '',
+        peerUrls: config.advertisePeerUrls,
+      }));
+    const config: Config = {
+      ...first,
+      ...addressed(port),
+      ...{ name, dataDir: `/${name}`, memberId: id, initialClusterState: 'existing' },
+      seedMembers: known,
+    };
+    const number = members.length + 1;
+    const member = new SimMember(world, this.network, number, config, this.plan.disk, this.hooks);
+    member.wanted = true;
+    members.push(member);
+    world.mark('member joined');
+    member.start();
+  }
+
+  /** OperatedCluster: the process ends and comes back at another address. */
+  move(member: SimMember, port: number): void {
+    this.world.tell(() => `m${member.number} moves to port ${port}`);
+    this.world.mark('member moved');
+    member.config = { ...member.config, ...addressed(port) };
+    member.crash('kill');
+    this.world.after(100 * MS, 'start again', () => member.start());
+  }
+
+  /** What is left of a walk goes on without new faults. */
+  private async finishWalk(): Promise<void> {
+    const { operator, plan, world, members, network } = this;
+    if (operator === null) return;
+    if (plan.membership?.walk.length === 0) {
+      operator.stopped = true;
+      return;
+    }
+    network.unblockAll();
+    network.nature = calm(network.nature);
+    for (const member of members) this.revive(member);
+    const limit = 120 * SECOND + 200 * this.electionUs;
+    await this.run(limit, () => operator.isDone);
+    if (world.failure !== null || operator.isDone) return;
+    throw new Violation('L9', `the members did not go through all sizes in ${limit / SECOND} s`);
+  }
+
+  /** What the member with the newest state says of the members. */
+  private get table(): StateMachine | undefined {
+    const machines = this.members.flatMap(({ node }) => (node === null ? [] : [node.machine]));
+    return machines.sort((a, b) => b.appliedIndex - a.appliedIndex)[0];
+  }
+
+  /** Somebody has applied the removal of this member. */
+  private isRemoved({ id }: SimMember): boolean {
+    return this.members.some(({ node }) => node?.machine.members.isRemoved(id) === true);
   }
 
   private async run(us: number, isDone: () => boolean = () => false): Promise<void> {
@@ -137,6 +208,14 @@ class Simulation {
   private onDown(member: SimMember, error: Error | null): void {
     const { world } = this;
     if (error !== null) {
+      if (error.message.includes('was removed from the cluster')) {
+        if (!this.isRemoved(member)) {
+          world.fail(new Violation('M3', `m${member.number} was sent away, but is a member`));
+        }
+        member.retired = true;
+        world.mark('removed member ended');
+        return;
+      }
       if (member.rotten) {
         member.lost = true;
         world.mark('damaged log refused');
@@ -165,8 +244,10 @@ class Simulation {
   private async liveness(): Promise<void> {
     const { world, members, network } = this;
     const random = world.stream('core', 0);
-    const usable = members.filter((member) => !member.lost && !member.rotten);
-    const size = Math.floor(members.length / 2) + 1;
+    const usable = members.filter((member) => !member.lost && !member.rotten && !member.retired);
+    // Which members are a quorum is not known while a change may be on its way.
+    const isFixed = this.plan.membership === null;
+    const size = isFixed ? Math.floor(members.length / 2) + 1 : usable.length;
     const core = shuffled(usable, (bound) => random.below(bound)).slice(0, size);
     world.tell(() => `only ${core.map(({ number }) => `m${number}`).join(' ')} are healed`);
     network.unblockAll();
@@ -282,12 +363,21 @@ class Simulation {
 
   private stateOf(member: SimMember): string {
     if (member.lost) return 'lost';
+    if (member.retired) return 'removed';
     const machine = member.node?.machine;
     return machine === undefined ? 'down' : `${machine.appliedIndex} ${machine.hashChain}`;
   }
 
   private isConverged(): boolean {
-    const states = this.members.filter((member) => !member.lost).map((each) => this.stateOf(each));
+    const { table } = this;
+    if (table === undefined) return false;
+    const { members, configuration } = table;
+    if (configuration.votersOutgoing.length > 0) return false;
+    // Who was removed ends; who was never added waits for ever.
+    if (this.members.some((each) => !each.retired && members.isRemoved(each.id))) return false;
+    const states = this.members
+      .filter((member) => !member.lost && members.get(member.id) !== null)
+      .map((each) => this.stateOf(each));
     const [first] = states;
     return first !== 'down' && states.every((state) => state === first);
   }
@@ -361,6 +451,12 @@ function configsOf(plan: Plan): Config[] {
       electionTicks: Math.round(plan.electionMs / plan.tickMs),
     };
   });
+}
+
+/** Where a process listens and is called. */
+function addressed(port: number): Partial<Config> {
+  const url = `http://127.0.0.1:${port}`;
+  return { listenPeer: [{ url, host: '127.0.0.1', port }], advertisePeerUrls: [url] };
 }
 
 function markOf(event: RaftEvent): string {
