@@ -16,7 +16,14 @@
 import { fork } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { mutants } from '../test/simulation/mutants/index.js';
-import { buildSimulator, mainOf, PlantError, plant } from './simulator-build.js';
+import {
+  buildSimulator,
+  freeze,
+  mainOf,
+  PlantError,
+  plant,
+  plantedText,
+} from './simulator-build.js';
 
 /** A seed that takes longer than this runs for ever: the planted bug made a loop. */
 const HANG_MS = 90_000;
@@ -116,12 +123,14 @@ async function main() {
       (options.only.length === 0 || options.only.includes(name)) &&
       (options.area === '' || options.area === area),
   );
-  const clean = buildSimulator();
+  // The sources may change while this runs; what is tested may not.
+  const texts = new Map(wanted.map((mutant) => [mutant, plantedText(mutant)]));
+  const clean = freeze(buildSimulator());
   const results = [];
   const queue = [...wanted];
   const work = async () => {
     for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
-      const folder = plant(clean, mutant);
+      const folder = plant(clean, mutant, texts.get(mutant));
       const result = await hunt(mutant, folder, options);
       rmSync(folder, { recursive: true, force: true });
       results.push(result);
@@ -130,6 +139,7 @@ async function main() {
     }
   };
   await Promise.all(Array.from({ length: options.workers }, work));
+  rmSync(clean, { recursive: true, force: true });
   results.sort((a, b) => wanted.indexOf(a.mutant) - wanted.indexOf(b.mutant));
   const survivors = results.filter(({ property }) => property === null);
   const broken = results.filter(({ property }) => property === 'DOES NOT RUN');

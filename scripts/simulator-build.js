@@ -8,6 +8,7 @@
  */
 import { createHash } from 'node:crypto';
 import {
+  cpSync,
   existsSync,
   linkSync,
   mkdirSync,
@@ -17,7 +18,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
@@ -46,18 +47,31 @@ export function buildSimulator() {
   return target;
 }
 
+/** A copy of a clean build that no later build changes, for a long run; returns its folder. */
+export function freeze(clean) {
+  const target = `${clean}-${process.pid}`;
+  cpSync(clean, target, { recursive: true });
+  return target;
+}
+
+/** The file of a mutant with the bug in it, as JavaScript. */
+export function plantedText(mutant) {
+  return transpiled(textOf(mutant));
+}
+
 /** Plants a bug into a copy of a clean build; returns the folder of the copy. */
-export function plant(clean, mutant) {
+export function plant(clean, mutant, text = plantedText(mutant)) {
   const target = `${clean}-${mutant.name}`;
+  const mutated = mutant.file.replace(/\.ts$/, '.js');
   rmSync(target, { recursive: true, force: true });
-  mkdirSync(target, { recursive: true });
-  writeFileSync(join(target, 'package.json'), '{"type":"module"}');
-  const planted = transpiled(textOf(mutant));
-  for (const path of sources()) {
-    const output = path.replace(/\.ts$/, '.js');
-    mkdirSync(dirname(join(target, output)), { recursive: true });
-    if (path === mutant.file) writeFileSync(join(target, output), planted);
-    else linkSync(join(clean, output), join(target, output));
+  for (const entry of readdirSync(clean, { recursive: true, withFileTypes: true })) {
+    const path = join(relative(clean, entry.parentPath ?? entry.path), entry.name);
+    if (entry.isDirectory()) mkdirSync(join(target, path), { recursive: true });
+    else {
+      mkdirSync(dirname(join(target, path)), { recursive: true });
+      if (path === mutated) writeFileSync(join(target, path), text);
+      else linkSync(join(clean, path), join(target, path));
+    }
   }
   return target;
 }

@@ -215,7 +215,7 @@ export class Operator {
       CLIENT,
       through,
       'member-list',
-      null,
+      {},
       (node, context) => node.linearize(context),
       (call) => {
         const after = through.node?.machine.configuration;
