@@ -35,6 +35,8 @@ export interface Surroundings {
   readonly seed: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Copies of hot records in memory; the default is that of the store. */
+  readonly cacheBytes?: number;
   /** The surroundings failed: stop acknowledging and exit. */
   readonly onFatal: (error: Error) => void;
 }
@@ -56,6 +58,7 @@ export async function openMember(config: Config, around: Surroundings): Promise<
     clusterId: config.clusterId,
     bootstrapMembers: bootstrapMembers(genesis),
     bootstrapConfiguration: configurationOf(genesis.map(({ id }) => id)),
+    ...(around.cacheBytes === undefined ? {} : { cacheBytes: around.cacheBytes }),
     onFatal: around.onFatal,
     onDrain: () => node.onStateDrained(),
     onCommitted: (ms) => around.metrics.storeCommitSeconds.observe(ms / 1000),

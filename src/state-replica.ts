@@ -29,6 +29,8 @@ export interface ReplicaOptions {
   /** The disk has caught up: applying may go on. */
   readonly onDrain: () => void;
   readonly onCommitted: (ms: number) => void;
+  /** Copies of hot records in memory; the default is that of the store. */
+  readonly cacheBytes?: number;
 }
 
 export interface StateReplica {
@@ -48,6 +50,7 @@ export async function openReplica(
   const store = await StateStore.open({
     ...{ dataDir, folders, clock, clusterId, onFatal, onDrain, onCommitted },
     generation,
+    ...(options.cacheBytes === undefined ? {} : { cacheBytes: options.cacheBytes }),
   });
   const checkpoint = await store.loadCheckpoint();
   const machineOptions = {

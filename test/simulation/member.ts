@@ -25,6 +25,8 @@ import type { SimNetwork } from './network.js';
 import { Violation, type World } from './world.js';
 
 const DISK_BYTES = 2 ** 34;
+/** Small, so that reads go to the pages too, and starts are cheap. */
+const CACHE_BYTES = 2 ** 14;
 
 /** What the plan says of a disk; probabilities are per operation. */
 export interface DiskNature {
@@ -250,6 +252,7 @@ export class SimMember {
       seed: this.jitter.u32(),
       logger: this.logger(life),
       metrics: NO_METRICS,
+      cacheBytes: CACHE_BYTES,
       onFatal: (error) => {
         if (life.alive) this.refuse(error);
       },

@@ -116,7 +116,7 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
     rates: faults.has('clocks') ? rates : rates.map(() => 1),
     clients: {
       workers: light ? 2 : 1 + random.below(6),
-      thinkUs: light ? 500 * MS : one([5, 20, 100, 300]) * MS,
+      thinkUs: light ? 500 * MS : one([5, 20, 100, 300, 1000]) * MS,
       keys: 1 + random.below(8),
       leaseHolders: light ? 1 : random.below(4),
       watchers: light ? 1 : random.below(4),
