@@ -3,6 +3,8 @@
  *
  *   --seeds N         how many seeds, default 100
  *   --seed S          the first seed, default 1; alone (without --seeds) just this one
+ *   --hours H         fresh seeds, from --seed on, until so many hours are simulated
+ *   --json FILE       the totals, for other programs
  *   --seconds-each T  simulated seconds under faults per seed, default drawn from the seed
  *   --workers W       processes, default 2
  *   --size N          members at the start, default drawn from the seed
@@ -14,11 +16,13 @@
  * Ends with 1 when a property is broken, with 2 for wrong options, and with 3 when something that must
  * happen in so many runs never did: a net with a hole is worth as much as a red one.
  */
-import { fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { FAMILIES, FAULTS, type Family, type Fault } from './plan.js';
 import { type RunReport, simulate } from './simulation.js';
 
+const HOUR_US = 3.6e9;
 /** What so many seeds must have met at least once. */
 const MUST_SEEDS = 200;
 const MUST_HIT = [
@@ -42,11 +46,23 @@ const MUST_HIT = [
   'outsider is deaf',
   'outsider is mute',
   'black box checked',
+  'member joined',
+  'member moved',
+  'member-add done',
+  'member-promote done',
+  'member-remove done',
+  'member-joint done',
+  'removed member ended',
+  'removed id tried again',
+  'greeting refused: removed',
 ];
 
 interface Options {
   seeds: number;
   seed: number;
+  /** 0: as many seeds as `seeds` says. */
+  hours: number;
+  json: string;
   secondsEach: number;
   workers: number;
   isTold: boolean;
@@ -74,7 +90,16 @@ class UsageError extends Error {}
 
 function parse(args: readonly string[]): Options {
   const options: Options = {
-    ...{ seeds: 0, seed: 0, secondsEach: 0, workers: 2, isTold: false, mutant: '' },
+    ...{
+      hours: 0,
+      json: '',
+      seeds: 0,
+      seed: 0,
+      secondsEach: 0,
+      workers: 2,
+      isTold: false,
+      mutant: '',
+    },
     ...{ size: 0, faults: null, family: null },
   };
   const numbers = {
@@ -93,6 +118,8 @@ function parse(args: readonly string[]): Options {
     const value = args[at + 1];
     at += 1;
     if (name === '--mutant' && value !== undefined) options.mutant = value;
+    else if (name === '--hours') options.hours = hoursOf(value);
+    else if (name === '--json' && value !== undefined) options.json = value;
     else if (name === '--faults') options.faults = faultsOf(value);
     else if (name === '--family') options.family = familyOf(value);
     else if (name in numbers) {
@@ -102,16 +129,26 @@ function parse(args: readonly string[]): Options {
       options[numbers[name as keyof typeof numbers]] = Number(value);
     } else {
       throw new UsageError(
-        `unknown option ${name}; there are --seeds --seed --seconds-each --workers --size --faults --family --timeline --mutant`,
+        `unknown option ${name}; there are --seeds --seed --hours --json --seconds-each --workers --size --faults --family --timeline --mutant`,
       );
     }
   }
   if (options.isTold && (options.seed === 0 || options.seeds > 1)) {
     throw new UsageError('--timeline goes with one --seed');
   }
+  if (options.hours > 0) {
+    if (options.seeds > 0) throw new UsageError('--hours goes without --seeds');
+    options.seeds = Number.MAX_SAFE_INTEGER;
+  }
   if (options.seeds === 0) options.seeds = options.seed === 0 ? 100 : 1;
   if (options.seed === 0) options.seed = 1;
   return options;
+}
+
+function hoursOf(value: string | undefined): number {
+  const hours = Number(value);
+  if (hours > 0 && hours < 1e6) return hours;
+  throw new UsageError(`--hours wants a number above 0, not "${value ?? ''}"`);
 }
 
 function faultsOf(value: string | undefined): Fault[] {
@@ -151,9 +188,13 @@ async function summarize(seed: number, options: Options): Promise<Summary> {
   };
 }
 
-/** Worker: every W-th seed, from its number on. */
+/** Worker: every W-th seed, from its number on, until it is told to stop. */
 async function work(options: Options, number: number): Promise<void> {
-  for (let at = number; at < options.seeds; at += options.workers) {
+  let stopped = false;
+  process.on('message', () => {
+    stopped = true;
+  });
+  for (let at = number; at < options.seeds && !stopped; at += options.workers) {
     const summary = await summarize(options.seed + at, options);
     process.send?.(summary);
   }
@@ -173,23 +214,38 @@ function commandOf(seed: number, options: Options): string {
 function runAll(options: Options): Promise<Summary[]> {
   const summaries: Summary[] = [];
   const workers = Math.min(options.workers, options.seeds);
+  const began = performance.now();
+  let simulatedUs = 0;
+  let toldAt = 0;
   return new Promise((resolve, reject) => {
     let left = workers;
+    const children: ChildProcess[] = [];
+    const take = (summary: Summary): void => {
+      summaries.push(summary);
+      simulatedUs += summary.simulatedUs;
+      const hours = simulatedUs / HOUR_US;
+      if (options.hours > 0 && hours >= options.hours) {
+        for (const child of children) if (child.connected) child.send('stop');
+      }
+      const minutes = Math.floor((performance.now() - began) / 60_000);
+      if (minutes > toldAt) {
+        toldAt = minutes;
+        console.log(`${minutes} min: ${summaries.length} seeds, ${hours.toFixed(2)} hours`);
+      }
+      if (summary.violation === null) return;
+      const [line] = summary.violation.split('\n');
+      console.log(
+        `seed ${summary.seed}: ${line}\n  repeat with: ${commandOf(summary.seed, options)}`,
+      );
+    };
     for (let number = 0; number < workers; number += 1) {
       const child = fork(fileURLToPath(import.meta.url), process.argv.slice(2), {
         // Events leave little that lasts: a larger nursery halves the work of the garbage collector.
         execArgv: [...process.execArgv, '--max-semi-space-size=64'],
         env: { ...process.env, KVD_SIM_WORKER: String(number), KVD_SIM_WORKERS: String(workers) },
       });
-      child.on('message', (message) => {
-        const summary = message as Summary;
-        summaries.push(summary);
-        if (summary.violation === null) return;
-        const [line] = summary.violation.split('\n');
-        console.log(
-          `seed ${summary.seed}: ${line}\n  repeat with: ${commandOf(summary.seed, options)}`,
-        );
-      });
+      children.push(child);
+      child.on('message', (message) => take(message as Summary));
       child.on('error', reject);
       child.on('exit', (code) => {
         if (code !== 0) reject(new Error(`a worker ended with ${code}`));
@@ -223,8 +279,19 @@ function report(summaries: readonly Summary[], options: Options, realMs: number)
   table('faults', total(summaries, 'faults'));
   table('marks', marks);
   const failures = summaries.filter(({ violation }) => violation !== null);
-  const hours = sum(({ simulatedUs }) => simulatedUs) / 3.6e9;
+  const missed =
+    summaries.length < MUST_SEEDS || options.mutant !== '' || options.family !== null
+      ? []
+      : MUST_HIT.filter((name) => !marks.has(name));
+  const hours = sum(({ simulatedUs }) => simulatedUs) / HOUR_US;
   const median = speeds[Math.floor(speeds.length / 2)] ?? 0;
+  const first = Math.min(...summaries.map(({ seed }) => seed));
+  const last = Math.max(...summaries.map(({ seed }) => seed));
+  if (options.json !== '') {
+    const counts = { seeds: summaries.length, failures: failures.length, missed: missed.length };
+    writeFileSync(options.json, `${JSON.stringify({ ...counts, first, last, hours, median })}\n`);
+  }
+  console.log(`seeds ${first} to ${last}`);
   console.log(
     `${summaries.length} seeds, ${hours.toFixed(2)} simulated hours in ${(realMs / 1000).toFixed(0)} s, ` +
       `median ${median.toFixed(0)} simulated s per second of CPU, ` +
@@ -236,8 +303,6 @@ function report(summaries: readonly Summary[], options: Options, realMs: number)
     console.log(`failed: ${seeds.join(' ')}`);
     return 1;
   }
-  if (options.seeds < MUST_SEEDS || options.mutant !== '') return 0;
-  const missed = MUST_HIT.filter((name) => !marks.has(name));
   if (missed.length === 0) return 0;
   console.log(`never happened: ${missed.join(', ')}`);
   return 3;

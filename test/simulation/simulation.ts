@@ -304,7 +304,9 @@ class Simulation {
     let place = 0;
     const next = (left: number): void => {
       if (left === 0) return;
-      const member = core[place % core.length] as SimMember;
+      // A process whose addition was lost belongs to nothing.
+      const known = core.filter(({ id }) => this.table?.members.get(id) !== null);
+      const member = (known[place % known.length] ?? core[0]) as SimMember;
       const isWrite = left % 2 === 0;
       const key = `live/${Math.ceil(left / 2)}`;
       const request = isWrite ? putRequest(key, `${left}`) : rangeRequest(key);
