@@ -375,8 +375,10 @@ class Simulation {
     if (table === undefined) return false;
     const { members, configuration } = table;
     if (configuration.votersOutgoing.length > 0) return false;
-    // Who was removed ends; who was never added waits for ever.
-    if (this.members.some((each) => !each.retired && members.isRemoved(each.id))) return false;
+    // Who was removed ends, unless all have moved whom it knew; who was never added waits for ever.
+    const hasMoved = this.world.marks.has('member moved');
+    const stays = this.members.some((each) => !each.retired && members.isRemoved(each.id));
+    if (stays && !hasMoved) return false;
     const states = this.members
       .filter((member) => !member.lost && members.get(member.id) !== null)
       .map((each) => this.stateOf(each));
