@@ -19,10 +19,14 @@ import { type Configuration, configurationOf } from './raft/configuration.js';
 import type { Disk } from './raft/io/disk.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { openWal, type WriteAheadLog } from './raft/io/wal.js';
-import { Raft } from './raft/raft.js';
+import { Raft, type RaftOptions } from './raft/raft.js';
 import { openReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
 
 const FIRST_GENERATION = 1;
+
+export type RaftTuning = Partial<
+  Pick<RaftOptions, 'maxMessageBytes' | 'maxInflightMessages' | 'maxInflightBytes'>
+>;
 
 export interface Surroundings {
   readonly disk: Disk;
@@ -37,6 +41,8 @@ export interface Surroundings {
   readonly metrics: Metrics;
   /** Copies of hot records in memory; the default is that of the store. */
   readonly cacheBytes?: number;
+  /** Batch sizes and windows of the core; its defaults suit real networks. */
+  readonly tuning?: RaftTuning;
   /** The surroundings failed: stop acknowledging and exit. */
   readonly onFatal: (error: Error) => void;
 }
@@ -71,7 +77,7 @@ export async function openMember(config: Config, around: Surroundings): Promise<
     metrics: around.metrics,
     clock: around.clock,
     logger: around.logger,
-    raft: startRaft(config, recovered, replica, around.seed),
+    raft: startRaft(config, recovered, replica, around),
     boot: recovered.boot,
     folderId: recovered.identity.folderId,
     log: wal,
@@ -136,7 +142,7 @@ function startRaft(
   config: Config,
   recovered: RecoveredLog,
   replica: StateReplica,
-  seed: number,
+  { seed, tuning }: Surroundings,
 ): Raft {
   const base = replica.mark;
   const last = recovered.before.index + recovered.entries.length;
@@ -154,6 +160,7 @@ function startRaft(
       electionTicks: config.electionTicks,
       heartbeatTicks: config.heartbeatTicks,
       maxApplyEntries: 1024,
+      ...tuning,
     },
     {
       hardState: recovered.hardState,

@@ -10,7 +10,7 @@ import type { ClusterNode } from '../../src/cluster-node.js';
 import type { Config } from '../../src/config.js';
 import { FatalError } from '../../src/errors.js';
 import type { Logger } from '../../src/logger.js';
-import { openMember } from '../../src/member.js';
+import { openMember, type RaftTuning } from '../../src/member.js';
 import type { Metrics } from '../../src/metrics.js';
 import type { Prng } from '../../src/prng.js';
 import { DiskError } from '../../src/raft/io/disk.js';
@@ -82,6 +82,7 @@ export class SimMember {
   frozenAt = Number.NEGATIVE_INFINITY;
   starts = 0;
   rate = 1;
+  tuning: RaftTuning = {};
   private readonly world: World;
   private readonly network: SimNetwork;
   private readonly hooks: MemberHooks;
@@ -253,6 +254,7 @@ export class SimMember {
       logger: this.logger(life),
       metrics: NO_METRICS,
       cacheBytes: CACHE_BYTES,
+      tuning: this.tuning,
       onFatal: (error) => {
         if (life.alive) this.refuse(error);
       },

@@ -6,6 +6,7 @@
  * in half of the runs. One run in ten has no fault at all, one in seven exactly one kind, one in ten
  * all. The plan is data: the same seed gives the same plan, whatever the product does.
  */
+import type { RaftTuning } from '../../src/member.js';
 import { Prng } from '../../src/prng.js';
 import type { ClientPlan } from './clients.js';
 import type { DiskNature } from './member.js';
@@ -49,6 +50,7 @@ export interface Plan {
   readonly snapshotCount: number;
   readonly catchupEntries: number;
   readonly segmentBytes: number;
+  readonly tuning: RaftTuning;
   readonly faults: ReadonlySet<Fault>;
   /** Between two faults that last. */
   readonly faultEachUs: number;
@@ -109,6 +111,7 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
     snapshotCount: light ? 1000 : one([5, 10, 20, 50, 50, 1000]),
     catchupEntries: light ? 1000 : one([0, 2, 10, 50]),
     segmentBytes: one([4096, 8192, 32_768]),
+    tuning: drawTuning(new Prng(seed * 7919 + 19)),
     faults,
     faultEachUs: one([300, 1000, 3000]) * MS,
     network,
@@ -128,6 +131,15 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
     },
     membership,
     safetyUs: (wishes.seconds ?? one([10, 20, 40])) * SECOND,
+  };
+}
+
+/** Half of the seeds send logs in many small pieces, so that a catch-up has many moments to break. */
+function drawTuning(random: Prng): RaftTuning {
+  if (random.chance(0.5)) return {};
+  return {
+    maxMessageBytes: [64, 200, 1000][random.below(3)] as number,
+    maxInflightMessages: 1 + random.below(8),
   };
 }
 

@@ -29,6 +29,8 @@ const SERVED = 20;
 /** Election timeouts until a healed quorum must have a leader, and until it must have served. */
 const LEADER_LIMIT = 50;
 const SERVICE_LIMIT = 100;
+/** And until a leader that hears no quorum must have stepped down: its clock may run slow. */
+const STEP_DOWN_LIMIT = 4;
 
 export interface RunReport {
   readonly seed: number;
@@ -105,6 +107,7 @@ class Simulation {
     this.members = this.configs.map((config, at) => {
       const member = new SimMember(world, this.network, at + 1, config, plan.disk, this.hooks);
       member.rate = plan.rates[at] as number;
+      member.tuning = plan.tuning;
       return member;
     });
     this.network.onSend = (from, message) => {
@@ -157,6 +160,7 @@ class Simulation {
     const number = members.length + 1;
     const member = new SimMember(world, this.network, number, config, this.plan.disk, this.hooks);
     member.wanted = true;
+    member.tuning = this.plan.tuning;
     members.push(member);
     world.mark('member joined');
     member.start();
@@ -280,6 +284,18 @@ class Simulation {
       );
     }
     world.tell(() => `the quorum worked again after ${(world.now - begun) / SECOND} s`);
+    await this.run(STEP_DOWN_LIMIT * this.electionUs);
+    this.checkDeposed(core);
+  }
+
+  /** Who is cut off from the quorum and led before must have noticed (L6). */
+  private checkDeposed(core: readonly SimMember[]): void {
+    if (this.world.failure !== null) return;
+    for (const member of this.members) {
+      const isAway = !core.includes(member) && member.life?.frozen === false;
+      if (!isAway || member.node?.isLeader !== true) continue;
+      throw new Violation('L6', `m${member.number} still leads, though it hears no quorum`);
+    }
   }
 
   private leaveBroken(member: SimMember, core: readonly SimMember[], how: number): void {
