@@ -77,6 +77,8 @@ const SWEEP_MS = 50;
 const REGRESSED_TELL_MS = 60_000;
 /** Committed entries that are not applied yet; above it new writes are refused. */
 const MAX_APPLY_LAG = 5000;
+/** How long a removed member waits to be turned away by the others. */
+const LEAVE_MS = 30_000;
 const ROLE_NAMES = ['follower', 'pre-candidate', 'candidate', 'leader'] as const;
 
 export interface ClusterNodeOptions {
@@ -257,10 +259,10 @@ export class ClusterNode implements NodeFace, DriverHost {
   async start(): Promise<void> {
     const { config } = this.options;
     for (const { host, port } of config.listenPeer) await this.network.listen(host, port);
-    this.assertNotRemoved();
     this.followTable();
     this.driver.start();
     this.armSweep();
+    this.maybeLeave();
   }
 
   /** Hands leadership over if it has it, ends what waits, and makes everything durable. */
@@ -609,16 +611,18 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.network.setPeers(addresses);
   }
 
-  private assertNotRemoved(): void {
-    if (this.machine.members.isRemoved(this.memberId)) throw this.removedError();
-  }
-
-  /** This member has applied its own removal. It lingers for a moment, so that who asked is answered. */
+  /**
+   * This member has applied its own removal, in this life or in an earlier one. The others may not know
+   * yet that the removal is decided, and to decide anything they need the old majority until they do: of
+   * two members the one that stays would wait for ever for the vote of the one that went. So it goes on
+   * voting and acknowledging until one of them turns it away, which they do once they have applied the
+   * removal too.
+   */
   private maybeLeave(): void {
     if (!this.machine.members.isRemoved(this.memberId) || this.leaving) return;
     this.leaving = true;
-    this.logger.warn('this member was removed from the cluster; it stops');
-    this.clock.after(this.options.config.electionMs, () => {
+    this.logger.warn('this member was removed from the cluster; it stops when the others know');
+    this.clock.after(LEAVE_MS, () => {
       if (!this.stopped) this.options.onFatal(this.removedError());
     });
   }

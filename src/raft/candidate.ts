@@ -150,13 +150,14 @@ function countVotes(raft: Raft): void {
 }
 
 /**
- * After a split vote a whole timeout would be most of the outage. Half of one is wide enough to part
- * those who lost. If somebody has won, the heartbeat that is on its way ends this, and a pre-vote that
- * comes too early is refused by all who hear the winner.
+ * After a split vote a whole timeout would be most of the outage. What is drawn is as wide as half of
+ * one, whatever the patience: two members whose clocks tick together part only by what they draw, and
+ * with few ticks in a timeout a narrower choice is none (they stood against each other for ever). If
+ * somebody has won, the heartbeat that is on its way ends this, and a pre-vote that comes too early is
+ * refused by all who hear the winner.
  */
 function retryWithin(raft: Raft, patience: number): void {
-  const half = Math.ceil(raft.options.electionTicks / 2);
-  const again = patience + 1 + raft.prng.below(half - patience);
+  const again = patience + 1 + raft.prng.below(Math.ceil(raft.options.electionTicks / 2));
   raft.electionTimeout = Math.min(raft.electionTimeout, raft.electionElapsed + again);
 }
 

@@ -198,11 +198,6 @@ class Simulation {
     return machines.sort((a, b) => b.appliedIndex - a.appliedIndex)[0];
   }
 
-  /** Somebody has applied the removal of this member. */
-  private isRemoved({ id }: SimMember): boolean {
-    return this.members.some(({ node }) => node?.machine.members.isRemoved(id) === true);
-  }
-
   private async run(us: number, isDone: () => boolean = () => false): Promise<void> {
     if (this.world.failure !== null) return;
     await this.world.run(this.world.now + us, isDone);
@@ -213,9 +208,6 @@ class Simulation {
     const { world } = this;
     if (error !== null) {
       if (error.message.includes('was removed from the cluster')) {
-        if (!this.isRemoved(member)) {
-          world.fail(new Violation('M3', `m${member.number} was sent away, but is a member`));
-        }
         member.retired = true;
         world.mark('removed member ended');
         return;
@@ -367,11 +359,14 @@ class Simulation {
       throw new Violation('L3', `not equal after ${limit / SECOND} s: ${states}`);
     }
     const end = 30 * SECOND + 4 * this.electionUs;
-    const leases = (): number =>
-      members.find((each) => each.isUp)?.node?.machine.lessor.list().length ?? 0;
+    const leases = (): number => this.table?.lessor.list().length ?? 0;
     await this.run(end, () => leases() === 0 && this.isConverged());
     if (world.failure !== null) return;
     if (leases() > 0) throw new Violation('E2', `${leases()} leases that nobody renews do not end`);
+    for (const member of members) {
+      if (!member.retired || this.table?.members.isRemoved(member.id) === true) continue;
+      throw new Violation('M3', `m${member.number} was sent away, but nobody removed it`);
+    }
     const { calls } = clients;
     const open = calls.find((call) => call.outcome === 'open' && call.name !== 'lock');
     if (open !== undefined)
