@@ -19,6 +19,7 @@ export const consensusMutants = [
     file: 'src/raft/log.ts',
     find: 'return term > this.lastTerm || (term === this.lastTerm && index >= this.lastIndex);',
     replace: 'return term >= 0 && index >= this.lastIndex;',
+    options: ['--faults', 'partitions,kills,blackout,flapping'],
   },
   {
     name: 'newest-term-wins',
@@ -69,6 +70,7 @@ export const consensusMutants = [
     file: 'src/raft/terms.ts',
     find: "raft.becomeFollower(message.term, NO_NODE, 'a peer has a higher term');",
     replace: "raft.drop(message, 'a peer has a higher term');",
+    options: ['--faults', 'partitions,flapping,one-way,loss'],
   },
   {
     name: 'higher-term-of-a-leader-ignored',
@@ -90,6 +92,13 @@ export const consensusMutants = [
     file: 'src/raft/leader.ts',
     find: 'if (raft.now - raft.lastQuorumTick >= electionTicks) {',
     replace: 'if (raft.now < 0) {',
+  },
+  {
+    name: 'candidates-draw-nothing',
+    rule: 'candidates that lost draw when to stand again, or two whose clocks tick together never part',
+    file: 'src/raft/candidate.ts',
+    find: 'raft.prng.below(Math.ceil(raft.options.electionTicks / 2));',
+    replace: 'raft.prng.below(1);',
   },
   {
     name: 'candidate-keeps-standing-in-its-term',
@@ -218,6 +227,7 @@ export const consensusMutants = [
     file: 'src/raft/raft.ts',
     find: 'if (isResponse(message.kind) && message.toBoot !== this.boot) {',
     replace: 'if (isResponse(message.kind) && message.toBoot < 0) {',
+    options: ['--faults', 'replay,kills,effects', '--size', '3'],
   },
   {
     name: 'no-entry-at-the-start-of-a-term',
@@ -284,6 +294,7 @@ export const consensusMutants = [
     file: 'src/raft/snapshot-install.ts',
     find: "  if (snapshot.index <= log.committed) return 'the log is committed beyond it';\n",
     replace: '',
+    options: ['--faults', 'partitions,kills,tail,flapping'],
   },
   {
     name: 'appends-during-a-snapshot',
@@ -296,8 +307,8 @@ export const consensusMutants = [
     name: 'snapshot-state-never-ends',
     rule: 'a peer whose snapshot was lost is probed again',
     file: 'src/raft/leader.ts',
-    find: "  progress.becomeProbe();\n  progress.probeSent = true;\n  tellProgress(raft, progress, 'the snapshot failed');",
-    replace: '',
+    find: 'if (raft.now - progress.snapshotTick < patience) return;',
+    replace: 'if (patience > 0) return;',
   },
   {
     name: 'compacted-entries-are-not-replaced-by-a-snapshot',
@@ -305,5 +316,99 @@ export const consensusMutants = [
     file: 'src/raft/leader.ts',
     find: '  raft.wantSnapshot(progress.id);\n',
     replace: '',
+  },
+  // ------------------------------------------------------------ members that change
+  {
+    name: 'removed-member-leaves-at-once',
+    rule: 'a removed member votes until the others know, they may need it for the old majority',
+    file: 'src/cluster-node.ts',
+    find: 'this.clock.after(LEAVE_MS, () => {',
+    replace: 'this.clock.after(LEAVE_MS / 30_000, () => {',
+  },
+  {
+    name: 'learner-counts',
+    rule: 'a learner counts for nothing',
+    file: 'src/raft/quorum.ts',
+    find: 'const incoming = majorityValue(configuration.voters, valueAt);',
+    replace:
+      'const incoming = majorityValue([...configuration.voters, ...configuration.learners], valueAt);',
+  },
+  {
+    name: 'learner-campaigns',
+    rule: 'a learner never stands for election',
+    file: 'src/raft/raft.ts',
+    find: '    if (!isVoter(this.configuration, this.id)) return false;\n',
+    replace: '',
+  },
+  {
+    name: 'joint-phase-commits-with-the-new-half',
+    rule: 'in a joint phase both halves commit',
+    file: 'src/raft/quorum.ts',
+    find: 'return Math.min(incoming, majorityValue(configuration.votersOutgoing, valueAt));',
+    replace: 'return incoming;',
+  },
+  {
+    name: 'joint-phase-votes-with-the-new-half',
+    rule: 'in a joint phase both halves elect',
+    file: 'src/raft/quorum.ts',
+    find: 'const outgoing = majorityVote(configuration.votersOutgoing, votes);',
+    replace: 'const outgoing = majorityVote([], votes);',
+  },
+  {
+    name: 'several-voters-change-without-a-joint-phase',
+    rule: 'a change of several voters goes through a joint phase',
+    file: 'src/raft/membership.ts',
+    find: '    votersOutgoing: ascending(outgoing),\n    learners: ascending(learners),\n    learnersNext: ascending(learnersNext),\n    autoLeave,',
+    replace:
+      '    votersOutgoing: [],\n    learners: ascending(learners),\n    learnersNext: [],\n    autoLeave: autoLeave && outgoing.size < 0,',
+  },
+  {
+    name: 'joint-phase-never-ends',
+    rule: 'a joint phase ends by itself, under the next leader too',
+    file: 'src/raft/leader.ts',
+    find: 'if (raft.configuration.autoLeave) proposeConfiguration(raft, EMPTY);',
+    replace: 'if (raft.configuration.autoLeave && raft.now < 0) proposeConfiguration(raft, EMPTY);',
+  },
+  {
+    name: 'changes-overlap',
+    rule: 'one change of members at a time',
+    file: 'src/raft/leader.ts',
+    find: 'return raft.pendingConfigurationIndex <= raft.log.applied && commitsOwnTerm(raft);',
+    replace: 'return commitsOwnTerm(raft);',
+  },
+  {
+    name: 'removed-leader-leads-on',
+    rule: 'a leader that lost its vote steps down',
+    file: 'src/raft/leader.ts',
+    find: '  if (!isVoter(configuration, raft.id)) {\n    handOverAndStepDown(raft);',
+    replace: '  if (configuration.voters.length === 0) {\n    handOverAndStepDown(raft);',
+  },
+  {
+    name: 'snapshot-leaves-the-configuration',
+    rule: 'the configuration is part of a snapshot',
+    file: 'src/raft/snapshot-install.ts',
+    find: '  raft.configuration = snapshot.configuration;\n',
+    replace: '',
+  },
+  {
+    name: 'removed-id-comes-back',
+    rule: 'an id is used once',
+    file: 'src/kv/members.ts',
+    find: 'if (step.id <= 0 || known !== undefined || this.isRemoved(step.id)) return',
+    replace: 'if (step.id <= 0 || known !== undefined) return',
+  },
+  {
+    name: 'removed-ids-not-in-the-tables',
+    rule: 'a restart knows which ids were removed',
+    file: 'src/kv/tables.ts',
+    find: '  writeIds(writer, tables.removed);\n',
+    replace: '  writeIds(writer, []);\n',
+  },
+  {
+    name: 'removed-member-is-welcome',
+    rule: 'who was removed is told so and not spoken with',
+    file: 'src/cluster-node.ts',
+    find: '    if (members.isRemoved(memberId)) {\n',
+    replace: '    if (memberId < 0) {\n',
   },
 ];
