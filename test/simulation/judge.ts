@@ -12,7 +12,8 @@
  * K10 no write has two effects                   K12 what was refused is not in the log
  * W  what watchers got is what happened          E1 no lease ends before its time
  * E5 a renewal that succeeded found the lease    Q2 tokens of a lock only rise, each for one holder
- * Q3 a lock that was given was held at a moment between call and answer, with nobody in front
+ * Q3 a lock that was given was held at the revision of the answer, with nobody in front, and that
+ *    revision was the newest at a moment between call and answer
  */
 
 import type { MemberAttributes } from '../../src/kv/command.js';
@@ -26,7 +27,7 @@ import type { Operation, Reply } from '../support/history.js';
 import { checkHistory } from '../support/linearizability.js';
 import { MemoryRecords } from '../support/memory-records.js';
 import { checkWatch, type StoreEvent } from '../support/watch-checker.js';
-import type { Call, Clients } from './clients.js';
+import type { Call, Clients, LockRecord } from './clients.js';
 import { checkChange } from './membership-rules.js';
 import { type ModelResult, ModelStore } from './model.js';
 import type { Committed, RaftObserver } from './raft-observer.js';
@@ -331,13 +332,14 @@ export class Judge {
 
   private judgeLocks(): void {
     const holders = new Map<number, string>();
-    for (const { token, key, fromIndex, toIndex } of this.clients.locks) {
+    for (const record of this.clients.locks) {
+      const { token, key } = record;
       const other = holders.get(token);
       if (other !== undefined && other !== key) {
         throw new Violation('Q2', `token ${token} was given to ${other} and ${key}`);
       }
       holders.set(token, key);
-      if (!this.wasHeld(key, token, fromIndex, toIndex)) {
+      if (!this.wasHeld(record)) {
         throw new Violation(
           'Q3',
           `the lock was given to ${key} with token ${token}, who never held it`,
@@ -347,18 +349,14 @@ export class Judge {
     }
   }
 
-  /** At some revision between the two moments the key was there and the oldest of its queue. */
-  private wasHeld(key: string, token: number, fromIndex: number, toIndex: number): boolean {
-    const from = this.revisions[fromIndex] as number;
-    const to = this.revisions[toIndex] as number;
+  /** At the revision of the answer the key was there and the oldest of its queue. */
+  private wasHeld({ key, token, revision, fromIndex, toIndex }: LockRecord): boolean {
+    if (revision < (this.revisions[fromIndex] as number)) return false;
+    if (revision > (this.revisions[toIndex] as number)) return false;
+    if (this.model.get(key, revision)?.createRevision !== token) return false;
     const prefix = key.slice(0, key.indexOf('/') + 1);
-    const end = `${prefix.slice(0, -1)}0`;
-    for (let revision = Math.max(from, token); revision <= to; revision += 1) {
-      if (this.model.get(key, revision)?.createRevision !== token) continue;
-      const queue = this.model.list(prefix, end, revision);
-      if (queue.every((pair) => pair.createRevision >= token)) return true;
-    }
-    return false;
+    const queue = this.model.list(prefix, `${prefix.slice(0, -1)}0`, revision);
+    return queue.every((pair) => pair.createRevision >= token);
   }
 
   /** The same calls without the log: the search of the real-process suites must agree. */

@@ -101,6 +101,7 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
   const network = drawNetwork(random, faults);
   const disk = drawDisk(random, faults);
   const light = wishes.light === true;
+  const crowd = drawCrowd(new Prng(seed * 7919 + 20));
   const rates = Array.from({ length: size }, () => 0.93 + random.below(140) / 1000);
   return {
     seed,
@@ -122,10 +123,11 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
       thinkUs: light ? 500 * MS : one([5, 20, 100, 300, 1000]) * MS,
       keys: 1 + random.below(8),
       leaseHolders: light ? 1 : random.below(4),
+      leaseCrowds: light ? 0 : crowd.leaseCrowds,
       watchers: light ? 1 : random.below(4),
-      lockHolders: light ? 0 : random.below(4),
+      lockHolders: light ? 0 : random.below(4) + crowd.lockHolders,
       compactEachUs: one([0, 2, 5]) * SECOND,
-      transferEachUs: one([0, 0, 3]) * SECOND,
+      transferEachUs: crowd.transferEachUs ?? one([0, 0, 3]) * SECOND,
       timeoutMs: one([1000, 3000, 7000]),
       isPlain: seed % 5 === 0,
     },
@@ -141,6 +143,23 @@ function drawTuning(random: Prng): RaftTuning {
     maxMessageBytes: [64, 200, 1000][random.below(3)] as number,
     maxInflightMessages: 1 + random.below(8),
   };
+}
+
+interface Crowd {
+  readonly leaseCrowds: number;
+  readonly lockHolders: number;
+  /** Null: as drawn elsewhere. */
+  readonly transferEachUs: number | null;
+}
+
+/**
+ * In a quarter of the seeds leases end at every moment and leadership moves several times a second;
+ * in some many wait for one lock.
+ */
+function drawCrowd(random: Prng): Crowd {
+  const lockHolders = random.chance(0.3) ? 6 : 0;
+  if (!random.chance(0.25)) return { leaseCrowds: 0, lockHolders, transferEachUs: null };
+  return { leaseCrowds: 2 + random.below(3), lockHolders, transferEachUs: 300 * MS };
 }
 
 function drawMembership(random: Prng, isWalk: boolean): MembershipPlan | null {

@@ -15,7 +15,7 @@ import type { StateMachine } from '../../src/kv/state-machine.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import type { RaftEvent } from '../../src/raft/ready.js';
 import * as kv from '../../src/rpc/services/kv.js';
-import { Clients, LIMITS, putRequest, rangeRequest } from './clients.js';
+import { Clients } from './clients.js';
 import { Judge } from './judge.js';
 import { type MemberHooks, SimMember } from './member.js';
 import { Nemesis } from './nemesis.js';
@@ -23,6 +23,7 @@ import { SimNetwork } from './network.js';
 import { Operator } from './operator.js';
 import { CALM_DISK, calm, drawPlan, type Plan, type PlanWishes } from './plan.js';
 import { RaftObserver } from './raft-observer.js';
+import { LIMITS, putRequest, rangeRequest } from './requests.js';
 import { MS, SECOND, Violation, World } from './world.js';
 
 const SERVED = 20;
