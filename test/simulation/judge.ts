@@ -31,6 +31,7 @@ import type { Call, Clients, LockRecord } from './clients.js';
 import { checkChange } from './membership-rules.js';
 import { type ModelResult, ModelStore } from './model.js';
 import type { Committed, RaftObserver } from './raft-observer.js';
+import { checkRealTime, type Shown } from './real-time.js';
 import { MS, SECOND, Violation, type World } from './world.js';
 
 interface Place {
@@ -89,6 +90,7 @@ export class Judge {
         this.judgeChange(call);
       }
     }
+    checkRealTime(this.clients.calls.flatMap(shownBy));
     this.judgeWatches();
     this.judgeLeases(tolerance);
     this.judgeLocks();
@@ -418,6 +420,17 @@ function operationOf(call: Call): Operation | null {
     return { ...times, key: request.key, action: { kind: 'delete' }, reply: reply(effect) };
   }
   return null;
+}
+
+const READS_AND_WRITES = ['put', 'delete', 'txn', 'get', 'list', 'old', 'stale'];
+
+/** What an answer shows of the store; the revision of a lease's answer is of no moment in particular. */
+function shownBy(call: Call): Shown[] {
+  if (call.outcome !== 'ok' || !READS_AND_WRITES.includes(call.name)) return [];
+  const { client, member, invokedAt, returnedAt } = call;
+  const { revision } = (call.answer as { header: { revision: number } }).header;
+  const name = `${call.name} of client ${client} at m${member}`;
+  return [{ name, invokedAt, returnedAt, revision, isStale: call.name === 'stale' }];
 }
 
 /** The answer as the services give it, without headers. */

@@ -10,6 +10,7 @@
  * S5 a new leader has all committed       S6 same state at the same applied index
  * S7 what is committed never changes      S8 committed: durable at a majority of the voters
  * S9 a leader counts for its own term     S10 terms, commit and applied never go back
+ * S11, S14 order within a log: log-rules.ts
  * S12 durable entries are there after a crash   S13 promises rest on what is durable
  */
 import { type Entry, EntryType } from '../../src/raft/entry.js';
@@ -24,6 +25,7 @@ import { type Message, MessageKind } from '../../src/raft/message.js';
 import { majorityOf } from '../../src/raft/quorum.js';
 import type { Raft } from '../../src/raft/raft.js';
 import { Role } from '../../src/raft/ready.js';
+import { checkLogRules } from './log-rules.js';
 import type { SimMember } from './member.js';
 import { Violation, type World } from './world.js';
 
@@ -210,6 +212,13 @@ export class RaftObserver {
     this.checkTerm(member, book, raft);
     this.checkEntries(member, book, raft);
     this.checkCommit(member, book, raft);
+    checkLogRules({
+      ...{ name: `m${member.number}`, isLeader: role === Role.Leader, term, applied },
+      ...{ before: log.firstIndex - 1, committed: log.committed, persisted: log.persisted },
+      ...{ last: log.lastIndex, durable: lastOf(book.durable) },
+      termAt: (index) => log.termAt(index),
+      isChange: (index) => log.entryAt(index).type === EntryType.Configuration,
+    });
     if (seen?.applied !== applied) this.checkApplied(member, applied, seen?.applied ?? 0);
     if (this.checks % FULL_CHECK_EACH === 0) {
       checkInvariants(raft);
