@@ -59,6 +59,7 @@ import { Driver } from './raft/io/driver.js';
 import type { LogStore } from './raft/io/log-store.js';
 import type { SnapshotMeta } from './raft/message.js';
 import { MessageKind, makeMessage } from './raft/message.js';
+import { majorityOf } from './raft/quorum.js';
 import type { Raft } from './raft/raft.js';
 import type { Leadership, RaftEvent, ReadState } from './raft/ready.js';
 import { Role } from './raft/ready.js';
@@ -129,6 +130,11 @@ export class ClusterNode implements NodeFace, DriverHost {
   private sweepTimer: Timer | null = null;
   private stopped = false;
   private leaving = false;
+  /** Of the newest change of members that was applied, and whether who it removed is to be told. */
+  private changeIndex = 0;
+  private farewellDue = false;
+  /** The members that turned this one away because it was removed. */
+  private readonly turnedAwayBy = new Set<NodeId>();
   private stopping: Promise<void> | null = null;
 
   constructor(options: ClusterNodeOptions) {
@@ -589,6 +595,8 @@ export class ClusterNode implements NodeFace, DriverHost {
         { index, voters: now, learners: learners.map(hexOf).join(' '), before },
         'the members changed',
       );
+      this.changeIndex = index;
+      this.farewellDue = true;
       this.followTable();
     }
     this.onEntryApplied(entry, applied);
@@ -615,16 +623,37 @@ export class ClusterNode implements NodeFace, DriverHost {
    * This member has applied its own removal, in this life or in an earlier one. The others may not know
    * yet that the removal is decided, and to decide anything they need the old majority until they do: of
    * two members the one that stays would wait for ever for the vote of the one that went. So it goes on
-   * voting and acknowledging until one of them turns it away, which they do once they have applied the
-   * removal too.
+   * voting and acknowledging until most of them turn it away, which they do once they know for good.
    */
   private maybeLeave(): void {
-    if (!this.machine.members.isRemoved(this.memberId) || this.leaving) return;
+    if (this.machine.members.isRemoved(this.memberId)) this.lingerBeforeLeaving();
+  }
+
+  /** When most of the others know for good that this member was removed, nobody needs it any more. */
+  private onTurnedAway(peer: NodeId): void {
+    this.turnedAwayBy.add(peer);
+    const { voters } = this.machine.configuration;
+    const others = voters.filter((id) => id !== this.memberId);
+    const known = others.filter((id) => this.turnedAwayBy.has(id));
+    if (known.length >= majorityOf(Math.max(1, others.length))) {
+      this.options.onFatal(this.removedError());
+    } else this.lingerBeforeLeaving();
+  }
+
+  private lingerBeforeLeaving(): void {
+    if (this.leaving) return;
     this.leaving = true;
     this.logger.warn('this member was removed from the cluster; it stops when the others know');
     this.clock.after(LEAVE_MS, () => {
       if (!this.stopped) this.options.onFatal(this.removedError());
     });
+  }
+
+  /** Once the newest change is durable here, who it removed is turned away. */
+  private maybeSayFarewell(): void {
+    if (!this.farewellDue || this.raft.syncedCommit < this.changeIndex) return;
+    this.farewellDue = false;
+    this.followTable();
   }
 
   private removedError(): FatalError {
@@ -637,7 +666,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   /** What this member knows of a peer that wants to speak with it. */
   private judge({ memberId, folderId }: PeerHello): Refusal | null {
     const { members } = this.machine;
-    if (members.isRemoved(memberId)) {
+    // Not before the removal would outlive a power failure here: until then its vote may be needed.
+    if (members.isRemoved(memberId) && !this.farewellDue) {
       const text = `member ${hexOf(memberId)} was removed from the cluster`;
       return { code: 'removed', text };
     }
@@ -650,7 +680,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   private onRejected(peer: NodeId, { code, text }: Refusal): void {
     if (this.stopped || code === 'handshake') return;
     if (code === 'removed') {
-      this.options.onFatal(this.removedError());
+      this.onTurnedAway(peer);
       return;
     }
     const { dataDir, name } = this.options.config;
@@ -766,6 +796,7 @@ export class ClusterNode implements NodeFace, DriverHost {
         this.changes.waiting.sweep(now, this.hasLeader);
         this.reads.sweep(now, Math.min(electionMs, 4 * heartbeatMs), this.hasLeader);
         this.leases.tick();
+        this.maybeSayFarewell();
         if (!this.hasLeader && now - this.leaderlessSince > electionMs) this.watches.onLeaderLost();
         const queued = this.writes.waiting.queued + this.changes.waiting.queued;
         if (queued + this.reads.unasked > 0) this.driver.wake();

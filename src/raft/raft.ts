@@ -110,6 +110,10 @@ export class Raft {
   private snapshotInFlight = false;
   private handedOut: HardState;
   durable: HardState;
+  /** What a power failure would leave: the commit index of the newest write that was synced. */
+  syncedCommit: LogIndex;
+  /** A change of members was applied: its commit is made durable at once. */
+  private changeDue = false;
   private commitAtTick: LogIndex = 0;
   private commitDue = false;
   private applyingBytes = 0;
@@ -127,6 +131,7 @@ export class Raft {
     this.toldTerm = this.term;
     this.handedOut = hardState;
     this.durable = hardState;
+    this.syncedCommit = hardState.commit;
     this.matchOf = (member) =>
       member === this.id ? this.log.persisted : (this.progress.get(member)?.matchIndex ?? 0);
     this.activeTickOf = (member) =>
@@ -236,6 +241,7 @@ export class Raft {
   /** The state machine applied a configuration entry (null: it refused the change). Called once per
    *  such entry, before `applied`. */
   applyConfiguration(configuration: Configuration | null): void {
+    this.changeDue = true;
     if (configuration !== null) leader.switchConfiguration(this, configuration);
   }
 
@@ -307,6 +313,7 @@ export class Raft {
     assert(token === this.tokenInFlight && token !== 0, `token ${token} is not in flight`);
     this.tokenInFlight = 0;
     this.durable = this.handedOut;
+    if (this.syncInFlight) this.syncedCommit = this.durable.commit;
     if (this.snapshotInFlight) {
       this.snapshotInFlight = false;
       this.applyingBytes = 0;
@@ -503,7 +510,7 @@ export class Raft {
   }
 
   private takePersist(): Persist | null {
-    const mustSync = this.hasUnwritten();
+    const mustSync = this.hasUnwritten() || this.changeDue;
     if (!mustSync && !(this.commitDue && this.log.committed > this.handedOut.commit)) return null;
     const { term, vote } = this;
     const commit = this.log.committed;
@@ -519,6 +526,7 @@ export class Raft {
     this.snapshotInFlight = snapshot !== null;
     this.syncInFlight = mustSync;
     this.commitDue = false;
+    this.changeDue = false;
     this.lastToken += 1;
     this.tokenInFlight = this.lastToken;
     return { token: this.lastToken, hardState, truncateFrom, entries, snapshot, mustSync };

@@ -70,7 +70,24 @@ class MemoryLinks implements PeerLinks {
   async listen(_host: string, port: number): Promise<number> {
     return port;
   }
-  setPeers(_addresses: readonly PeerAddress[]): void {}
+
+  /** Both sides of each connection look at each other again, as after a new dial. */
+  setPeers(_addresses: readonly PeerAddress[]): void {
+    for (const other of this.cluster.allLinks()) {
+      if (other === this || this.cluster.isCut(this.local.memberId, other.local.memberId)) continue;
+      this.tellIfRefused(other);
+      other.tellIfRefused(this);
+    }
+  }
+
+  /** Tells the other that this member does not want it. */
+  tellIfRefused(other: MemoryLinks): void {
+    const refusal = this.events.onHello(other.local);
+    if (refusal === null) return;
+    setImmediate(() => {
+      if (other.alive) other.events.onRejected(this.local.memberId, refusal);
+    });
+  }
 
   private peer(id: number): MemoryLinks | null {
     const peer = this.cluster.linksOf(id);
@@ -333,6 +350,10 @@ export class InProcessCluster {
 
   isCut(a: number, b: number): boolean {
     return this.cuts.has(cutName(a, b));
+  }
+
+  allLinks(): readonly MemoryLinks[] {
+    return [...this.links.values()].filter(({ alive }) => alive);
   }
 
   linksOf(id: number): MemoryLinks | null {

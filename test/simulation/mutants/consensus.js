@@ -326,6 +326,13 @@ export const consensusMutants = [
     replace: 'this.clock.after(LEAVE_MS / 30_000, () => {',
   },
   {
+    name: 'removed-member-sent-away-too-early',
+    rule: 'who turns a removed member away knows of the removal after a power failure too',
+    file: 'src/cluster-node.ts',
+    find: '    if (members.isRemoved(memberId) && !this.farewellDue) {\n',
+    replace: '    if (members.isRemoved(memberId)) {\n',
+  },
+  {
     name: 'learner-counts',
     rule: 'a learner counts for nothing',
     file: 'src/raft/quorum.ts',
@@ -408,7 +415,7 @@ export const consensusMutants = [
     name: 'removed-member-is-welcome',
     rule: 'who was removed is told so and not spoken with',
     file: 'src/cluster-node.ts',
-    find: '    if (members.isRemoved(memberId)) {\n',
+    find: '    if (members.isRemoved(memberId) && !this.farewellDue) {\n',
     replace: '    if (memberId < 0) {\n',
   },
 ];
