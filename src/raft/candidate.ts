@@ -27,6 +27,7 @@ import {
 import { type Message, MessageKind, makeMessage } from './message.js';
 import { isVoter, membersOf, voteResult } from './quorum.js';
 import type { Raft } from './raft.js';
+import { Role } from './ready.js';
 
 /** The election timer fired: ask for pre-votes. */
 export function campaign(raft: Raft): void {
@@ -55,6 +56,26 @@ export function countOwnVote(raft: Raft): void {
   if (raft.durable.term !== raft.term || raft.durable.vote !== raft.id) return;
   raft.votes.set(raft.id, true);
   countVotes(raft);
+}
+
+/**
+ * Every answer to a request for a vote tells up to where the sender knows entries to be committed;
+ * that is a fact, and it holds here too if this log has the same entry there (log matching).
+ *
+ * Counter-example without it: the leader 1 replaces itself by 2. It commits the end of the joint phase,
+ * accepts a few more entries while that is on its way, and steps down, since it has no vote any more.
+ * Member 2 has the end of the joint phase in its log but does not know it to be committed, so it needs
+ * the vote of 1; 1 has the longer log and refuses for ever; and 1 may not stand itself.
+ *
+ * A campaign ends if what was learned changes the members: its votes were asked of the wrong ones.
+ */
+export function learnCommit(raft: Raft, message: Message): void {
+  const { log } = raft;
+  if (message.commit <= log.committed || log.termAt(message.commit) !== message.logTerm) return;
+  log.commitTo(message.commit);
+  if (raft.role !== Role.PreCandidate && raft.role !== Role.Candidate) return;
+  if (raft.canCampaign()) return;
+  raft.becomeFollower(raft.term, NO_NODE, 'a change of the members is committed');
 }
 
 export function stepPreCandidate(raft: Raft, message: Message): void {

@@ -155,7 +155,12 @@ export function handlePreVote(raft: Raft, message: Message): void {
     raft.id,
     candidate,
     granted ? term : raft.term,
-    { fromBoot: raft.boot, toBoot: message.fromBoot, reject: !granted },
+    {
+      fromBoot: raft.boot,
+      toBoot: message.fromBoot,
+      reject: !granted,
+      ...raft.log.commitPoint,
+    },
   );
   raft.send(answer);
   if (!granted || !raft.leaderLost) return;
@@ -180,7 +185,8 @@ export function handleVote(raft: Raft, message: Message): void {
     raft.electionElapsed = 0;
   }
   raft.tell({ kind: 'vote', candidate, term, granted, pre: false, reason });
-  raft.respond(message, MessageKind.VoteResponse, { reject: !granted });
+  const answer = { reject: !granted, ...raft.log.commitPoint };
+  raft.respond(message, MessageKind.VoteResponse, answer);
 }
 
 /** The leader hands over. Stand at once and without pre-vote, or say at once why not: the leader

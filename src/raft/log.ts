@@ -71,6 +71,11 @@ export class RaftLog {
     return last === undefined ? this.before.term : last.term;
   }
 
+  /** The commit with the term of its entry, as answers to vote requests tell it. */
+  get commitPoint(): { readonly commit: LogIndex; readonly logTerm: Term } {
+    return { commit: this.committed, logTerm: this.termAt(this.committed) };
+  }
+
   /** The term of the entry at `index`, or -1 if the log does not hold it. */
   termAt(index: LogIndex): Term {
     if (index === this.before.index) return this.before.term;

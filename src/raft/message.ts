@@ -8,10 +8,11 @@
  * | kind              | fields used                                                | leaves      |
  * | ----------------- | ---------------------------------------------------------- | ----------- |
  * | PreVote           | term = own + 1, index/logTerm = last entry                  | now         |
- * | PreVoteResponse   | term = requested term if granted, own term if rejected      | durable     |
+ * | PreVoteResponse   | term = requested term if granted, own term if rejected;     | durable     |
+ * |                   | commit with its logTerm                                     |             |
  * | Vote              | term, index/logTerm = last entry, force with hintIndex =    | durable     |
  * |                   | the old leader                                              |             |
- * | VoteResponse      | term, reject                                                | durable     |
+ * | VoteResponse      | term, reject, commit with its logTerm                       | durable     |
  * | Append            | index/logTerm = previous entry, commit, entries, round      | now         |
  * | AppendResponse    | index = match, or the rejected previous index with a hint   | durable     |
  * | Heartbeat         | commit = min(match, commit), index = match, round           | now         |

@@ -19,7 +19,14 @@
  */
 import { assert } from '../assert.js';
 import { Prng } from '../prng.js';
-import { campaign, countOwnVote, stand, stepCandidate, stepPreCandidate } from './candidate.js';
+import {
+  campaign,
+  countOwnVote,
+  learnCommit,
+  stand,
+  stepCandidate,
+  stepPreCandidate,
+} from './candidate.js';
 import type { Configuration } from './configuration.js';
 import { type Entry, EntryType, type LogIndex, NO_NODE, type NodeId, type Term } from './entry.js';
 import { hearLeader, stepFollower } from './follower.js';
@@ -181,14 +188,18 @@ export class Raft {
       this.drop(message, 'comes from this member');
       return;
     }
-    if (isResponse(message.kind) && message.toBoot !== this.boot) {
+    const { kind } = message;
+    if (isResponse(kind) && message.toBoot !== this.boot) {
       this.drop(message, `answers boot ${message.toBoot}, this is ${this.boot}`);
       return;
     }
-    if (message.kind === MessageKind.ReadIndex) {
+    if (kind === MessageKind.ReadIndex) {
       leader.handleReadIndex(this, message);
       return;
     }
+    const isVoteAnswer = kind === MessageKind.PreVoteResponse || kind === MessageKind.VoteResponse;
+    // A leader counts, and believes nobody.
+    if (isVoteAnswer && this.role !== Role.Leader) learnCommit(this, message);
     if (message.term !== this.term && foreignTerm(this, message)) return;
     switch (this.role) {
       case Role.Follower:

@@ -73,10 +73,13 @@ function lowerTerm(raft: Raft, message: Message): boolean {
       raft.respond(message, MessageKind.AppendResponse, { reject: true });
       break;
     case MessageKind.PreVote:
-      raft.respond(message, MessageKind.PreVoteResponse, { reject: true });
+      raft.respond(message, MessageKind.PreVoteResponse, {
+        reject: true,
+        ...raft.log.commitPoint,
+      });
       break;
     case MessageKind.Vote:
-      raft.respond(message, MessageKind.VoteResponse, { reject: true });
+      raft.respond(message, MessageKind.VoteResponse, { reject: true, ...raft.log.commitPoint });
       break;
     case MessageKind.Snapshot: {
       const index = message.snapshot?.index ?? 0;

@@ -50,6 +50,8 @@ export class Operator {
   private readonly cluster: OperatedCluster;
   private readonly clients: Clients;
   private readonly random: Prng;
+  /** An update whose outcome is unknown: said again until it is, and nothing else is begun. */
+  private doubt: { readonly member: SimMember; readonly port: number } | null = null;
   private walked = 0;
   private nextPort = 2001;
 
@@ -69,7 +71,8 @@ export class Operator {
 
   private later(us = this.random.below(2 * this.plan.eachUs)): void {
     this.world.after(us, 'operator', () => {
-      if (!this.stopped && !(this.plan.walk.length > 0 && this.isDone)) this.turn();
+      if (this.doubt !== null) this.turn();
+      else if (!this.stopped && !(this.plan.walk.length > 0 && this.isDone)) this.turn();
     });
   }
 
@@ -78,6 +81,10 @@ export class Operator {
     const { node } = through;
     if (node === null) {
       this.later(50 * MS);
+      return;
+    }
+    if (this.doubt !== null) {
+      this.announce(through, this.doubt.member, this.doubt.port);
       return;
     }
     const { configuration, members } = node.machine;
@@ -170,10 +177,17 @@ export class Operator {
       this.later();
       return;
     }
-    const port = this.takePort();
+    this.announce(through, member, this.takePort());
+  }
+
+  /** Again until the outcome is known: an address that nobody listens at may part the members for ever. */
+  private announce(through: SimMember, member: SimMember, port: number): void {
+    const { id } = member;
     const step = { kind: 'update', id, peerUrls: [`http://127.0.0.1:${port}`] } as const;
     this.change(through, [step], false, (call) => {
       if (call.outcome === 'ok') this.cluster.move(member, port);
+      if (call.outcome === 'unknown') this.doubt = { member, port };
+      else if (call.outcome === 'ok' || call.code === 'MEMBER_NOT_FOUND') this.doubt = null;
     });
   }
 

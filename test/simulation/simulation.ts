@@ -391,15 +391,26 @@ class Simulation {
     if (table === undefined) return false;
     const { members, configuration } = table;
     if (configuration.votersOutgoing.length > 0) return false;
-    // Who was removed ends, unless all have moved whom it knew; who was never added waits for ever.
-    const hasMoved = this.world.marks.has('member moved');
-    const stays = this.members.some((each) => !each.retired && members.isRemoved(each.id));
-    if (stays && !hasMoved) return false;
+    // Who was removed ends, unless all have left or moved whom it knew; who was never added waits.
+    const stays = this.members.some(
+      (each) => !each.retired && members.isRemoved(each.id) && this.knowsAnybody(each, members),
+    );
+    if (stays) return false;
     const states = this.members
       .filter((member) => !member.lost && members.get(member.id) !== null)
       .map((each) => this.stateOf(each));
     const [first] = states;
     return first !== 'down' && states.every((state) => state === first);
+  }
+
+  /** Whether a member knows an address at which one of the cluster is. */
+  private knowsAnybody(member: SimMember, inCluster: StateMachine['members']): boolean {
+    const known = member.node?.machine.members;
+    if (known === undefined) return true;
+    return this.members.some(({ id, config }) => {
+      const urls = inCluster.get(id) === null ? [] : (known.get(id)?.peerUrls ?? []);
+      return urls.some((url) => config.advertisePeerUrls.includes(url));
+    });
   }
 
   private async stop(): Promise<void> {
