@@ -159,7 +159,9 @@ export class RaftObserver {
           `${name} acknowledges ${index} in term ${term}, its disk ends at ${last} in ${durable.term}`,
         );
       }
-      const own = (member.raft as Raft).log.termAt(index);
+      const raft = member.raft as Raft;
+      // An answer of an earlier term speaks of the log of that term, which is still on the disk.
+      const own = raft.term === term ? raft.log.termAt(index) : -1;
       const onDisk = termOf(durable, index);
       if (own >= 0 && onDisk >= 0 && own !== onDisk) {
         throw new Violation(
