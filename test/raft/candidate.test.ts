@@ -171,6 +171,60 @@ describe('who may stand', () => {
   });
 });
 
+describe('what answers to vote requests tell of the commit', () => {
+  const refusal = { reject: true, commit: 2, logTerm: 1 };
+
+  it('is believed where the own log has the same entry', () => {
+    const raft = makeCore({ log: [1, 1, 1] });
+    timeOut(raft);
+    const output = step(raft, from(2, K.PreVoteResponse, 1, refusal));
+    expect(output.committed.map(({ index }) => index)).toEqual([1, 2]);
+    expect(raft.role).toBe(Role.PreCandidate);
+  });
+
+  it('is not believed where the own log has another entry there, or none', () => {
+    const other = makeCore({ log: [1, 2, 2] });
+    timeOut(other);
+    expect(step(other, from(2, K.PreVoteResponse, 2, refusal)).committed).toEqual([]);
+    const short = makeCore({ log: [1] });
+    timeOut(short);
+    expect(step(short, from(2, K.PreVoteResponse, 1, refusal)).committed).toEqual([]);
+  });
+
+  it('is nothing to a leader, who counts by itself', () => {
+    const raft = makeCore({ log: [1, 1, 1], term: 1 });
+    becomeCandidate(raft);
+    step(raft, from(2, K.VoteResponse, raft.term));
+    expect(raft.role).toBe(Role.Leader);
+    expect(step(raft, from(3, K.VoteResponse, raft.term, refusal)).committed).toEqual([]);
+  });
+
+  it('ends a campaign that asked the wrong members', () => {
+    const raft = makeCore();
+    const entries = [
+      ...frameEntries({ index: 1, term: 1 }, EntryType.Normal, [new Uint8Array(3)]),
+      ...frameEntries({ index: 2, term: 1 }, EntryType.Configuration, [new Uint8Array(3)]),
+    ];
+    step(raft, from(2, K.Append, 1, { entries }));
+    becomeCandidate(raft);
+    raft.step(from(2, K.VoteResponse, raft.term, refusal));
+    expect([raft.role, raft.commitIndex]).toEqual([Role.Follower, 2]);
+    raft.step(from(3, K.VoteResponse, raft.term));
+    expect(raft.role).toBe(Role.Follower);
+  });
+
+  it.each([
+    ['a pre-vote', K.PreVote, 4],
+    ['a vote', K.Vote, 4],
+    ['a pre-vote of an old term', K.PreVote, 1],
+    ['a vote of an old term', K.Vote, 1],
+  ])('is the own commit, with its term: in the answer to %s', (_name, kind, term) => {
+    const raft = makeCore({ log: [1, 2, 3], commit: 2 });
+    const { messages } = step(raft, from(2, kind, term, { index: 1, logTerm: 1 }));
+    expect(messages).toMatchObject([{ reject: true, commit: 2, logTerm: 2 }]);
+  });
+});
+
 describe('elections of a cluster', () => {
   it('end although the long logs have low terms and the high terms short logs', () => {
     const network = new RaftNetwork({ seed: 5, members: 4 });
