@@ -105,7 +105,10 @@ export function handleAppend(raft: Raft, message: Message): void {
   }
   const last = log.lastIndex;
   const replaced = log.merge(entries);
-  if (replaced > 0) raft.tell({ kind: 'truncated', from: replaced, last });
+  if (replaced > 0) {
+    raft.withdrawAcknowledgementsAbove(replaced - 1);
+    raft.tell({ kind: 'truncated', from: replaced, last });
+  }
   const end = index + entries.length;
   log.commitTo(Math.min(message.commit, end));
   raft.respond(message, MessageKind.AppendResponse, { index: end, round });

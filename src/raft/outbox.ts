@@ -56,6 +56,20 @@ export class Outbox {
     return held;
   }
 
+  /**
+   * Entries above `last` went away before they were written: what was to acknowledge them behind the
+   * next write would be a lie, since that write does not hold them.
+   *
+   * Counter-example: the disk is slow. Entry 9 of leader A in term 1 waits for its turn when leader B
+   * of term 2 replaces it. The write that comes holds the 9 of B; the acknowledgement to A, which leads
+   * a minority and does not know it, would commit the 9 of A as well.
+   */
+  withdrawAcknowledgementsAbove(last: LogIndex): void {
+    this.heldForNextWrite = this.heldForNextWrite.filter(
+      ({ kind, reject, index }) => kind !== MessageKind.AppendResponse || reject || index <= last,
+    );
+  }
+
   answerRead(requestId: number, index: LogIndex): void {
     this.reads.push({ requestId, index });
   }

@@ -403,6 +403,11 @@ export class Raft {
     else this.outbox.now(message);
   }
 
+  /** Entries above `last` are gone; what was not yet written of them is not acknowledged. */
+  withdrawAcknowledgementsAbove(last: LogIndex): void {
+    this.outbox.withdrawAcknowledgementsAbove(last);
+  }
+
   answerRead(requestId: number, index: LogIndex): void {
     this.outbox.answerRead(requestId, index);
   }

@@ -20,6 +20,7 @@ export function acceptSnapshot(raft: Raft, message: Message, snapshot: SnapshotM
   const reason = ignoreReason(raft, snapshot);
   if (reason === null) {
     raft.log.restore(snapshot);
+    raft.withdrawAcknowledgementsAbove(snapshot.index);
     raft.pendingSnapshot = snapshot;
   } else {
     raft.tell({ kind: 'snapshot-ignored', index: snapshot.index, reason });

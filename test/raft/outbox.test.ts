@@ -50,4 +50,19 @@ describe('held messages', () => {
     expect(outbox.takeHeldForNextWrite()).toMatchObject([{ index: 2 }]);
     expect(outbox.takeHeldForNextWrite()).toEqual([]);
   });
+
+  it('do not acknowledge entries that went away before they were written', () => {
+    const outbox = new Outbox();
+    const vote = from(2, K.VoteResponse, 3);
+    for (const message of [acknowledgement(9), acknowledgement(8, 0, false, 2), vote]) {
+      outbox.afterNextWrite(message);
+    }
+    outbox.afterNextWrite(acknowledgement(9, 0, true));
+    outbox.withdrawAcknowledgementsAbove(8);
+    expect(outbox.takeHeldForNextWrite()).toMatchObject([
+      { index: 8 },
+      { kind: K.VoteResponse },
+      { index: 9, reject: true },
+    ]);
+  });
 });

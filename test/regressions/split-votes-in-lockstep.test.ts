@@ -9,15 +9,21 @@
 import { expect, test } from 'vitest';
 import { RaftNetwork } from '../support/raft-network.js';
 
-test.each([2, 3, 4, 5, 10])(
+/** Messages take a tenth of a tick, and all members tick in the same round. */
+const ROUNDS_PER_TICK = 10;
+
+test.each([3, 4, 5, 10])(
   'two members whose clocks tick together elect one of them: %i ticks',
   (electionTicks) => {
     for (let seed = 1; seed <= 40; seed += 1) {
       const raft = { electionTicks, heartbeatTicks: 1 };
       const network = new RaftNetwork({ seed, members: 3, raft });
       network.crash(network.member(3), false);
-      network.runUntil('a leader', () => network.leader() !== null, 60 * electionTicks);
-      expect(network.leader()).not.toBeNull();
+      const limit = 50 * electionTicks * ROUNDS_PER_TICK;
+      for (let round = 0; round < limit && network.leader() === null; round += 1) {
+        network.round(round % ROUNDS_PER_TICK === 0 ? 1 : 0);
+      }
+      expect(network.leader(), `seed ${seed}`).not.toBeNull();
     }
   },
 );

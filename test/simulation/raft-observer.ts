@@ -163,6 +163,10 @@ export class RaftObserver {
       // An answer of an earlier term speaks of the log of that term, which is still on the disk.
       const own = raft.term === term ? raft.log.termAt(index) : -1;
       const onDisk = termOf(durable, index);
+      if (onDisk > term) {
+        const text = `${name} acknowledges ${index} in term ${term}, its disk has it of ${onDisk}`;
+        throw new Violation('S13', text);
+      }
       if (own >= 0 && onDisk >= 0 && own !== onDisk) {
         throw new Violation(
           'S13',

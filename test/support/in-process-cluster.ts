@@ -108,6 +108,7 @@ class MemoryLinks implements PeerLinks {
 
   send(messages: readonly Message[]): void {
     for (const message of messages) {
+      if (this.cluster.isLost(message)) continue;
       const reader = new FrameReader(2 ** 28);
       let arrived: Message | null = null;
       for (const part of encodeMessage(message)) {
@@ -208,6 +209,8 @@ export class InProcessCluster {
   readonly members: InProcessMember[] = [];
   /** Awaited after each chunk of a snapshot. */
   onChunk: (from: number, to: number) => Promise<void> = async () => undefined;
+  /** Messages that never arrive. */
+  isLost: (message: Message) => boolean = () => false;
   /** How long the answer to a forwarded request is on its way; a reset meanwhile loses it. */
   answerDelayMs = 0;
   private readonly clocks = new Map<number, LifeClock>();

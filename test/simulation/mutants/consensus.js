@@ -101,6 +101,20 @@ export const consensusMutants = [
     replace: 'raft.prng.below(1);',
   },
   {
+    name: 'refusals-tell-no-commit',
+    rule: 'who refuses a candidate tells it what is committed',
+    file: 'src/raft/raft.ts',
+    find: 'if (isVoteAnswer && this.role !== Role.Leader) learnCommit(this, message);',
+    replace: '',
+  },
+  {
+    name: 'entry-acknowledged-that-was-cut-off',
+    rule: 'an entry that was replaced before it was written is not acknowledged',
+    file: 'src/raft/follower.ts',
+    find: 'raft.withdrawAcknowledgementsAbove(replaced - 1);',
+    replace: '',
+  },
+  {
     name: 'candidate-keeps-standing-in-its-term',
     rule: 'each candidacy has a new term',
     file: 'src/raft/raft.ts',
@@ -225,8 +239,8 @@ export const consensusMutants = [
     name: 'answers-of-an-earlier-life-count',
     rule: 'an answer to an earlier life of this process is dropped',
     file: 'src/raft/raft.ts',
-    find: 'if (isResponse(message.kind) && message.toBoot !== this.boot) {',
-    replace: 'if (isResponse(message.kind) && message.toBoot < 0) {',
+    find: 'if (isResponse(kind) && message.toBoot !== this.boot) {',
+    replace: 'if (isResponse(kind) && message.toBoot < 0) {',
     options: ['--faults', 'replay,kills,effects', '--size', '3'],
   },
   {
