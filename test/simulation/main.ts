@@ -241,7 +241,7 @@ function runAll(options: Options): Promise<Summary[]> {
     for (let number = 0; number < workers; number += 1) {
       const child = fork(fileURLToPath(import.meta.url), process.argv.slice(2), {
         // Events leave little that lasts: a larger nursery halves the work of the garbage collector.
-        execArgv: [...process.execArgv, '--max-semi-space-size=64'],
+        execArgv: [...process.execArgv, '--max-semi-space-size=64', '--stack-trace-limit=2'],
         env: { ...process.env, KVD_SIM_WORKER: String(number), KVD_SIM_WORKERS: String(workers) },
       });
       children.push(child);

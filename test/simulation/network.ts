@@ -88,7 +88,8 @@ export class SimNetwork {
   readonly world: World;
   onSend: OnSend = () => undefined;
   nature: NetworkNature;
-  private readonly links = new Map<string, Link>();
+  private readonly links: Link[] = [];
+  private readonly linksFrom = new Map<number, Map<number, Link>>();
   private readonly ends = new Map<number, SimLinks>();
   private readonly listeners = new Map<number, SimLinks>();
   readonly lanes = new Set<SimLane>();
@@ -120,13 +121,22 @@ export class SimNetwork {
   }
 
   link(from: number, to: number): Link {
-    const name = `${from} ${to}`;
-    let link = this.links.get(name);
-    if (link === undefined) {
-      const random = this.world.stream('net', name);
-      link = { from, to, random, blocked: false, blocks: 0, slowness: 1, past: [], recent: [] };
-      this.links.set(name, link);
-    }
+    const links = this.linksFrom.get(from) ?? new Map<number, Link>();
+    const known = links.get(to);
+    if (known !== undefined) return known;
+    const random = this.world.stream('net', `${from} ${to}`);
+    const link: Link = {
+      from,
+      to,
+      random,
+      blocked: false,
+      blocks: 0,
+      slowness: 1,
+      past: [],
+      recent: [],
+    };
+    this.linksFrom.set(from, links.set(to, link));
+    this.links.push(link);
     return link;
   }
 
@@ -151,8 +161,8 @@ export class SimNetwork {
   }
 
   unblockAll(): void {
-    for (const { from, to } of this.links.values()) this.unblock(from, to);
-    for (const link of this.links.values()) link.slowness = 1;
+    for (const { from, to } of this.links) this.unblock(from, to);
+    for (const link of this.links) link.slowness = 1;
   }
 
   delay(link: Link): number {

@@ -219,9 +219,15 @@ export class RaftObserver {
     this.checkEntries(member, book, raft);
     this.checkCommit(member, book, raft);
     checkLogRules({
-      ...{ name: `m${member.number}`, isLeader: role === Role.Leader, term, applied },
-      ...{ before: log.firstIndex - 1, committed: log.committed, persisted: log.persisted },
-      ...{ last: log.lastIndex, durable: lastOf(book.durable) },
+      name: `m${member.number}`,
+      isLeader: role === Role.Leader,
+      term,
+      applied,
+      before: log.firstIndex - 1,
+      committed: log.committed,
+      persisted: log.persisted,
+      last: log.lastIndex,
+      durable: lastOf(book.durable),
       termAt: (index) => log.termAt(index),
       isChange: (index) => log.entryAt(index).type === EntryType.Configuration,
     });
