@@ -16,6 +16,7 @@ import { configurationOf } from '../../src/raft/configuration.js';
 import type { RaftEvent } from '../../src/raft/ready.js';
 import * as kv from '../../src/rpc/services/kv.js';
 import { type Call, Clients } from './clients.js';
+import { type GraphTrial, tryGraph } from './graphs.js';
 import { Judge } from './judge.js';
 import { type MemberHooks, SimMember } from './member.js';
 import { Nemesis } from './nemesis.js';
@@ -129,7 +130,8 @@ class Simulation {
     if (plan.membership !== null) {
       this.operator = new Operator(world, plan.membership, this, this.clients);
     }
-    await this.run(plan.safetyUs);
+    if (plan.graph === null) await this.run(plan.safetyUs);
+    else await tryGraph(this.trial(), plan.graph);
     nemesis.stopped = true;
     this.clients.isCalm = true;
     await this.finishWalk();
@@ -174,6 +176,11 @@ class Simulation {
     member.config = { ...member.config, ...addressed(port) };
     member.crash('kill');
     this.world.after(100 * MS, 'start again', () => member.start());
+  }
+
+  private trial(): GraphTrial {
+    const { world, network, members, observer, electionUs } = this;
+    return { world, network, members, observer, electionUs, run: this.run.bind(this) };
   }
 
   /** What is left of a walk goes on without new faults. */
