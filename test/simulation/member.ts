@@ -145,6 +145,11 @@ export class SimMember {
   start(): void {
     if (this.life?.alive === true || this.lost || this.retired) return;
     const { world } = this;
+    if (this.disk.crashed) {
+      // It has died in this very instant: its disk is not there again yet.
+      world.after(1, 'start again', () => this.start());
+      return;
+    }
     this.starts += 1;
     this.lastCompletion = 0;
     this.harmed = this.disk.capacity < DISK_BYTES;

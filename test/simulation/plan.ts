@@ -13,6 +13,7 @@ import { GRAPHS, type GraphPlan, PAIRS, VERTICES } from './graphs.js';
 import type { DiskNature } from './member.js';
 import type { NetworkNature } from './network.js';
 import type { MembershipPlan } from './operator.js';
+import type { Step } from './script.js';
 import { MS, SECOND } from './world.js';
 
 export const FAULTS = [
@@ -64,6 +65,8 @@ export interface Plan {
   readonly membership: MembershipPlan | null;
   /** Null: the links are what the faults make of them. */
   readonly graph: GraphPlan | null;
+  /** Null: faults come as they are drawn. */
+  readonly script: readonly Step[] | null;
   readonly safetyUs: number;
 }
 
@@ -87,6 +90,8 @@ export interface PlanWishes {
    * ways in which five members can be connected, without other faults; 34 seeds in a row have them all.
    */
   readonly family?: Family;
+  /** Just these steps, instead of faults. */
+  readonly script?: readonly Step[];
 }
 
 export const FAMILIES = ['walk', 'graphs'] as const;
@@ -102,9 +107,11 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
   const electionMs = heartbeatMs * one([5, 10, 10]);
   const drawn = drawFaults(random, size);
   const graph = family === 'graphs' ? drawGraph(seed) : null;
-  const wished = graph === null ? wishes.faults : [];
+  const script = wishes.script ?? null;
+  const isDrawn = graph === null && script === null;
+  const wished = isDrawn ? wishes.faults : [];
   const faults = wished === undefined ? drawn : new Set(wished);
-  const membership = graph === null ? drawMembership(new Prng(seed * 7919 + 18), family) : null;
+  const membership = isDrawn ? drawMembership(new Prng(seed * 7919 + 18), family) : null;
   // Who loses disks for ever and removes members too can be left without a quorum, rightly.
   if (membership !== null) faults.delete('rot');
   const network = drawNetwork(random, faults);
@@ -137,12 +144,13 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
       lockHolders: light ? 0 : random.below(4) + crowd.lockHolders,
       compactEachUs: one([0, 2, 5]) * SECOND,
       // Who looks whether a leader stays must not move it.
-      transferEachUs: graph === null ? (crowd.transferEachUs ?? one([0, 0, 3]) * SECOND) : 0,
+      transferEachUs: isDrawn ? (crowd.transferEachUs ?? one([0, 0, 3]) * SECOND) : 0,
       timeoutMs: one([1000, 3000, 7000]),
       isPlain: seed % 5 === 0,
     },
     membership,
     graph,
+    script,
     safetyUs: (wishes.seconds ?? one([10, 20, 40])) * SECOND,
   };
 }

@@ -25,6 +25,7 @@ import { Operator } from './operator.js';
 import { CALM_DISK, calm, drawPlan, type Plan, type PlanWishes } from './plan.js';
 import { RaftObserver } from './raft-observer.js';
 import { LIMITS, putRequest, rangeRequest } from './requests.js';
+import { play, type Stage } from './script.js';
 import { MS, SECOND, Violation, World } from './world.js';
 
 const SERVED = 20;
@@ -130,8 +131,9 @@ class Simulation {
     if (plan.membership !== null) {
       this.operator = new Operator(world, plan.membership, this, this.clients);
     }
-    if (plan.graph === null) await this.run(plan.safetyUs);
-    else await tryGraph(this.trial(), plan.graph);
+    if (plan.script !== null) await play(this.stage(), plan.script);
+    else if (plan.graph !== null) await tryGraph(this.stage(), plan.graph);
+    else await this.run(plan.safetyUs);
     nemesis.stopped = true;
     this.clients.isCalm = true;
     await this.finishWalk();
@@ -178,7 +180,7 @@ class Simulation {
     this.world.after(100 * MS, 'start again', () => member.start());
   }
 
-  private trial(): GraphTrial {
+  private stage(): Stage & GraphTrial {
     const { world, network, members, observer, electionUs } = this;
     return { world, network, members, observer, electionUs, run: this.run.bind(this) };
   }

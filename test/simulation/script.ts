@@ -1,0 +1,111 @@
+/**
+ * Schedules that are written down instead of drawn: steps on the members of a simulated cluster, one
+ * after the other. fast-check makes them up and shrinks one that fails to what it needs (script.test.ts);
+ * museum.ts has those that broke other systems.
+ *
+ * Members are numbered from 1; LEADER stands for whoever leads when the step comes. A step that cannot be
+ * done (nobody leads, the member is down) is none. What is still broken at the end is healed or left by
+ * the phases that follow, as in any run.
+ */
+import type { SimMember } from './member.js';
+import type { SimNetwork } from './network.js';
+import { MS, Violation, type World } from './world.js';
+
+export const LEADER = 0;
+
+export type Step =
+  | { readonly do: 'wait'; readonly ms: number }
+  /** The process ends; `power` keeps only what was synced, `torn` some of the rest. */
+  | { readonly do: 'crash'; readonly member: number; readonly how: 'kill' | 'power' | 'torn' }
+  | { readonly do: 'start'; readonly member: number }
+  | { readonly do: 'freeze' | 'thaw'; readonly member: number }
+  /** No message passes from one to the other. */
+  | { readonly do: 'cut'; readonly from: number; readonly to: number }
+  /** Neither hears nor is heard. */
+  | { readonly do: 'isolate'; readonly member: number }
+  | { readonly do: 'heal' }
+  | { readonly do: 'transfer'; readonly to: number }
+  /** Every sync of its disk takes so long. */
+  | { readonly do: 'slow-disk'; readonly member: number; readonly ms: number }
+  /** Fails the run unless somebody leads. */
+  | { readonly do: 'expect-leader' };
+
+export interface Stage {
+  readonly world: World;
+  readonly network: SimNetwork;
+  readonly members: readonly SimMember[];
+  readonly run: (us: number, isDone?: () => boolean) => Promise<void>;
+}
+
+export async function play(stage: Stage, steps: readonly Step[]): Promise<void> {
+  for (const step of steps) {
+    if (stage.world.failure !== null) return;
+    stage.world.tell(() => `script: ${textOf(step)}`);
+    if (step.do === 'wait') await stage.run(step.ms * MS);
+    else act(stage, step);
+  }
+}
+
+export function textOf(step: Step): string {
+  const { do: verb, ...rest } = step;
+  const words = Object.entries(rest).map(([name, value]) => {
+    return `${name} ${value === LEADER ? 'LEADER' : value}`;
+  });
+  return [verb, ...words].join(' ');
+}
+
+function act(stage: Stage, step: Exclude<Step, { do: 'wait' }>): void {
+  const { network, members, world } = stage;
+  const member = (number: number): SimMember | undefined =>
+    number === LEADER ? leaderOf(members) : members[number - 1];
+  switch (step.do) {
+    case 'crash':
+      member(step.member)?.crash(step.how === 'power' ? 'none' : step.how);
+      return;
+    case 'start':
+      member(step.member)?.start();
+      return;
+    case 'freeze':
+      member(step.member)?.freeze();
+      return;
+    case 'thaw':
+      member(step.member)?.thaw(false);
+      return;
+    case 'cut':
+      block(network, member(step.from), member(step.to));
+      return;
+    case 'isolate':
+      for (const other of members) {
+        block(network, member(step.member), other);
+        block(network, other, member(step.member));
+      }
+      return;
+    case 'heal':
+      network.unblockAll();
+      return;
+    case 'transfer': {
+      const target = member(step.to);
+      const node = leaderOf(members)?.node;
+      if (target === undefined || node === undefined || node === null) return;
+      node.transferLeadership(target.id, node.context()).catch(() => undefined);
+      return;
+    }
+    case 'slow-disk': {
+      const slow = member(step.member);
+      if (slow !== undefined) slow.nature = { ...slow.nature, syncUs: step.ms * MS };
+      return;
+    }
+    case 'expect-leader':
+      if (leaderOf(members) === undefined) throw new Violation('L1', 'nobody leads');
+      world.mark('script: a leader, as expected');
+      return;
+  }
+}
+
+function leaderOf(members: readonly SimMember[]): SimMember | undefined {
+  return members.find(({ node, life }) => node?.isLeader === true && life?.frozen === false);
+}
+
+function block(network: SimNetwork, from: SimMember | undefined, to: SimMember | undefined): void {
+  if (from !== undefined && to !== undefined && from !== to) network.block(from.id, to.id);
+}
