@@ -225,7 +225,8 @@ function runAll(options: Options): Promise<Summary[]> {
       simulatedUs += summary.simulatedUs;
       const hours = simulatedUs / HOUR_US;
       if (options.hours > 0 && hours >= options.hours) {
-        for (const child of children) if (child.connected) child.send('stop');
+        // Who is just ending cannot be told.
+        for (const child of children) if (child.connected) child.send('stop', () => undefined);
       }
       const minutes = Math.floor((performance.now() - began) / 60_000);
       if (minutes > toldAt) {
