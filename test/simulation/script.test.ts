@@ -10,7 +10,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { buildSimulator, mainOf, plant } from '../../scripts/simulator-build.js';
 import { mutants } from './mutants/index.js';
-import { LEADER, type Step, textOf } from './script.js';
+import { LEADER, type Step } from './script.js';
 import { simulate } from './simulation.js';
 
 const RUNS_SCALE = Number(process.env['RUNS_SCALE'] ?? 1);

@@ -7,6 +7,7 @@
  * done (nobody leads, the member is down) is none. What is still broken at the end is healed or left by
  * the phases that follow, as in any run.
  */
+import * as kv from '../../src/rpc/services/kv.js';
 import type { SimMember } from './member.js';
 import type { SimNetwork } from './network.js';
 import { MS, Violation, type World } from './world.js';
@@ -25,6 +26,8 @@ export type Step =
   | { readonly do: 'isolate'; readonly member: number }
   | { readonly do: 'heal' }
   | { readonly do: 'transfer'; readonly to: number }
+  /** Everything but the newest state of the store becomes unreadable. */
+  | { readonly do: 'compact' }
   /** Every sync of its disk takes so long. */
   | { readonly do: 'slow-disk'; readonly member: number; readonly ms: number }
   /** Fails the run unless somebody leads. */
@@ -88,6 +91,13 @@ function act(stage: Stage, step: Exclude<Step, { do: 'wait' }>): void {
       const node = leaderOf(members)?.node;
       if (target === undefined || node === undefined || node === null) return;
       node.transferLeadership(target.id, node.context()).catch(() => undefined);
+      return;
+    }
+    case 'compact': {
+      const node = leaderOf(members)?.node;
+      if (node === undefined || node === null) return;
+      const request = { revision: node.machine.store.revision, physical: false };
+      kv.compact(node, request, node.context()).catch(() => undefined);
       return;
     }
     case 'slow-disk': {
