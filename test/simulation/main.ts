@@ -10,6 +10,9 @@
  *   --size N          members at the start, default drawn from the seed
  *   --faults A,B      just these kinds of faults (plan.ts), default drawn from the seed
  *   --family walk     members go through 5, 7, 3, 1 and 3 voters
+ *   --family graphs   five members, connected in one of all 34 ways, by the seed
+ *   --script STEPS    just these steps instead of faults, as in "wait ms 700; crash member LEADER how
+ *                     power; start member 1": script.ts has them all
  *   --timeline        with --seed: prints what happened, line by line
  *   --mutant NAME     runs a product with a planted bug (scripts/simulate.js); must end with failures
  *
@@ -20,6 +23,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { FAMILIES, FAULTS, type Family, type Fault } from './plan.js';
+import { type Step, stepsOf } from './script.js';
 import { type RunReport, simulate } from './simulation.js';
 
 const HOUR_US = 3.6e9;
@@ -70,6 +74,8 @@ interface Options {
   size: number;
   faults: readonly Fault[] | null;
   family: Family | null;
+  /** As it was given, since workers and messages want it so. */
+  script: string;
 }
 
 /** A report without what cannot be sent to another process. */
@@ -100,7 +106,7 @@ function parse(args: readonly string[]): Options {
       isTold: false,
       mutant: '',
     },
-    ...{ size: 0, faults: null, family: null },
+    ...{ size: 0, faults: null, family: null, script: '' },
   };
   const numbers = {
     '--seeds': 'seeds',
@@ -122,14 +128,17 @@ function parse(args: readonly string[]): Options {
     else if (name === '--json' && value !== undefined) options.json = value;
     else if (name === '--faults') options.faults = faultsOf(value);
     else if (name === '--family') options.family = familyOf(value);
-    else if (name in numbers) {
+    else if (name === '--script') {
+      scriptOf(value ?? '');
+      options.script = value ?? '';
+    } else if (name in numbers) {
       if (value === undefined || !/^[1-9]\d{0,8}$/.test(value)) {
         throw new UsageError(`${name} wants a whole number from 1, not "${value ?? ''}"`);
       }
       options[numbers[name as keyof typeof numbers]] = Number(value);
     } else {
       throw new UsageError(
-        `unknown option ${name}; there are --seeds --seed --hours --json --seconds-each --workers --size --faults --family --timeline --mutant`,
+        `unknown option ${name}; there are --seeds --seed --hours --json --seconds-each --workers --size --faults --family --script --timeline --mutant`,
       );
     }
   }
@@ -159,6 +168,14 @@ function faultsOf(value: string | undefined): Fault[] {
   });
 }
 
+function scriptOf(value: string): Step[] {
+  try {
+    return stepsOf(value);
+  } catch (error) {
+    throw new UsageError(`--script: ${(error as Error).message}`);
+  }
+}
+
 function familyOf(value: string | undefined): Family {
   const known = FAMILIES.find((family) => family === value);
   if (known !== undefined) return known;
@@ -166,12 +183,13 @@ function familyOf(value: string | undefined): Family {
 }
 
 async function runOne(seed: number, options: Options): Promise<RunReport> {
-  const { secondsEach, isTold, size, faults, family } = options;
+  const { secondsEach, isTold, size, faults, family, script } = options;
   return await simulate(seed, {
     ...(secondsEach > 0 ? { seconds: secondsEach } : {}),
     ...(size > 0 ? { size } : {}),
     ...(faults === null ? {} : { faults }),
     ...(family === null ? {} : { family }),
+    ...(script === '' ? {} : { script: stepsOf(script) }),
     isTold,
   });
 }
@@ -202,11 +220,12 @@ async function work(options: Options, number: number): Promise<void> {
 }
 
 function commandOf(seed: number, options: Options): string {
-  const { secondsEach, mutant, size, faults, family } = options;
+  const { secondsEach, mutant, size, faults, family, script } = options;
   const words = [
     ...[`--seed ${seed}`, secondsEach > 0 ? `--seconds-each ${secondsEach}` : ''],
     ...[size > 0 ? `--size ${size}` : '', faults === null ? '' : `--faults ${faults.join(',')}`],
-    ...[family === null ? '' : `--family ${family}`, mutant === '' ? '' : `--mutant ${mutant}`],
+    ...[family === null ? '' : `--family ${family}`, script === '' ? '' : `--script "${script}"`],
+    ...[mutant === '' ? '' : `--mutant ${mutant}`],
   ];
   return `npm run test:sim -- ${words.filter((word) => word !== '').join(' ')} --timeline`;
 }
@@ -281,7 +300,10 @@ function report(summaries: readonly Summary[], options: Options, realMs: number)
   table('marks', marks);
   const failures = summaries.filter(({ violation }) => violation !== null);
   const missed =
-    summaries.length < MUST_SEEDS || options.mutant !== '' || options.family !== null
+    summaries.length < MUST_SEEDS ||
+    options.mutant !== '' ||
+    options.family !== null ||
+    options.script !== ''
       ? []
       : MUST_HIT.filter((name) => !marks.has(name));
   const hours = sum(({ simulatedUs }) => simulatedUs) / HOUR_US;

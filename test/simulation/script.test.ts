@@ -10,7 +10,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { buildSimulator, mainOf, plant } from '../../scripts/simulator-build.js';
 import { mutants } from './mutants/index.js';
-import { LEADER, type Step } from './script.js';
+import { LEADER, type Step, stepsOf, textOf } from './script.js';
 import { simulate } from './simulation.js';
 
 const RUNS_SCALE = Number(process.env['RUNS_SCALE'] ?? 1);
@@ -67,11 +67,33 @@ async function simulatorWith(name: string): Promise<Simulate> {
   return module.simulate;
 }
 
+describe('the text of a schedule', () => {
+  it('says all of it', () => {
+    fc.assert(
+      fc.property(scripts, (script) => {
+        expect(stepsOf(script.map(textOf).join('; '))).toEqual(script);
+      }),
+    );
+  });
+
+  it.each([
+    ['fly', 'no step "fly"; there are: wait crash'],
+    ['wait', 'ms is a number of milliseconds, not ""'],
+    ['crash member x how kill', 'member is LEADER or the number of a member, from 1, not "x"'],
+    ['crash member 1 how softly', 'how is kill, power or torn, not "softly"'],
+    ['heal all', '"heal all" says too much'],
+  ])('that is wrong gets one clear line: %s', (text, line) => {
+    expect(() => stepsOf(text)).toThrow(line);
+  });
+});
+
 describe('any schedule of faults', () => {
   it('leaves every promise kept', { timeout: 300_000 }, async () => {
     await fc.assert(
       fc.asyncProperty(seeds, scripts, async (seed, script) => {
-        expect(await violationOf(simulate, seed, script)).toBe('');
+        const steps = script.map(textOf).join('; ');
+        const repeat = `npm run test:sim -- --seed ${seed} --size ${SIZE} --script "${steps}" --timeline`;
+        expect(await violationOf(simulate, seed, script), `repeat with: ${repeat}`).toBe('');
       }),
       { numRuns: 25 * RUNS_SCALE },
     );

@@ -33,6 +33,58 @@ export type Step =
   /** Fails the run unless somebody leads. */
   | { readonly do: 'expect-leader' };
 
+/** What a step needs besides its name, and of what kind. */
+const FIELDS: Readonly<Record<Step['do'], Readonly<Record<string, 'member' | 'ms' | 'how'>>>> = {
+  wait: { ms: 'ms' },
+  crash: { member: 'member', how: 'how' },
+  start: { member: 'member' },
+  freeze: { member: 'member' },
+  thaw: { member: 'member' },
+  cut: { from: 'member', to: 'member' },
+  isolate: { member: 'member' },
+  heal: {},
+  transfer: { to: 'member' },
+  compact: {},
+  'slow-disk': { member: 'member', ms: 'ms' },
+  'expect-leader': {},
+};
+
+/** `wait ms 700; crash member LEADER how power; heal`: the inverse of textOf, step by step. Throws an
+ *  Error that says what is wrong. */
+export function stepsOf(text: string): Step[] {
+  return text
+    .split(';')
+    .map((step) => step.trim())
+    .filter((step) => step !== '')
+    .map(stepOf);
+}
+
+function stepOf(text: string): Step {
+  const [verb, ...words] = text.split(/\s+/);
+  const fields = FIELDS[verb as Step['do']];
+  if (fields === undefined) {
+    throw new Error(`no step "${verb}"; there are: ${Object.keys(FIELDS).join(' ')}`);
+  }
+  const step: Record<string, string | number> = { do: verb as string };
+  for (const [name, kind] of Object.entries(fields)) {
+    const at = words.indexOf(name);
+    const value = at < 0 ? '' : (words[at + 1] ?? '');
+    const isNumber = /^\d{1,6}$/.test(value);
+    if (kind === 'how' && ['kill', 'power', 'torn'].includes(value)) step[name] = value;
+    else if (kind === 'member' && value === 'LEADER') step[name] = LEADER;
+    else if (kind !== 'how' && isNumber) step[name] = Number(value);
+    else throw new Error(`"${text}": ${name} is ${MEANINGS[kind]}, not "${value}"`);
+  }
+  if (words.length !== 2 * Object.keys(fields).length) throw new Error(`"${text}" says too much`);
+  return step as unknown as Step;
+}
+
+const MEANINGS = {
+  member: 'LEADER or the number of a member, from 1',
+  ms: 'a number of milliseconds',
+  how: 'kill, power or torn',
+};
+
 export interface Stage {
   readonly world: World;
   readonly network: SimNetwork;

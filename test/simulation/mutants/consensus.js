@@ -92,6 +92,7 @@ export const consensusMutants = [
     file: 'src/raft/leader.ts',
     find: 'if (raft.now - raft.lastQuorumTick >= electionTicks) {',
     replace: 'if (raft.now < 0) {',
+    options: ['--family', 'graphs'],
   },
   {
     name: 'candidates-draw-nothing',
