@@ -202,31 +202,52 @@ function memoryOf(members: readonly Member[]): string {
   return sizes.join(', ');
 }
 
+class UsageError extends Error {}
+
+function wholeNumber(name: string, text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new UsageError(`--${name} must be a whole number from 1, not "${text}"`);
+}
+
+function optionsOf(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        seconds: { type: 'string', default: '5' },
+        repetitions: { type: 'string', default: '3' },
+        'in-flight': { type: 'string', default: '100' },
+        connections: { type: 'string', default: '20' },
+        keys: { type: 'string' },
+        'all-members': { type: 'boolean', default: false },
+      },
+    });
+  } catch (error) {
+    const [sentence] = (error as Error).message.split('. ');
+    throw new UsageError(
+      `${sentence}; there are --seconds --repetitions --in-flight --connections --keys --all-members`,
+    );
+  }
+}
+
 async function main(args: readonly string[]): Promise<void> {
-  const { values, positionals } = parseArgs({
-    args: [...args],
-    allowPositionals: true,
-    options: {
-      seconds: { type: 'string', default: '5' },
-      repetitions: { type: 'string', default: '3' },
-      'in-flight': { type: 'string', default: '100' },
-      connections: { type: 'string', default: '20' },
-      keys: { type: 'string', default: '' },
-      'all-members': { type: 'boolean', default: false },
-    },
-  });
-  const what = positionals[0] ?? 'put';
+  const { values, positionals } = optionsOf(args);
+  const [what = 'put', more] = positionals;
+  if (!['put', 'get', 'load'].includes(what) || more !== undefined) {
+    throw new UsageError(`no benchmark is called ${more ?? what}: put, get or load`);
+  }
+  const inFlight = wholeNumber('in-flight', values['in-flight']);
   const settings: Settings = {
-    seconds: Number(values.seconds),
-    repetitions: Number(values.repetitions),
-    inFlight: Number(values['in-flight']),
-    connections: Math.min(Number(values.connections), Number(values['in-flight'])),
-    keys: Number(values.keys) || (what === 'load' ? 1_000_000 : 20_000),
+    seconds: wholeNumber('seconds', values.seconds),
+    repetitions: wholeNumber('repetitions', values.repetitions),
+    inFlight,
+    connections: Math.min(wholeNumber('connections', values.connections), inFlight),
+    keys: wholeNumber('keys', values.keys ?? (what === 'load' ? '1000000' : '20000')),
     allMembers: values['all-members'],
   };
-  if (what === 'put' || what === 'get') await benchPutGet(what, settings);
-  else if (what === 'load') await benchLoad(settings);
-  else throw new Error(`no benchmark is called ${what}: put, get or load`);
+  if (what === 'load') await benchLoad(settings);
+  else await benchPutGet(what === 'get' ? 'get' : 'put', settings);
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
@@ -234,7 +255,7 @@ try {
   await main(process.argv.slice(2));
 } catch (error) {
   process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof UsageError ? 2 : 1;
 } finally {
   removeTempFolders();
 }
