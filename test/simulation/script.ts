@@ -7,12 +7,15 @@
  * done (nobody leads, the member is down) is none. What is still broken at the end is healed or left by
  * the phases that follow, as in any run.
  */
+import type { MemberStep } from '../../src/kv/command.js';
 import * as kv from '../../src/rpc/services/kv.js';
 import type { SimMember } from './member.js';
 import type { SimNetwork } from './network.js';
 import { MS, Violation, type World } from './world.js';
 
 export const LEADER = 0;
+/** Behind those that the configuration of a run gives out. */
+const FIRST_PORT = 3000;
 
 export type Step =
   | { readonly do: 'wait'; readonly ms: number }
@@ -28,6 +31,11 @@ export type Step =
   | { readonly do: 'transfer'; readonly to: number }
   /** Everything but the newest state of the store becomes unreadable. */
   | { readonly do: 'compact' }
+  /** A new process joins as a learner: the next number. */
+  | { readonly do: 'add' }
+  /** One joint change: the learner gets the vote of the other, who is removed. */
+  | { readonly do: 'replace'; readonly member: number; readonly by: number }
+  | { readonly do: 'remove'; readonly member: number }
   /** Every sync of its disk takes so long. */
   | { readonly do: 'slow-disk'; readonly member: number; readonly ms: number }
   /** Fails the run unless somebody leads. */
@@ -45,6 +53,9 @@ const FIELDS: Readonly<Record<Step['do'], Readonly<Record<string, 'member' | 'ms
   heal: {},
   transfer: { to: 'member' },
   compact: {},
+  add: {},
+  replace: { member: 'member', by: 'member' },
+  remove: { member: 'member' },
   'slow-disk': { member: 'member', ms: 'ms' },
   'expect-leader': {},
 };
@@ -90,6 +101,8 @@ export interface Stage {
   readonly network: SimNetwork;
   readonly members: readonly SimMember[];
   readonly run: (us: number, isDone?: () => boolean) => Promise<void>;
+  /** Makes the process of a member that was added. */
+  readonly join: (id: number, port: number) => void;
 }
 
 export async function play(stage: Stage, steps: readonly Step[]): Promise<void> {
@@ -152,6 +165,30 @@ function act(stage: Stage, step: Exclude<Step, { do: 'wait' }>): void {
       kv.compact(node, request, node.context()).catch(() => undefined);
       return;
     }
+    case 'add': {
+      const port = FIRST_PORT + members.length;
+      const peerUrls = [`http://127.0.0.1:${port}`];
+      // Drawn by hand: the same in every run of the script.
+      const id = port;
+      void change(stage, [{ kind: 'add', id, peerUrls, isLearner: true }], () => {
+        stage.join(id, port);
+      });
+      return;
+    }
+    case 'replace': {
+      const [out, by] = [member(step.member), member(step.by)];
+      if (out === undefined || by === undefined) return;
+      void change(stage, [
+        { kind: 'promote', id: by.id },
+        { kind: 'remove', id: out.id },
+      ]);
+      return;
+    }
+    case 'remove': {
+      const out = member(step.member);
+      if (out !== undefined) void change(stage, [{ kind: 'remove', id: out.id }]);
+      return;
+    }
     case 'slow-disk': {
       const slow = member(step.member);
       if (slow !== undefined) slow.nature = { ...slow.nature, syncUs: step.ms * MS };
@@ -161,6 +198,23 @@ function act(stage: Stage, step: Exclude<Step, { do: 'wait' }>): void {
       if (leaderOf(members) === undefined) throw new Violation('L1', 'nobody leads');
       world.mark('script: a leader, as expected');
       return;
+  }
+}
+
+/** Through whoever leads; what is refused is not done. */
+async function change(
+  { members, world }: Stage,
+  steps: readonly MemberStep[],
+  done: () => void = () => undefined,
+): Promise<void> {
+  const node = leaderOf(members)?.node;
+  if (node === undefined || node === null) return;
+  try {
+    const command = { kind: 'memberChange', steps, joint: steps.length > 1 } as const;
+    await node.propose(command, node.context());
+    done();
+  } catch (error) {
+    world.tell(() => `script: not done: ${(error as Error).message}`);
   }
 }
 

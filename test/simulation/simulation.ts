@@ -182,7 +182,11 @@ class Simulation {
 
   private stage(): Stage & GraphTrial {
     const { world, network, members, observer, electionUs } = this;
-    return { world, network, members, observer, electionUs, run: this.run.bind(this) };
+    return {
+      ...{ world, network, members, observer, electionUs },
+      run: this.run.bind(this),
+      join: this.join.bind(this),
+    };
   }
 
   /** What is left of a walk goes on without new faults. */
@@ -252,7 +256,7 @@ class Simulation {
     const random = world.stream('core', 0);
     const usable = members.filter((member) => !member.lost && !member.rotten && !member.retired);
     // Which members are a quorum is not known while a change may be on its way.
-    const isFixed = this.plan.membership === null;
+    const isFixed = this.plan.membership === null && members.length === this.plan.size;
     const size = isFixed ? Math.floor(members.length / 2) + 1 : usable.length;
     const core = shuffled(usable, (bound) => random.below(bound)).slice(0, size);
     world.tell(() => `only ${core.map(({ number }) => `m${number}`).join(' ')} are healed`);

@@ -4,6 +4,51 @@
  * Each is one wrong version of one rule. `find` occurs exactly once in `file`; scripts/mutants.js puts
  * `replace` in its place in a copy of the sources and runs seeds until a property is broken.
  */
+const START_ALL = 'start member 1; start member 2; start member 3; ';
+
+/** A leader that is cut off takes entries that nobody else has, and comes back when few others came. */
+const LONG_TAIL = (
+  'wait ms 2500; isolate member LEADER; wait ms 400; crash member LEADER how kill; heal; ' +
+  `wait ms 1300; crash member LEADER how kill; ${START_ALL}`
+).repeat(5);
+
+/** Member 2 is told to stand, and nobody hears it: it stays behind in a term of its own. */
+const LONELY_CANDIDATE =
+  'wait ms 2500; cut from 2 to 1; cut from 2 to 3; transfer to 2; wait ms 5000; heal; '.repeat(4);
+
+/** The two that are left have nobody who decides between them. */
+const TWO_LEFT =
+  `wait ms 2500; crash member LEADER how kill; wait ms 20000; expect-leader; ${START_ALL}`.repeat(
+    6,
+  );
+
+/** A leader sleeps while another is elected, and finds requests of that time when it wakes up. */
+const ASLEEP =
+  'wait ms 1500; freeze member LEADER; wait ms 3500; thaw member 1; thaw member 2; thaw member 3; '.repeat(
+    8,
+  );
+
+/** Of one member another takes the place, and is not told that it did. */
+const SUCCESSION =
+  'wait ms 2500; add; wait ms 2500; slow-disk member 2 ms 150; replace member 1 by 2; wait ms 60; ' +
+  'cut from 1 to 2; wait ms 4000; heal; wait ms 20000; expect-leader';
+
+/** Of two members one is removed, and the other loses its power when that is hardly done. */
+const DIVORCE =
+  'wait ms 2500; transfer to 1; wait ms 2000; slow-disk member 1 ms 200; remove member 2; wait ms 450; crash member 1 how power; ' +
+  'wait ms 200; start member 1; wait ms 20000; expect-leader';
+
+/** Members 1 and 2 go on alone; what 2 takes waits for its disk until the others replace it. */
+const BUSY_DISK = (
+  'transfer to 1; wait ms 2500; slow-disk member 2 ms 3000; ' +
+  [3, 4, 5]
+    .flatMap((other) =>
+      [1, 2].map((left) => `cut from ${left} to ${other}; cut from ${other} to ${left}; `),
+    )
+    .join('') +
+  'wait ms 2000; heal; wait ms 3000; slow-disk member 2 ms 1; '
+).repeat(4);
+
 export const consensusMutants = [
   // ------------------------------------------------------------ elections
   {
@@ -19,7 +64,7 @@ export const consensusMutants = [
     file: 'src/raft/log.ts',
     find: 'return term > this.lastTerm || (term === this.lastTerm && index >= this.lastIndex);',
     replace: 'return term >= 0 && index >= this.lastIndex;',
-    options: ['--faults', 'partitions,kills,blackout,flapping'],
+    options: ['--size', '3', '--script', LONG_TAIL],
   },
   {
     name: 'newest-term-wins',
@@ -70,7 +115,7 @@ export const consensusMutants = [
     file: 'src/raft/terms.ts',
     find: "raft.becomeFollower(message.term, NO_NODE, 'a peer has a higher term');",
     replace: "raft.drop(message, 'a peer has a higher term');",
-    options: ['--faults', 'partitions,flapping,one-way,loss'],
+    options: ['--size', '3', '--script', LONELY_CANDIDATE],
   },
   {
     name: 'higher-term-of-a-leader-ignored',
@@ -100,6 +145,7 @@ export const consensusMutants = [
     file: 'src/raft/candidate.ts',
     find: 'raft.prng.below(Math.ceil(raft.options.electionTicks / 2));',
     replace: 'raft.prng.below(1);',
+    options: ['--size', '3', '--script', TWO_LEFT],
   },
   {
     name: 'refusals-tell-no-commit',
@@ -107,6 +153,7 @@ export const consensusMutants = [
     file: 'src/raft/raft.ts',
     find: 'if (isVoteAnswer && this.role !== Role.Leader) learnCommit(this, message);',
     replace: '',
+    options: ['--size', '1', '--script', SUCCESSION],
   },
   {
     name: 'entry-acknowledged-that-was-cut-off',
@@ -114,6 +161,7 @@ export const consensusMutants = [
     file: 'src/raft/follower.ts',
     find: 'raft.withdrawAcknowledgementsAbove(replaced - 1);',
     replace: '',
+    options: ['--size', '5', '--script', BUSY_DISK],
   },
   {
     name: 'candidate-keeps-standing-in-its-term',
@@ -214,6 +262,7 @@ export const consensusMutants = [
     file: 'src/raft/log.ts',
     find: '    this.inFlightLast = Math.min(this.inFlightLast, from - 1);\n',
     replace: '',
+    options: ['--size', '5', '--script', BUSY_DISK],
   },
   {
     name: 'probe-sent-once',
@@ -258,6 +307,7 @@ export const consensusMutants = [
     file: 'src/raft/leader.ts',
     find: 'const round = quorumValue(raft.configuration, raft.ackedRoundOf);',
     replace: 'const round = raft.reads.started;',
+    options: ['--size', '3', '--script', ASLEEP],
   },
   {
     name: 'read-before-the-first-commit-of-the-term',
@@ -280,6 +330,7 @@ export const consensusMutants = [
     find: '  for (const read of raft.reads.takeAll()) failRead(raft, read);\n',
     replace:
       '  for (const read of raft.reads.takeAll()) raft.answerRead(read.requestId, read.index);\n',
+    options: ['--size', '3', '--script', ASLEEP],
   },
   {
     name: 'follower-reads-at-its-own-commit',
@@ -339,6 +390,7 @@ export const consensusMutants = [
     file: 'src/cluster-node.ts',
     find: 'this.clock.after(LEAVE_MS, () => {',
     replace: 'this.clock.after(LEAVE_MS / 30_000, () => {',
+    options: ['--size', '2', '--script', DIVORCE],
   },
   {
     name: 'removed-member-sent-away-too-early',
@@ -346,6 +398,7 @@ export const consensusMutants = [
     file: 'src/cluster-node.ts',
     find: '    if (members.isRemoved(memberId) && !this.farewellDue) {\n',
     replace: '    if (members.isRemoved(memberId)) {\n',
+    options: ['--size', '2', '--script', DIVORCE],
   },
   {
     name: 'learner-counts',
