@@ -12,7 +12,9 @@
  * S9 a leader counts for its own term     S10 terms, commit and applied never go back
  * S11, S14 order within a log: log-rules.ts
  * S12 durable entries are there after a crash   S13 promises rest on what is durable
+ * S15 a member counts by the configuration it has applied, and nobody leads without a vote in it
  */
+import type { Configuration } from '../../src/raft/configuration.js';
 import { type Entry, EntryType } from '../../src/raft/entry.js';
 import {
   checkInvariants,
@@ -232,6 +234,7 @@ export class RaftObserver {
       isChange: (index) => log.entryAt(index).type === EntryType.Configuration,
     });
     if (seen?.applied !== applied) this.checkApplied(member, applied, seen?.applied ?? 0);
+    checkVotes(member, raft, applied);
     if (this.checks % FULL_CHECK_EACH === 0) {
       checkInvariants(raft);
       if (book.observed !== null) checkTransition(book.observed, raft);
@@ -369,6 +372,26 @@ export class RaftObserver {
     }
     this.hashes.set(applied, hash);
   }
+}
+
+/** The core and the state machine each keep the membership, and hear of a change by different roads. */
+function checkVotes(member: SimMember, raft: Raft, applied: number): void {
+  const { log, configuration, role, pendingSnapshot } = raft;
+  const machine = member.node?.machine;
+  if (machine === undefined || pendingSnapshot !== null || log.applied !== applied) return;
+  const own = textOfVotes(configuration);
+  const table = textOfVotes(machine.configuration);
+  const name = `m${member.number}`;
+  if (own !== table) {
+    throw new Violation('S15', `${name} at ${applied} counts by ${own}, its state says ${table}`);
+  }
+  const { voters, votersOutgoing } = configuration;
+  if (role !== Role.Leader || voters.includes(raft.id) || votersOutgoing.includes(raft.id)) return;
+  throw new Violation('S15', `${name} leads ${raft.term} at ${applied} without a vote in ${own}`);
+}
+
+function textOfVotes({ voters, votersOutgoing, learners }: Configuration): string {
+  return `${voters.join(' ')} | ${votersOutgoing.join(' ')} | learners ${learners.join(' ')}`;
 }
 
 function durableOf({ hardState, before, entries }: RecoveredLog): Durable {
