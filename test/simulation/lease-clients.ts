@@ -90,8 +90,9 @@ export class LeaseHolder {
 }
 
 /**
- * Grants many short leases with a key each and renews none, so that at nearly every moment one is
- * close to its end: also when leadership changes, and its expiry is on its way.
+ * Grants many short leases with a key each and renews them hardly, if at all in the moment when their
+ * time is up, so that at nearly every moment one is close to its end: also when leadership changes, and
+ * its expiry is on its way.
  */
 export class LeaseCrowd {
   private readonly clients: Clients;
@@ -115,11 +116,25 @@ export class LeaseCrowd {
     clients.call(this.number, clients.pick(random), 'grant', request, run, (call) => {
       if (call.outcome !== 'ok') return;
       const { ID: id, TTL: ttl } = call.answer as { ID: number; TTL: number };
-      clients.leases.push({ id, ttl, renewedAt: sentAt, stoppedAt: sentAt });
+      const record: LeaseRecord = { id, ttl, renewedAt: sentAt, stoppedAt: sentAt };
+      clients.leases.push(record);
       this.granted += 1;
       this.attach(id);
+      if (random.chance(0.5)) this.renewLate(record);
     });
     clients.later(100 * MS + random.below(200 * MS), () => this.turn());
+  }
+
+  private renewLate(record: LeaseRecord): void {
+    const { clients, random } = this;
+    clients.later(record.ttl * SECOND - 100 * MS + random.below(300 * MS), () => {
+      if (clients.stopped) return;
+      const sentAt = clients.world.now;
+      const run: Run = (node, context) => node.renewLease(record.id, context);
+      clients.call(this.number, clients.pick(random), 'renew', record.id, run, (call) => {
+        if (call.outcome === 'ok' && call.answer !== 0) record.renewedAt = sentAt;
+      });
+    });
   }
 
   /** Sometimes under a key that an earlier lease holds: the key hangs on the last one alone. */

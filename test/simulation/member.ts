@@ -74,6 +74,8 @@ export class SimMember {
   retired = false;
   /** Bits of its log were flipped. */
   rotten = false;
+  /** It stays down, whoever wants to start it. */
+  barred = false;
   /** Whoever stopped it, it is to run. */
   wanted = false;
   /** A fault of its disk was injected in this life. */
@@ -143,7 +145,7 @@ export class SimMember {
   }
 
   start(): void {
-    if (this.life?.alive === true || this.lost || this.retired) return;
+    if (this.life?.alive === true || this.lost || this.retired || this.barred) return;
     const { world } = this;
     if (this.disk.crashed) {
       // It has died in this very instant: its disk is not there again yet.

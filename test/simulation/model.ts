@@ -86,7 +86,12 @@ export class ModelStore {
         return this.putRefusal(command);
       case 'txn':
         for (const op of this.branchOf(command)) {
-          const refused = op.kind === 'put' ? this.putRefusal(op) : null;
+          const refused =
+            op.kind === 'put'
+              ? this.putRefusal(op)
+              : op.kind === 'range'
+                ? this.rangeRefusal(op)
+                : null;
           if (refused !== null) return refused;
         }
         return null;
@@ -104,6 +109,12 @@ export class ModelStore {
 
   private putRefusal({ lease }: PutRequest): string | null {
     return lease !== 0 && !this.leases.has(lease) ? 'LEASE_NOT_FOUND' : null;
+  }
+
+  private rangeRefusal({ revision }: RangeRequest): string | null {
+    if (revision === 0) return null;
+    if (revision > this.revision) return 'FUTURE_REVISION';
+    return revision < this.compacted ? 'COMPACTED' : null;
   }
 
   private run(command: Command, term: number): OpResponse | null {

@@ -102,6 +102,7 @@ export class SimNetwork {
   open(life: Life, local: LocalIdentity, events: PeerEvents): SimLinks {
     const links = new SimLinks(this, life, local, events);
     this.ends.set(local.memberId, links);
+    if (this.nature.replay > 0) this.replayToNewLife(local.memberId);
     return links;
   }
 
@@ -201,15 +202,28 @@ export class SimNetwork {
     });
   }
 
+  /** What was on its way to an earlier life of a process reaches the next one. */
+  private replayToNewLife(id: number): void {
+    for (const link of this.links) {
+      if (link.to !== id) continue;
+      for (let count = 0; count < REPLAYS_TO_NEW_LIFE; count += 1) {
+        this.again(link, link.past[link.random.below(link.past.length)], 500 * MS);
+      }
+    }
+  }
+
   /** A message of the past comes again. */
   replay(link: Link): void {
     const { random } = link;
     const isRecent = random.chance(0.5);
     const past = isRecent ? link.recent : link.past;
-    const bytes = past[random.below(past.length)];
+    this.again(link, past[random.below(past.length)], isRecent ? 5 * MS : 200 * MS);
+  }
+
+  private again(link: Link, bytes: Uint8Array | undefined, withinUs: number): void {
     if (bytes === undefined || link.blocked) return;
     this.world.fault('replayed message');
-    this.world.after(random.below(isRecent ? 5 * MS : 200 * MS), 'replay', () => {
+    this.world.after(link.random.below(withinUs), 'replay', () => {
       const target = this.end(link.to);
       if (target === null) return;
       target.life.inputNow(() => {
@@ -219,6 +233,8 @@ export class SimNetwork {
     });
   }
 }
+
+const REPLAYS_TO_NEW_LIFE = 10;
 
 interface Parcel {
   readonly bytes: Uint8Array;

@@ -90,7 +90,7 @@ export interface PlanWishes {
    * ways in which five members can be connected, without other faults; 34 seeds in a row have them all.
    */
   readonly family?: Family;
-  /** Just these steps, instead of faults. */
+  /** Just these steps, with the faults that are wished for besides. */
   readonly script?: readonly Step[];
 }
 
@@ -109,7 +109,7 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
   const graph = family === 'graphs' ? drawGraph(seed) : null;
   const script = wishes.script ?? null;
   const isDrawn = graph === null && script === null;
-  const wished = isDrawn ? wishes.faults : [];
+  const wished = isDrawn ? wishes.faults : script === null ? [] : (wishes.faults ?? []);
   const faults = wished === undefined ? drawn : new Set(wished);
   const membership = isDrawn ? drawMembership(new Prng(seed * 7919 + 18), family) : null;
   // Who loses disks for ever and removes members too can be left without a quorum, rightly.

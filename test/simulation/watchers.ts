@@ -10,7 +10,10 @@ import type { Clients, WatchRecord } from './clients.js';
 import { WIRE_US } from './requests.js';
 import { MS, SECOND } from './world.js';
 
-/** Watches everything under `k` and `lease/`; goes on elsewhere when the stream ends. */
+/**
+ * Watches everything under `k` and `lease/`; goes on elsewhere when the stream ends, at times after a
+ * long pause. Its socket is full now and then, and it asks how far its member has come.
+ */
 export class Watcher {
   record: WatchRecord | null = null;
   /** The next revision that is due. */
@@ -56,7 +59,10 @@ export class Watcher {
       const sink = {
         send: (response: WatchResponse): boolean => {
           arrive(() => this.take(attempt, response, again));
-          return true;
+          if (!random.chance(0.1)) return true;
+          const { stream } = this;
+          life.input(random.below(300 * MS), 'drained', () => stream?.drained());
+          return false;
         },
         end: () => {
           arrive(() => again(random.below(100 * MS)));
@@ -67,14 +73,18 @@ export class Watcher {
         ...{ kind: 'create', watchId: 0, key: 'k', rangeEnd: 'm', startRevision: this.next },
         ...{ progressNotify: true, noPut: false, noDelete: false, prevKv: false, fragment: false },
       });
+      if (random.chance(0.5)) this.stream.handle({ kind: 'progress' });
     });
     const beat = (): void => {
       if (this.attempt !== attempt) return;
       const gone = !life.alive || life.frozen;
-      if (gone || random.chance(0.02)) {
+      if (gone || random.chance(0.05)) {
         if (!gone) life.inputNow(() => this.stream?.close());
-        again(random.below(100 * MS));
-      } else clients.later(500 * MS, beat);
+        again(random.chance(0.5) ? random.below(8 * SECOND) : random.below(100 * MS));
+        return;
+      }
+      if (random.chance(0.3)) life.inputNow(() => this.stream?.handle({ kind: 'progress' }));
+      clients.later(500 * MS, beat);
     };
     clients.later(500 * MS, beat);
   }

@@ -132,19 +132,29 @@ export class Worker {
     });
   }
 
-  /** Two keys at once, or the state of all. */
+  /** Two keys at once and what was, or the state of all. */
   private txn(key: string): void {
-    const other = `k${this.random.below(this.clients.plan.keys)}x`;
+    const { random } = this;
+    const other = `k${random.below(this.clients.plan.keys)}x`;
+    const past = random.chance(0.5) ? 1 + random.below(this.revision) : 0;
+    const both = [
+      compareMod(key, this.seen.get(key) ?? 0),
+      compareMod(other, this.seen.get(other) ?? 0),
+    ];
     const request = {
-      compare: [compareMod(key, this.seen.get(key) ?? 0)],
+      compare: both.slice(random.below(3)),
       success: [
         { ...NO_OP, requestPut: putRequest(key, this.clients.value(this.number)) },
         { ...NO_OP, requestPut: putRequest(other, this.clients.value(this.number)) },
-        { ...NO_OP, requestRange: rangeRequest('k', 'l') },
+        { ...NO_OP, requestRange: rangeRequest('k', 'l', false, past) },
       ],
       failure: [{ ...NO_OP, requestDeleteRange: deleteRequest(other) }],
     };
     const run: Run = (node, context) => kv.txn(node, request as never, context, LIMITS);
-    this.ask('txn', request, run, () => {});
+    this.ask('txn', request, run, (call) => {
+      const { succeeded } = call.answer as { succeeded: boolean };
+      if (succeeded) for (const each of [key, other]) this.learn(call, each);
+      else this.seen.set(other, 0);
+    });
   }
 }

@@ -2,6 +2,20 @@
  * Planted bugs of what stands on consensus: the state machine, writes and their outcomes, leases,
  * locks, watches (src/kv, src/lease, src/watch and the shell). The form is that of consensus.js.
  */
+/** Leadership goes to and fro while writes are on their way. */
+const TOSSED = 'transfer to 1; wait ms 150; transfer to 2; wait ms 150; '.repeat(50);
+
+/** A leader sleeps while another is elected, and finds requests of that time when it wakes up. */
+const ASLEEP =
+  'wait ms 1500; freeze member LEADER; wait ms 3500; thaw member 1; thaw member 2; thaw member 3; '.repeat(
+    8,
+  );
+
+/** Each follower is alone for longer than a short lease lasts. */
+const ALONE_IN_TURN = [1, 2, 3, 1, 2, 3]
+  .map((id) => `isolate member ${id}; wait ms 3000; heal; wait ms 2000; `)
+  .join('');
+
 export const serviceMutants = [
   // ------------------------------------------------------------ writes and their outcomes
   {
@@ -10,6 +24,7 @@ export const serviceMutants = [
     file: 'src/write-road.ts',
     find: 'if (this.raft.role !== Role.Leader || this.raft.term !== term) {',
     replace: 'if (this.raft.role !== Role.Leader || this.raft.term < 0) {',
+    options: ['--size', '3', '--faults', 'tail', '--script', TOSSED],
   },
   {
     name: 'lost-write-proposed-too-early',
@@ -126,6 +141,7 @@ export const serviceMutants = [
     file: 'src/kv/state-machine.ts',
     find: 'if (command.term !== this.term) return DONE;',
     replace: 'if (command.term < 0) return DONE;',
+    options: ['--size', '3', '--faults', 'tail', '--script', TOSSED],
   },
   {
     name: 'lease-ends-early',
@@ -156,18 +172,12 @@ export const serviceMutants = [
     replace: 'if (this.primaryTerm < 0) return;',
   },
   {
-    name: 'expiry-handed-out-once',
-    rule: 'an expiry that was lost is proposed again',
-    file: 'src/lease/expiry.ts',
-    find: '      this.ends.push(now + this.options.retryAfterMs, lease);\n',
-    replace: '',
-  },
-  {
     name: 'renewal-without-the-quorum',
     rule: 'a renewal is confirmed by a quorum, or a deposed leader renews what its successor ends',
     file: 'src/lease-keeper.ts',
     find: '    await this.options.confirm(context);\n    let term',
     replace: '    let term',
+    options: ['--size', '3', '--script', ASLEEP],
   },
   {
     name: 'renewal-of-a-lease-that-ended-succeeds',
@@ -196,6 +206,7 @@ export const serviceMutants = [
     file: 'src/rpc/services/fair-queue.ts',
     find: '  assertOwn(own.response.kvs[0], place);\n  return own.revision;',
     replace: '  return own.revision;',
+    options: ['--size', '3', '--script', ALONE_IN_TURN],
   },
   {
     name: 'lock-does-not-wait-for-who-is-ahead',

@@ -2,6 +2,13 @@
  * Planted bugs of storage: the write-ahead log, its recovery, checkpoints, snapshots of the state
  * (src/raft/io, src/kv/io and the shell between them). The form is that of consensus.js.
  */
+
+/** A follower loses its process a moment after the cluster has compacted. */
+const COMPACTED = (
+  'wait ms 900; compact; wait ms 300; crash member 2 how kill; crash member 3 how kill; ' +
+  'wait ms 100; start member 2; start member 3; '
+).repeat(6);
+
 export const storageMutants = [
   {
     name: 'wal-without-sync',
@@ -86,9 +93,9 @@ export const storageMutants = [
     name: 'removals-before-the-checkpoint',
     rule: 'a record that compaction took is removed when a checkpoint without it is durable',
     file: 'src/kv/io/state-store.ts',
-    find: '    const before = this.checkpointing;\n    const done',
-    replace:
-      '    this.cleaner.release(removals);\n    const before = this.checkpointing;\n    const done',
+    find: '    this.removals.add(main, sub);\n',
+    replace: '    this.removals.add(main, sub);\n    this.cleaner.release(this.removals.take());\n',
+    options: ['--size', '3', '--script', COMPACTED],
   },
   {
     name: 'checkpoint-one-entry-too-far',
