@@ -89,6 +89,8 @@ export class LeaseHolder {
   }
 }
 
+const MAX_LATE_RENEWALS = 8;
+
 /**
  * Grants many short leases with a key each and renews them hardly, if at all in the moment when their
  * time is up, so that at nearly every moment one is close to its end: also when leadership changes, and
@@ -120,19 +122,29 @@ export class LeaseCrowd {
       clients.leases.push(record);
       this.granted += 1;
       this.attach(id);
-      if (random.chance(0.5)) this.renewLate(record);
+      if (random.chance(0.5)) this.renewLate(record, MAX_LATE_RENEWALS);
     });
     clients.later(100 * MS + random.below(200 * MS), () => this.turn());
   }
 
-  private renewLate(record: LeaseRecord): void {
+  /** As if the time to renew were the end of the lease; often it is too late. */
+  private renewLate(
+    record: LeaseRecord,
+    left: number,
+    wait = record.ttl * SECOND - 100 * MS,
+  ): void {
     const { clients, random } = this;
-    clients.later(record.ttl * SECOND - 100 * MS + random.below(300 * MS), () => {
+    if (left === 0) return;
+    clients.later(wait + random.below(300 * MS), () => {
       if (clients.stopped) return;
       const sentAt = clients.world.now;
       const run: Run = (node, context) => node.renewLease(record.id, context);
       clients.call(this.number, clients.pick(random), 'renew', record.id, run, (call) => {
-        if (call.outcome === 'ok' && call.answer !== 0) record.renewedAt = sentAt;
+        if (call.outcome !== 'ok') this.renewLate(record, left - 1, 0);
+        else if (call.answer !== 0) {
+          record.renewedAt = sentAt;
+          this.renewLate(record, left - 1);
+        }
       });
     });
   }
