@@ -31,12 +31,12 @@ const ASLEEP =
 /** Of one member another takes the place, and is not told that it did. */
 const SUCCESSION =
   'wait ms 2500; add; wait ms 2500; slow-disk member 2 ms 150; replace member 1 by 2; wait ms 60; ' +
-  'cut from 1 to 2; wait ms 4000; heal; wait ms 20000; expect-leader';
+  'cut from 1 to 2; wait ms 4000; heal; slow-disk member 2 ms 1; wait ms 20000; expect-leader';
 
 /** Of two members one is removed, and the other loses its power when that is hardly done. */
 const DIVORCE =
   'wait ms 2500; transfer to 1; wait ms 2000; slow-disk member 1 ms 200; remove member 2; wait ms 450; crash member 1 how power; ' +
-  'wait ms 200; start member 1; wait ms 20000; expect-leader';
+  'wait ms 200; slow-disk member 1 ms 1; start member 1; wait ms 20000; expect-leader';
 
 /** Members 1 and 2 go on alone; what 2 takes waits for its disk until the others replace it. */
 const BUSY_DISK = (
@@ -72,7 +72,7 @@ const SCHISM =
   'slow-disk member 2 ms 400; wait ms 1000; replace member 1 by 4; wait ms 60; cut from 3 to 1; ' +
   'cut from 3 to 2; wait ms 500; cut from 1 to 3; cut from 2 to 3; cut from 1 to 4; cut from 4 to 1; ' +
   'cut from 2 to 4; cut from 4 to 2; slow-disk member 1 ms 1; slow-disk member 2 ms 1; ' +
-  'crash member 3 how kill; start member 3; wait ms 5000; heal; wait ms 3000; expect-leader';
+  'crash member 3 how kill; start member 3; wait ms 5000; heal; wait ms 20000; expect-leader';
 
 export const consensusMutants = [
   // ------------------------------------------------------------ elections
