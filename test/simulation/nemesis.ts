@@ -193,11 +193,15 @@ export class Nemesis {
 
   /** Never at more members than a quorum can do without. */
   private rot(member: SimMember, random: Prng): boolean {
-    const rotten = this.members.filter((each) => each.rotten && each !== member).length;
-    if (rotten + 1 > Math.floor((this.members.length - 1) / 2)) return false;
+    const isSpared = (): boolean => {
+      const rotten = this.members.filter((each) => each.rotten && each !== member).length;
+      return rotten + 1 > Math.floor((this.members.length - 1) / 2);
+    };
+    if (isSpared()) return false;
     member.crash('kill');
     this.later(10 * MS, () => {
-      member.rot();
+      // Another one may have been hit meanwhile.
+      if (!isSpared()) member.rot();
       this.restart(member, random);
     });
     return true;

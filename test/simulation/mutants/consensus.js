@@ -22,6 +22,9 @@ const TWO_LEFT =
     6,
   );
 
+/** A leader writes on alone, and hears of the others again over connections that are new. */
+const CUT_OFF = 'wait ms 1500; isolate member LEADER; wait ms 4000; heal; wait ms 2000; '.repeat(4);
+
 /** A leader sleeps while another is elected, and finds requests of that time when it wakes up. */
 const ASLEEP =
   'wait ms 1500; freeze member LEADER; wait ms 3500; thaw member 1; thaw member 2; thaw member 3; '.repeat(
@@ -252,6 +255,7 @@ export const consensusMutants = [
     file: 'src/raft/follower.ts',
     find: 'log.commitTo(Math.min(message.commit, end));',
     replace: 'log.commitTo(Math.min(message.commit, log.lastIndex));',
+    options: ['--size', '3', '--script', CUT_OFF],
   },
   {
     name: 'heartbeat-commits-beyond-match',

@@ -45,6 +45,7 @@ export const storageMutants = [
     file: 'src/raft/io/wal.ts',
     find: '    file.sync(this.tracked(onSynced, file));',
     replace: '    this.disk.soon(() => this.tracked(onSynced, file)(null));',
+    options: ['--faults', 'power,slow-disk', '--size', '1'],
   },
   {
     name: 'sealed-segment-not-synced',
@@ -141,13 +142,6 @@ export const storageMutants = [
     find: '    revision: machine.store.revision,\n    tables: machine.encodeTables(),',
     replace:
       '    revision: Math.max(1, machine.store.revision - 1),\n    tables: machine.encodeTables(),',
-  },
-  {
-    name: 'reads-forgotten-by-a-snapshot',
-    rule: 'reads that wait are answered when a snapshot brings their index',
-    file: 'src/cluster-node.ts',
-    find: '    this.reads.onApplied(meta.index);\n',
-    replace: '',
   },
   {
     name: 'torn-tail-refused',

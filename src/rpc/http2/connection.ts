@@ -1,0 +1,733 @@
+/**
+ * One HTTP/2 connection of a server (RFC 9113), without I/O: bytes in, events out; calls in, bytes out.
+ * Who owns the socket feeds `receive` and writes what `output` holds, once a turn; grpc/ serves the
+ * streams. Nothing here waits, and nothing knows of gRPC.
+ *
+ *   socket -> receive -> frames -> HPACK, stream states, windows -> events
+ *   respond, write, finish, reset -> windows -> output -> socket
+ *
+ * Errors: what breaks a stream resets it (`onReset` if it was shown); what breaks the connection sends
+ * GOAWAY, and `isOver` tells the owner to write what is left and close.
+ *
+ * Bounds: header blocks `MAX_BLOCK_BYTES` and `MAX_HEADER_LIST_BYTES`; streams `MAX_STREAMS`; data that
+ * was received is its stream's business (it is shown at once and not kept here); frames that cost us
+ * and not the peer by `FloodBudget`; data that waits for a window is told by `write` returning false.
+ *
+ * Invariants: 1. A stream is in `streams` from its header block until both sides have ended or one has
+ * reset. 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream,
+ * at most one `onReset` the last; none follows the end of the peer's side but `onDrained` and `onReset`.
+ */
+import { DEFAULT_FLOOD_LIMITS, FloodBudget, type FloodLimits } from './flood-budget.js';
+import {
+  CLIENT_PREFACE,
+  DEFAULT_WINDOW,
+  Flag,
+  FRAME_HEADER_BYTES,
+  FrameOutput,
+  FrameType,
+  Http2Code,
+  MAX_31,
+  MAX_FRAME_SIZE,
+  MIN_FRAME_SIZE,
+  Setting,
+} from './frame.js';
+import type { HeaderField } from './header-table.js';
+import { HpackDecoder, HpackError } from './hpack-decoder.js';
+import { areTrailers, type RequestHead, requestHead } from './request-head.js';
+import { Http2Stream } from './stream.js';
+
+export interface Http2Events<Owner> {
+  /** A request begins. `isEnd`: it has no body. */
+  onHeaders(stream: Http2Stream<Owner>, head: RequestHead, isEnd: boolean): void;
+  /** `bytes` are valid during the call. May be empty with `isEnd`. */
+  onData(stream: Http2Stream<Owner>, bytes: Buffer, isEnd: boolean): void;
+  /** The peer, or an error of the peer, has ended the stream: answers have no reader. */
+  onReset(stream: Http2Stream<Owner>, code: number): void;
+  /** After `write` said false: the peer has taken what waited. */
+  onDrained(stream: Http2Stream<Owner>): void;
+}
+
+/** The peer broke a rule; the connection ends. */
+class ConnectionError extends Error {
+  override readonly name = 'ConnectionError';
+  readonly code: Http2Code;
+
+  constructor(code: Http2Code, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export interface Http2Limits {
+  readonly floods?: FloodLimits;
+  readonly maxStreams?: number;
+}
+
+const HEADER_TABLE_BYTES = 4096;
+const MAX_HEADER_LIST_BYTES = 64 * 1024;
+/** Of one header block as it comes, with its continuations. */
+const MAX_BLOCK_BYTES = 128 * 1024;
+/** Locks that wait for others hold a stream each, and the renewals of their leases must get through. */
+const MAX_STREAMS = 65_536;
+const STREAM_WINDOW = 1024 * 1024;
+const CONNECTION_WINDOW = 16 * 1024 * 1024;
+/** Data of one stream that may wait for its reader before `write` says false. */
+const FULL_BYTES = 256 * 1024;
+/** Streams reset by this side whose last frames may still be on their way. */
+const RESET_KEPT = 1000;
+/** 4.2 of RFC 7541: told in front of the first block after the peer made its table smaller. */
+const TABLE_OF_NOTHING = Buffer.from([0x20]);
+const NO_BYTES = Buffer.alloc(0);
+
+export class Http2Connection<Owner = unknown> {
+  readonly output = new FrameOutput();
+  /** Write what is left and close: nothing more is received. */
+  isOver = false;
+  /** Why it ended, if the peer broke a rule. */
+  failure = '';
+  private readonly events: Http2Events<Owner>;
+  private readonly floods: FloodBudget;
+  private readonly maxStreams: number;
+  private readonly decoder = new HpackDecoder(HEADER_TABLE_BYTES, MAX_HEADER_LIST_BYTES);
+  private readonly streams = new Map<number, Http2Stream<Owner>>();
+  /** Reset here a moment ago: what still comes for them is dropped. */
+  private readonly resetHere = new Set<number>();
+  /** Streams with data and a window that wait for the window of the connection. */
+  private readonly queue = new Set<Http2Stream<Owner>>();
+  private rest: Buffer = NO_BYTES;
+  private prefaceLeft = CLIENT_PREFACE.length;
+  private hasSettings = false;
+  private lastStream = 0;
+  /** No new streams: GOAWAY was sent. */
+  private isLeaving = false;
+  private now = 0;
+  // What the peer allows.
+  private sendWindow = DEFAULT_WINDOW;
+  private initialWindow = DEFAULT_WINDOW;
+  private maxFrameSize = MIN_FRAME_SIZE;
+  private tellTable = false;
+  private receiveWindow = CONNECTION_WINDOW;
+  /** Of the header block that is being received. */
+  private blockOf = 0;
+  private blockEnds = false;
+  private blockParts: Buffer[] = [];
+  private blockBytes = 0;
+
+  constructor(events: Http2Events<Owner>, now: number, limits: Http2Limits = {}) {
+    this.events = events;
+    this.floods = new FloodBudget(limits.floods ?? DEFAULT_FLOOD_LIMITS, now);
+    this.maxStreams = limits.maxStreams ?? MAX_STREAMS;
+    this.begin();
+  }
+
+  get openStreams(): number {
+    return this.streams.size;
+  }
+
+  // ---------------------------------------------------------------- received
+
+  /** Bytes from the socket, cut anywhere. They are not kept. */
+  receive(bytes: Buffer, now: number): void {
+    if (this.isOver) return;
+    this.now = now;
+    try {
+      let input = this.rest.length === 0 ? bytes : Buffer.concat([this.rest, bytes]);
+      if (this.prefaceLeft > 0) input = this.preface(input);
+      let at = 0;
+      while (!this.isOver && input.length - at >= FRAME_HEADER_BYTES) {
+        const length =
+          ((input[at] as number) << 16) | ((input[at + 1] as number) << 8) | (input[at + 2] as number);
+        if (length > MIN_FRAME_SIZE) {
+          throw new ConnectionError(Http2Code.FrameSizeError, `a frame of ${length} bytes`);
+        }
+        const end = at + FRAME_HEADER_BYTES + length;
+        if (end > input.length) break;
+        const streamId = input.readUInt32BE(at + 5) & MAX_31;
+        this.frame(
+          input[at + 3] as number,
+          input[at + 4] as number,
+          streamId,
+          input.subarray(at + FRAME_HEADER_BYTES, end),
+        );
+        at = end;
+      }
+      // A copy: the rest is small, and the bytes of the socket are used again.
+      this.rest = at === input.length ? NO_BYTES : Buffer.from(input.subarray(at));
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** The socket is gone. */
+  lost(): void {
+    this.isOver = true;
+    const open = [...this.streams.values()];
+    this.streams.clear();
+    this.queue.clear();
+    for (const stream of open) {
+      this.close(stream);
+      if (stream.hasHeaders) this.events.onReset(stream, Http2Code.Cancel);
+    }
+  }
+
+  // ---------------------------------------------------------------- sent
+
+  /** The header block of an answer, made by hpack-encoder.ts. */
+  respond(stream: Http2Stream<Owner>, block: Buffer, isEnd: boolean): void {
+    if (stream.isClosed || stream.isLocalEnded) return;
+    this.headers(stream.id, block, isEnd);
+    if (isEnd) this.endLocal(stream);
+  }
+
+  /** False: wait for `onDrained` before the next. `bytes` are not to be changed any more. */
+  write(stream: Http2Stream<Owner>, bytes: Buffer): boolean {
+    if (stream.isClosed || stream.isLocalEnded) return true;
+    if (bytes.length > 0) {
+      stream.waiting.push(bytes);
+      stream.waitingBytes += bytes.length;
+      this.flow(stream);
+    }
+    if (stream.waitingBytes < FULL_BYTES) return true;
+    stream.isFull = true;
+    return false;
+  }
+
+  /** Ends this side behind all data that was written, with trailers or without. */
+  finish(stream: Http2Stream<Owner>, trailers: Buffer | null): void {
+    if (stream.isClosed || stream.isLocalEnded || stream.endsAfterData) return;
+    stream.trailers = trailers;
+    stream.endsAfterData = true;
+    this.flow(stream);
+  }
+
+  /** Ends the stream at once, in both directions. */
+  reset(stream: Http2Stream<Owner>, code: Http2Code): void {
+    if (stream.isClosed) return;
+    this.sendReset(stream.id, code);
+    this.forget(stream);
+  }
+
+  /** Takes no new streams and ends when those under way have ended. */
+  shutdown(): void {
+    if (this.isLeaving || this.isOver) return;
+    this.isLeaving = true;
+    this.goAway(Http2Code.NoError, '');
+    this.maybeEnd();
+  }
+
+  /** Cuts the connection. */
+  abort(code: Http2Code, text: string): void {
+    this.fail(new ConnectionError(code, text));
+  }
+
+  // ---------------------------------------------------------------- frames in
+
+  private begin(): void {
+    const { output } = this;
+    const settings = [
+      [Setting.MaxConcurrentStreams, this.maxStreams],
+      [Setting.InitialWindowSize, STREAM_WINDOW],
+      [Setting.MaxHeaderListSize, MAX_HEADER_LIST_BYTES],
+    ] as const;
+    output.header(settings.length * 6, FrameType.Settings, 0, 0);
+    for (const [name, value] of settings) {
+      output.u16(name);
+      output.u32(value);
+    }
+    this.sendWindowUpdate(0, CONNECTION_WINDOW - DEFAULT_WINDOW);
+  }
+
+  private preface(input: Buffer): Buffer {
+    const done = CLIENT_PREFACE.length - this.prefaceLeft;
+    const length = Math.min(this.prefaceLeft, input.length);
+    if (CLIENT_PREFACE.compare(input, 0, length, done, done + length) !== 0) {
+      throw new ConnectionError(Http2Code.ProtocolError, 'this is not HTTP/2');
+    }
+    this.prefaceLeft -= length;
+    return input.subarray(length);
+  }
+
+  private frame(type: number, flags: number, streamId: number, payload: Buffer): void {
+    if (!this.hasSettings && type !== FrameType.Settings) {
+      throw new ConnectionError(Http2Code.ProtocolError, 'the first frame is no SETTINGS');
+    }
+    // 6.10: nothing comes between the parts of a header block.
+    if (this.blockOf !== 0 && (type !== FrameType.Continuation || streamId !== this.blockOf)) {
+      throw new ConnectionError(Http2Code.ProtocolError, 'a header block was interrupted');
+    }
+    switch (type) {
+      case FrameType.Data:
+        return this.onData(flags, streamId, payload);
+      case FrameType.Headers:
+        return this.onHeaders(flags, streamId, payload);
+      case FrameType.Priority:
+        return this.onPriority(streamId, payload);
+      case FrameType.ResetStream:
+        return this.onResetStream(streamId, payload);
+      case FrameType.Settings:
+        return this.onSettings(flags, streamId, payload);
+      case FrameType.PushPromise:
+        throw new ConnectionError(Http2Code.ProtocolError, 'a client pushes nothing');
+      case FrameType.Ping:
+        return this.onPing(flags, streamId, payload);
+      case FrameType.GoAway:
+        return this.onGoAway(streamId, payload);
+      case FrameType.WindowUpdate:
+        return this.onWindowUpdate(streamId, payload);
+      case FrameType.Continuation:
+        return this.onContinuation(flags, streamId, payload);
+      default:
+        // 5.5: what is not known is ignored.
+        this.charge(1);
+    }
+  }
+
+  private onData(flags: number, streamId: number, payload: Buffer): void {
+    if (streamId === 0) throw new ConnectionError(Http2Code.ProtocolError, 'DATA on stream 0');
+    const data = unpadded(flags, payload, 0);
+    this.receiveWindow -= payload.length;
+    if (this.receiveWindow < 0) {
+      throw new ConnectionError(Http2Code.FlowControlError, 'the window of the connection is used up');
+    }
+    if (this.receiveWindow < CONNECTION_WINDOW / 2) {
+      this.sendWindowUpdate(0, CONNECTION_WINDOW - this.receiveWindow);
+      this.receiveWindow = CONNECTION_WINDOW;
+    }
+    const isEnd = (flags & Flag.EndStream) !== 0;
+    if (data.length === 0 && !isEnd) this.charge(1);
+    const stream = this.streams.get(streamId);
+    if (stream === undefined || stream.isRemoteEnded) {
+      this.onClosedStream(streamId, stream);
+      return;
+    }
+    stream.receiveWindow -= payload.length;
+    if (stream.receiveWindow < 0) {
+      this.breakStream(stream, Http2Code.FlowControlError);
+      return;
+    }
+    if (stream.owed >= 0) {
+      stream.owed -= data.length;
+      if (stream.owed < 0 || (isEnd && stream.owed !== 0)) {
+        this.breakStream(stream, Http2Code.ProtocolError);
+        return;
+      }
+    }
+    if (isEnd) stream.isRemoteEnded = true;
+    else if (stream.receiveWindow < STREAM_WINDOW / 2) {
+      this.sendWindowUpdate(streamId, STREAM_WINDOW - stream.receiveWindow);
+      stream.receiveWindow = STREAM_WINDOW;
+    }
+    this.events.onData(stream, data, isEnd);
+    this.maybeForget(stream);
+  }
+
+  private onHeaders(flags: number, streamId: number, payload: Buffer): void {
+    if (streamId === 0) throw new ConnectionError(Http2Code.ProtocolError, 'HEADERS on stream 0');
+    const hasPriority = (flags & Flag.Priority) !== 0;
+    const block = unpadded(flags, payload, hasPriority ? 5 : 0);
+    if (hasPriority) {
+      const at = (flags & Flag.Padded) === 0 ? 0 : 1;
+      if ((payload.readUInt32BE(at) & MAX_31) === streamId) {
+        throw new ConnectionError(Http2Code.ProtocolError, 'a stream depends on itself');
+      }
+    }
+    this.blockOf = streamId;
+    this.blockEnds = (flags & Flag.EndStream) !== 0;
+    this.blockBytes = 0;
+    this.takeBlock(block, (flags & Flag.EndHeaders) !== 0);
+  }
+
+  private onContinuation(flags: number, streamId: number, payload: Buffer): void {
+    if (this.blockOf === 0 || streamId !== this.blockOf) {
+      throw new ConnectionError(Http2Code.ProtocolError, 'CONTINUATION of nothing');
+    }
+    this.charge(1);
+    this.takeBlock(payload, (flags & Flag.EndHeaders) !== 0);
+  }
+
+  private takeBlock(part: Buffer, isLast: boolean): void {
+    this.blockBytes += part.length;
+    if (this.blockBytes > MAX_BLOCK_BYTES) {
+      throw new ConnectionError(Http2Code.EnhanceYourCalm, 'a header block is too large');
+    }
+    if (!isLast) {
+      this.blockParts.push(Buffer.from(part));
+      return;
+    }
+    let block = part;
+    if (this.blockParts.length > 0) {
+      block = Buffer.concat([...this.blockParts, part]);
+      this.blockParts = [];
+    }
+    const streamId = this.blockOf;
+    this.blockOf = 0;
+    const { fields, isTruncated } = this.decoder.decode(block);
+    this.headersComplete(streamId, fields, this.blockEnds, isTruncated);
+  }
+
+  private headersComplete(
+    streamId: number,
+    fields: readonly HeaderField[],
+    isEnd: boolean,
+    isTruncated: boolean,
+  ): void {
+    const known = this.streams.get(streamId);
+    if (known !== undefined && !known.isRemoteEnded) {
+      this.onTrailers(known, fields, isEnd);
+      return;
+    }
+    if (known !== undefined || streamId <= this.lastStream) {
+      this.onClosedStream(streamId, known);
+      return;
+    }
+    // 5.1.1: odd and ascending.
+    if (streamId % 2 === 0) {
+      throw new ConnectionError(Http2Code.ProtocolError, `a client opens stream ${streamId}`);
+    }
+    if (this.isLeaving) return;
+    this.lastStream = streamId;
+    if (this.streams.size >= this.maxStreams) {
+      this.charge(1);
+      this.sendReset(streamId, Http2Code.RefusedStream);
+      return;
+    }
+    const head = isTruncated ? null : requestHead(fields);
+    const hasLostData = head !== null && isEnd && head.contentLength > 0;
+    if (head === null || hasLostData) {
+      this.charge(1);
+      this.sendReset(streamId, isTruncated ? Http2Code.EnhanceYourCalm : Http2Code.ProtocolError);
+      return;
+    }
+    const stream = new Http2Stream<Owner>(streamId, this.initialWindow, STREAM_WINDOW);
+    stream.hasHeaders = true;
+    stream.isRemoteEnded = isEnd;
+    stream.owed = head.contentLength;
+    this.streams.set(streamId, stream);
+    this.events.onHeaders(stream, head, isEnd);
+    this.maybeForget(stream);
+  }
+
+  private onTrailers(
+    stream: Http2Stream<Owner>,
+    fields: readonly HeaderField[],
+    isEnd: boolean,
+  ): void {
+    if (!isEnd || !areTrailers(fields) || stream.owed > 0) {
+      this.breakStream(stream, Http2Code.ProtocolError);
+      return;
+    }
+    stream.isRemoteEnded = true;
+    this.events.onData(stream, NO_BYTES, true);
+    this.maybeForget(stream);
+  }
+
+  private onPriority(streamId: number, payload: Buffer): void {
+    if (streamId === 0) throw new ConnectionError(Http2Code.ProtocolError, 'PRIORITY on stream 0');
+    this.charge(1);
+    if (payload.length !== 5) {
+      const stream = this.streams.get(streamId);
+      if (stream === undefined) this.sendReset(streamId, Http2Code.FrameSizeError);
+      else this.breakStream(stream, Http2Code.FrameSizeError);
+      return;
+    }
+    if ((payload.readUInt32BE(0) & MAX_31) === streamId) {
+      throw new ConnectionError(Http2Code.ProtocolError, 'a stream depends on itself');
+    }
+  }
+
+  private onResetStream(streamId: number, payload: Buffer): void {
+    if (payload.length !== 4) {
+      throw new ConnectionError(Http2Code.FrameSizeError, 'RST_STREAM has four bytes');
+    }
+    this.assertNotIdle(streamId, 'RST_STREAM');
+    this.charge(1);
+    const stream = this.streams.get(streamId);
+    if (stream === undefined) return;
+    this.forget(stream);
+    this.events.onReset(stream, payload.readUInt32BE(0));
+  }
+
+  private onSettings(flags: number, streamId: number, payload: Buffer): void {
+    if (streamId !== 0) throw new ConnectionError(Http2Code.ProtocolError, 'SETTINGS of a stream');
+    const isAck = (flags & Flag.Ack) !== 0;
+    if (payload.length % 6 !== 0 || (isAck && payload.length > 0)) {
+      throw new ConnectionError(Http2Code.FrameSizeError, `SETTINGS of ${payload.length} bytes`);
+    }
+    if (!this.hasSettings && isAck) {
+      throw new ConnectionError(Http2Code.ProtocolError, 'the first frame is no SETTINGS');
+    }
+    if (isAck) return;
+    // The first settings are owed, later ones are a matter of taste.
+    if (this.hasSettings) this.charge(5);
+    this.hasSettings = true;
+    for (let at = 0; at < payload.length; at += 6) {
+      this.setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+    }
+    this.output.header(0, FrameType.Settings, Flag.Ack, 0);
+  }
+
+  /** 6.5.2 */
+  private setting(name: number, value: number): void {
+    switch (name) {
+      case Setting.HeaderTableSize:
+        if (value < HEADER_TABLE_BYTES) this.tellTable = true;
+        return;
+      case Setting.EnablePush:
+        if (value > 1) throw new ConnectionError(Http2Code.ProtocolError, 'ENABLE_PUSH is 0 or 1');
+        return;
+      case Setting.InitialWindowSize: {
+        if (value > MAX_31) {
+          throw new ConnectionError(Http2Code.FlowControlError, `a window of ${value} bytes`);
+        }
+        const more = value - this.initialWindow;
+        this.initialWindow = value;
+        for (const stream of this.streams.values()) {
+          stream.sendWindow += more;
+          if (stream.sendWindow > MAX_31) {
+            throw new ConnectionError(Http2Code.FlowControlError, 'a window is too large');
+          }
+          if (more > 0) this.flow(stream);
+        }
+        return;
+      }
+      case Setting.MaxFrameSize:
+        if (value < MIN_FRAME_SIZE || value > MAX_FRAME_SIZE) {
+          throw new ConnectionError(Http2Code.ProtocolError, `frames of ${value} bytes`);
+        }
+        this.maxFrameSize = Math.min(value, 1024 * 1024);
+        return;
+      default:
+    }
+  }
+
+  private onPing(flags: number, streamId: number, payload: Buffer): void {
+    if (streamId !== 0) throw new ConnectionError(Http2Code.ProtocolError, 'PING of a stream');
+    if (payload.length !== 8) {
+      throw new ConnectionError(Http2Code.FrameSizeError, 'PING has eight bytes');
+    }
+    this.charge(1);
+    if ((flags & Flag.Ack) !== 0) return;
+    this.output.header(8, FrameType.Ping, Flag.Ack, 0);
+    this.output.bytes(payload);
+  }
+
+  private onGoAway(streamId: number, payload: Buffer): void {
+    if (streamId !== 0) throw new ConnectionError(Http2Code.ProtocolError, 'GOAWAY of a stream');
+    if (payload.length < 8) {
+      throw new ConnectionError(Http2Code.FrameSizeError, 'GOAWAY has eight bytes or more');
+    }
+    // The client opens no more streams; those under way go on.
+    this.isLeaving = true;
+    this.maybeEnd();
+  }
+
+  private onWindowUpdate(streamId: number, payload: Buffer): void {
+    if (payload.length !== 4) {
+      throw new ConnectionError(Http2Code.FrameSizeError, 'WINDOW_UPDATE has four bytes');
+    }
+    const more = payload.readUInt32BE(0) & MAX_31;
+    this.charge(0.1);
+    if (streamId === 0) {
+      if (more === 0) throw new ConnectionError(Http2Code.ProtocolError, 'a window grows by 0');
+      this.sendWindow += more;
+      if (this.sendWindow > MAX_31) {
+        throw new ConnectionError(Http2Code.FlowControlError, 'a window is too large');
+      }
+      this.flowQueue();
+      return;
+    }
+    this.assertNotIdle(streamId, 'WINDOW_UPDATE');
+    const stream = this.streams.get(streamId);
+    if (stream === undefined) return;
+    if (more === 0) {
+      this.breakStream(stream, Http2Code.ProtocolError);
+      return;
+    }
+    stream.sendWindow += more;
+    if (stream.sendWindow > MAX_31) this.breakStream(stream, Http2Code.FlowControlError);
+    else this.flow(stream);
+  }
+
+  /** 5.1: an idle stream takes nothing but HEADERS and PRIORITY. */
+  private assertNotIdle(streamId: number, what: string): void {
+    if (streamId !== 0 && streamId <= this.lastStream && streamId % 2 === 1) return;
+    throw new ConnectionError(Http2Code.ProtocolError, `${what} on stream ${streamId}, which is idle`);
+  }
+
+  /** Data or headers for a stream whose peer has ended its side, or that was never opened. */
+  private onClosedStream(streamId: number, stream: Http2Stream<Owner> | undefined): void {
+    this.assertNotIdle(streamId, 'a frame');
+    this.charge(1);
+    if (stream !== undefined) {
+      this.breakStream(stream, Http2Code.StreamClosed);
+      return;
+    }
+    // What was on its way when the stream was reset here means nothing (5.1).
+    if (this.resetHere.has(streamId)) return;
+    throw new ConnectionError(Http2Code.StreamClosed, `stream ${streamId} has ended`);
+  }
+
+  /** Frames that cost the peer nothing. */
+  private charge(tokens: number): void {
+    if (this.floods.spend(tokens, this.now)) return;
+    throw new ConnectionError(Http2Code.EnhanceYourCalm, 'too many frames that ask for nothing');
+  }
+
+  // ---------------------------------------------------------------- frames out
+
+  private headers(streamId: number, block: Buffer, isEnd: boolean): void {
+    const { output, maxFrameSize } = this;
+    let rest = block;
+    if (this.tellTable) {
+      this.tellTable = false;
+      rest = Buffer.concat([TABLE_OF_NOTHING, block]);
+    }
+    let type: number = FrameType.Headers;
+    let flags = isEnd ? Flag.EndStream : 0;
+    for (;;) {
+      const part = rest.subarray(0, maxFrameSize);
+      rest = rest.subarray(part.length);
+      if (rest.length === 0) flags |= Flag.EndHeaders;
+      output.header(part.length, type, flags, streamId);
+      output.bytes(part);
+      if (rest.length === 0) return;
+      type = FrameType.Continuation;
+      flags = 0;
+    }
+  }
+
+  /** Sends of a stream what its windows allow. */
+  private flow(stream: Http2Stream<Owner>): void {
+    const { output } = this;
+    while (stream.waiting.length > 0) {
+      const allowed = Math.min(stream.sendWindow, this.maxFrameSize);
+      if (allowed <= 0) return;
+      if (this.sendWindow <= 0) {
+        this.queue.add(stream);
+        return;
+      }
+      const first = stream.waiting[0] as Buffer;
+      const length = Math.min(first.length - stream.offset, allowed, this.sendWindow);
+      const end = stream.offset + length;
+      const isLast = stream.waiting.length === 1 && end === first.length;
+      const isEnd = isLast && stream.endsAfterData && stream.trailers === null;
+      output.header(length, FrameType.Data, isEnd ? Flag.EndStream : 0, stream.id);
+      output.bytes(length === first.length ? first : first.subarray(stream.offset, end));
+      stream.sendWindow -= length;
+      this.sendWindow -= length;
+      stream.waitingBytes -= length;
+      if (end === first.length) {
+        stream.waiting.shift();
+        stream.offset = 0;
+      } else stream.offset = end;
+      if (isEnd) {
+        this.endLocal(stream);
+        return;
+      }
+    }
+    if (stream.endsAfterData) {
+      if (stream.trailers !== null) this.headers(stream.id, stream.trailers, true);
+      else output.header(0, FrameType.Data, Flag.EndStream, stream.id);
+      this.endLocal(stream);
+    } else if (stream.isFull) {
+      stream.isFull = false;
+      this.events.onDrained(stream);
+    }
+  }
+
+  /** The connection has a window again: each stream that waits has its turn. */
+  private flowQueue(): void {
+    for (const stream of this.queue) {
+      if (this.sendWindow <= 0) return;
+      this.queue.delete(stream);
+      this.flow(stream);
+    }
+  }
+
+  private sendWindowUpdate(streamId: number, bytes: number): void {
+    this.output.header(4, FrameType.WindowUpdate, 0, streamId);
+    this.output.u32(bytes);
+  }
+
+  private sendReset(streamId: number, code: Http2Code): void {
+    this.output.header(4, FrameType.ResetStream, 0, streamId);
+    this.output.u32(code);
+    this.resetHere.add(streamId);
+    if (this.resetHere.size <= RESET_KEPT) return;
+    for (const oldest of this.resetHere) {
+      this.resetHere.delete(oldest);
+      break;
+    }
+  }
+
+  private goAway(code: Http2Code, text: string): void {
+    const debug = Buffer.from(text, 'latin1');
+    this.output.header(8 + debug.length, FrameType.GoAway, 0, 0);
+    this.output.u32(this.lastStream);
+    this.output.u32(code);
+    this.output.bytes(debug);
+  }
+
+  // ---------------------------------------------------------------- ends
+
+  private endLocal(stream: Http2Stream<Owner>): void {
+    stream.isLocalEnded = true;
+    this.maybeForget(stream);
+  }
+
+  private maybeForget(stream: Http2Stream<Owner>): void {
+    if (!stream.isClosed && stream.isLocalEnded && stream.isRemoteEnded) this.forget(stream);
+  }
+
+  private forget(stream: Http2Stream<Owner>): void {
+    this.streams.delete(stream.id);
+    this.queue.delete(stream);
+    this.close(stream);
+    this.maybeEnd();
+  }
+
+  private close(stream: Http2Stream<Owner>): void {
+    stream.isClosed = true;
+    stream.waiting.length = 0;
+    stream.waitingBytes = 0;
+    stream.trailers = null;
+  }
+
+  /** The peer broke a rule of a stream. */
+  private breakStream(stream: Http2Stream<Owner>, code: Http2Code): void {
+    this.charge(1);
+    this.reset(stream, code);
+    this.events.onReset(stream, code);
+  }
+
+  private maybeEnd(): void {
+    if (this.isLeaving && this.streams.size === 0) this.isOver = true;
+  }
+
+  private fail(error: unknown): void {
+    if (this.isOver) return;
+    const isKnown = error instanceof ConnectionError || error instanceof HpackError;
+    const code =
+      error instanceof ConnectionError
+        ? error.code
+        : error instanceof HpackError
+          ? Http2Code.CompressionError
+          : Http2Code.InternalError;
+    this.failure = error instanceof Error ? error.message : String(error);
+    this.goAway(code, isKnown ? this.failure : 'internal error');
+    this.lost();
+    if (!isKnown) throw error;
+  }
+}
+
+/** Without padding (6.1, 6.2) and the first `skipped` bytes behind its length. */
+function unpadded(flags: number, payload: Buffer, skipped: number): Buffer {
+  const isPadded = (flags & Flag.Padded) !== 0;
+  const start = (isPadded ? 1 : 0) + skipped;
+  if (payload.length < start) {
+    throw new ConnectionError(Http2Code.FrameSizeError, 'a frame is too short for its flags');
+  }
+  const end = payload.length - (isPadded ? (payload[0] as number) : 0);
+  if (end < start) throw new ConnectionError(Http2Code.ProtocolError, 'more padding than payload');
+  return payload.subarray(start, end);
+}

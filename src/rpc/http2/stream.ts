@@ -1,0 +1,43 @@
+/**
+ * One stream of a connection: a request and its answer. Data, changed by connection.ts alone; whoever
+ * serves the stream keeps its own state in `owner`.
+ *
+ *             peer ends                we end
+ *   open  -------------> half closed ---------> closed, forgotten by the connection
+ */
+
+export class Http2Stream<Owner = unknown> {
+  readonly id: number;
+  owner: Owner | null = null;
+  /** The peer sends nothing more. */
+  isRemoteEnded = false;
+  /** Nothing more is sent to the peer. */
+  isLocalEnded = false;
+  /** Gone from its connection: what is sent on it is dropped. */
+  isClosed = false;
+  hasHeaders = false;
+  /** Bytes that the peer takes; negative after it made its windows smaller. */
+  sendWindow: number;
+  /** Bytes that the peer may send. */
+  receiveWindow: number;
+  /** Bytes of data that are promised by content-length and have not come; -1 = nothing was promised. */
+  owed = -1;
+  /** What waits for the windows, and how much of the first piece has gone. */
+  readonly waiting: Buffer[] = [];
+  offset = 0;
+  waitingBytes = 0;
+  /** Header block that goes out behind what waits; with it the stream ends. */
+  trailers: Buffer | null = null;
+  /** The stream ends behind what waits. */
+  endsAfterData = false;
+  /** In the list of streams that wait for the window of the connection. */
+  isQueued = false;
+  /** `send` was told false; `onDrained` is owed. */
+  isFull = false;
+
+  constructor(id: number, sendWindow: number, receiveWindow: number) {
+    this.id = id;
+    this.sendWindow = sendWindow;
+    this.receiveWindow = receiveWindow;
+  }
+}
