@@ -92,6 +92,34 @@ describe('members with tiny checkpoints', () => {
     expect((await behind.folders.list()).length).toBe(1);
   });
 
+  test('answer a read that waits for what a snapshot brings, though nothing is written behind it', async () => {
+    cluster = new InProcessCluster(OPTIONS);
+    await cluster.start();
+    const leader = await cluster.leader();
+    const behind = otherThan(leader);
+    cluster.cut(behind);
+    await fallBehind(
+      cluster.members.filter((member) => member !== behind),
+      'a',
+    );
+    // The snapshot waits until the read is asked, and the read is of what the snapshot has.
+    let hold = true;
+    cluster.onChunk = async (_from, to) => {
+      if (to === behind.id) await waitFor('the read', 5000, () => !hold);
+    };
+    cluster.heal();
+    const node = nodeOf(behind);
+    await waitFor('a leader to ask', 5000, () => node.hasLeader);
+
+    const read = node.linearize(node.context(5000));
+    setTimeout(() => {
+      hold = false;
+    }, 300);
+
+    await read;
+    expect(node.machine.store.revision).toBeGreaterThan(80);
+  });
+
   test('survive a disk that hangs while a snapshot is recorded, and the restart after it', async () => {
     cluster = new InProcessCluster(OPTIONS);
     await cluster.start();
