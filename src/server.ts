@@ -28,7 +28,10 @@ import { Metrics } from './metrics.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { NodeDisk } from './raft/io/node-disk.js';
 import { buildGateway, type Gateway } from './rpc/gateway/gateway.js';
+import { GrpcServer } from './rpc/grpc/grpc-server.js';
+import { apiHandlers } from './rpc/handlers.js';
 import { PeerNetwork } from './rpc/peer/peer-network.js';
+import { chooseFace } from './rpc/port.js';
 import { ETCD_VERSION, KVD_VERSION } from './version.js';
 
 const CATCH_UP_MS = 3000;
@@ -70,21 +73,25 @@ export async function startServer(
   });
   // Built before the member starts: it takes a tenth of a second of the event loop, on a busy machine
   // as long as an election timeout, and a leader that cannot hear its followers steps down.
+  const { maxRequestBytes, maxTxnOps, slowRequestMs, quotaBackendBytes: quotaBytes } = config;
+  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps, quotaBytes });
+  const shared = { logger, metrics, handlers, maxRequestBytes, slowRequestMs };
+  const onUnexpected = (error: unknown): void => {
+    // A broken invariant or disk ends the process; any other slip ends its request only.
+    if (error instanceof InvariantError || error instanceof FatalError) hooks.onFatal(error);
+    else logger.error({ err: error }, 'a request failed inside');
+  };
   const gateway = buildGateway(node, {
-    logger,
-    maxRequestBytes: config.maxRequestBytes,
-    maxTxnOps: config.maxTxnOps,
-    slowRequestMs: config.slowRequestMs,
-    quotaBytes: config.quotaBackendBytes,
+    ...shared,
+    ...{ maxTxnOps, quotaBytes, onUnexpected },
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
-    metrics,
-    onUnexpected: (error) => {
-      // A broken invariant or disk ends the process; any other slip ends its request only.
-      if (error instanceof InvariantError || error instanceof FatalError) hooks.onFatal(error);
-      else logger.error({ err: error }, 'a request failed inside');
-    },
   });
+  const grpc = new GrpcServer(node, { ...shared, onUnexpected });
+  const faces = {
+    http1: (socket: Socket, firstBytes: Buffer) => gateway.attach(socket, firstBytes),
+    http2: (socket: Socket, firstBytes: Buffer) => grpc.attach(socket, firstBytes),
+  };
   await gateway.ready();
   await node.start();
   if (config.initialClusterState === 'existing') await arrive(node, logger);
@@ -95,10 +102,10 @@ export async function startServer(
   const listeners: Server[] = [];
   try {
     for (const { host, port } of config.listenClient) {
-      listeners.push(await listen(host, port, logger, (socket) => gateway.attach(socket)));
+      listeners.push(await listen(host, port, logger, (socket) => chooseFace(socket, faces)));
     }
   } catch (error) {
-    await stop(node, gateway, listeners);
+    await stop(node, gateway, grpc, listeners);
     throw error;
   }
   const clientPorts = listeners.map(portOf);
@@ -113,7 +120,7 @@ export async function startServer(
     clientPorts,
     stop: () => {
       compaction?.stop();
-      return stop(node, gateway, listeners);
+      return stop(node, gateway, grpc, listeners);
     },
   };
 }
@@ -232,10 +239,12 @@ async function announce(node: ClusterNode, config: Config, logger: Logger): Prom
 async function stop(
   node: ClusterNode,
   gateway: Gateway,
+  grpc: GrpcServer,
   listeners: readonly Server[],
 ): Promise<void> {
   for (const listener of listeners) listener.close();
-  await gateway.drain();
+  await Promise.all([gateway.drain(), grpc.drain()]);
   await node.stop();
+  grpc.close();
   await gateway.close();
 }

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KvError } from '../../src/errors.js';
 import type { Handler, ResponseSink } from '../../src/rpc/api/handler.js';
 import { stream, unary } from '../../src/rpc/api/handler.js';
-import { parseGrpcTimeout } from '../../src/rpc/gateway/call.js';
+import { parseGrpcTimeout } from '../../src/rpc/call.js';
 import type { GatewayOptions } from '../../src/rpc/gateway/gateway.js';
 import { apiHandlers } from '../../src/rpc/handlers.js';
 import {

@@ -46,7 +46,10 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   'src/watch/io': { values: ['base', 'src/watch'], types: ['src/kv'] },
   'src/rpc/peer': { values: ['base', 'src/raft'], types: ['src/raft/io', 'src/peer-links.ts'] },
   'src/rpc/api': { values: ['base', 'src/rpc', 'src/kv'], types: ['src/node.ts'] },
-  'src/rpc': { values: ['base', 'src/rpc/*', 'src/kv', 'src/watch'], types: ['src/node.ts'] },
+  'src/rpc': {
+    values: ['base', 'src/rpc/*', 'src/kv', 'src/watch'],
+    types: ['src/node.ts', 'src/metrics.ts'],
+  },
   'src/rpc/*': {
     values: ['base', 'src/rpc', 'src/rpc/*', 'src/kv', 'src/watch', 'src/metrics.ts'],
     types: ['src/node.ts', 'src/watch/io'],

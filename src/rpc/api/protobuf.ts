@@ -215,12 +215,7 @@ class Reader {
     }
   }
 
-  private text(
-    field: FieldPlan,
-    end: number,
-    depth: number,
-    before: AnyMessage | null,
-  ): unknown {
+  private text(field: FieldPlan, end: number, depth: number, before: AnyMessage | null): unknown {
     const stop = this.stop(end);
     const { bytes, at: start } = this;
     if (field.message !== null) {

@@ -1,153 +1,27 @@
 /**
- * What all calls of the gateway have in common: their context from the request's headers, their
- * counters, their line in the log when they were slow, and how an answer is written.
+ * Calls of the gateway: what the headers of a request say, and how an answer is written.
  *
  * Answers go to the raw response: fastify routes and parses, but its reply pipeline would cost more
  * than the rest of a small call.
  */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
-import { KvError } from '../../errors.js';
-import type { Logger } from '../../logger.js';
-import type { Metrics, RpcCounters } from '../../metrics.js';
-import type { NodeFace, RequestContext } from '../../node.js';
-import type { Method } from '../api/methods.js';
-import { codeName, DEADLINE_EXCEEDED, type WireError, wireError } from '../error-mapping.js';
+import type { CallScope, CallWish } from '../call.js';
 
 /** What the gateway's parts share. */
-export interface GatewayScope {
-  readonly node: NodeFace;
-  readonly logger: Logger;
-  readonly metrics: Metrics;
-  readonly slowRequestMs: number;
+export interface GatewayScope extends CallScope {
   /** Headers of every answer, as a flat list of names and values. */
   readonly commonHeaders: readonly string[];
-  /** An error that is no KvError: a bug or failed surroundings. */
-  readonly onUnexpected: (error: unknown) => void;
 }
 
-export interface CallContext extends RequestContext {
-  /** Monotonic ms at which the client's own deadline ends the call; Infinity without one. */
-  readonly clientDeadline: number;
-}
-
-const NEVER = Number.POSITIVE_INFINITY;
-const UNIT_MS: Readonly<Record<string, number>> = {
-  H: 3_600_000,
-  M: 60_000,
-  S: 1000,
-  m: 1,
-  u: 0.001,
-  n: 0.000001,
-};
-
-/** Milliseconds of a `Grpc-Timeout` header (`5S`, `200m`); null if there is none. */
-export function parseGrpcTimeout(text: string | undefined): number | null {
-  if (text === undefined) return null;
-  const match = /^(\d{1,8})([HMSmun])$/.exec(text);
-  const unit = UNIT_MS[match?.[2] ?? ''];
-  if (match === null || unit === undefined) {
-    throw new KvError('INVALID_ARGUMENT', `invalid grpc-timeout: ${text}`);
-  }
-  return Number(match[1]) * unit;
-}
-
-/** `endless` calls end by the client's deadline or its departure only. */
-export function callContext(
-  node: NodeFace,
-  headers: IncomingHttpHeaders,
-  endless: boolean,
-  signal: AbortSignal | null,
-): CallContext {
-  const timeout = parseGrpcTimeout(single(headers['grpc-timeout']));
-  const requireLeader = single(headers['grpc-metadata-hasleader']) === 'true';
-  // Refused here, because this holds for calls that never ask the node for a leader, too.
-  if (requireLeader && !node.hasLeader) {
-    throw new KvError(
-      'NO_LEADER',
-      'this member knows no leader, and the client has asked for one that does',
-    );
-  }
-  const own = node.context(endless ? NEVER : undefined, signal, requireLeader);
-  const clientDeadline = timeout === null ? NEVER : node.now() + timeout;
+export function wishOf(headers: IncomingHttpHeaders): CallWish {
   return {
-    deadline: Math.min(own.deadline, clientDeadline),
-    signal,
-    requireLeader,
-    clientDeadline,
+    timeout: single(headers['grpc-timeout']),
+    requireLeader: single(headers['grpc-metadata-hasleader']) === 'true',
   };
 }
 
 function single(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? value[0] : value;
-}
-
-/** One call under way. */
-export class Call {
-  readonly scope: GatewayScope;
-  readonly method: Method;
-  readonly path: string;
-  readonly startedAt: number;
-  context: CallContext | null = null;
-  private readonly counters: RpcCounters;
-  private finished = false;
-
-  constructor(scope: GatewayScope, method: Method, counters: RpcCounters, path: string) {
-    this.scope = scope;
-    this.method = method;
-    this.counters = counters;
-    this.path = path;
-    this.startedAt = scope.node.now();
-    counters.started += 1;
-  }
-
-  /** Counts a streamed answer. */
-  sent(): void {
-    this.counters.messagesSent += 1;
-  }
-
-  /** What the client is told of a failure; reports what no caller can act on. */
-  explain(error: unknown): WireError {
-    if (!(error instanceof KvError)) this.scope.onUnexpected(error);
-    else if (this.isClientTimeout(error)) return DEADLINE_EXCEEDED;
-    return wireError(error);
-  }
-
-  /** Counts the call, and logs it if it was slow. Only the first call of this counts. */
-  finish(error: WireError | null, bytes: number): void {
-    if (this.finished) return;
-    this.finished = true;
-    const { node, metrics, slowRequestMs } = this.scope;
-    const ms = node.now() - this.startedAt;
-    const code = codeName(error?.grpcCode ?? 0);
-    this.counters.finish(code, ms / 1000);
-    metrics.clientBytesSent.value += bytes;
-    const mayTakeLong = this.method.waits || this.method.responseStream;
-    if (ms > slowRequestMs && !mayTakeLong) this.logSlow(ms, code, bytes);
-  }
-
-  private logSlow(ms: number, code: string, bytes: number): void {
-    const { node, logger, metrics } = this.scope;
-    metrics.slowRequests.value += 1;
-    const { commitIndex, appliedIndex, role } = node.status();
-    const behind = commitIndex - appliedIndex;
-    const reason = !node.hasLeader
-      ? 'no leader is known'
-      : behind > 0
-        ? `${behind} entries are committed and not applied here`
-        : 'the leader, a quorum or the disk was slow';
-    const { name: method } = this.method;
-    logger.warn(
-      { method, path: this.path, ms: Math.round(ms), code, bytes, role, reason },
-      'slow request',
-    );
-  }
-
-  /** Whether it was the client's deadline that the node went by. */
-  private isClientTimeout({ code }: KvError): boolean {
-    if (code !== 'TIMEOUT' && code !== 'TIMEOUT_NO_EFFECT') return false;
-    const { deadline, clientDeadline } = this.context ?? { deadline: 0, clientDeadline: NEVER };
-    return Number.isFinite(clientDeadline) && deadline === clientDeadline;
-  }
 }
 
 /** Writes a whole answer. `text` is ASCII. */

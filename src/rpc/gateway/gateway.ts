@@ -20,10 +20,11 @@ import { Metrics } from '../../metrics.js';
 import type { NodeFace } from '../../node.js';
 import type { Handlers } from '../api/handler.js';
 import { METHODS, methodKey } from '../api/methods.js';
+import type { Call } from '../call.js';
 import { GrpcCode, unaryErrorBody, type WireError, wireErrorOf } from '../error-mapping.js';
 import { apiHandlers } from '../handlers.js';
 import { BodyDeadlines } from './body-deadlines.js';
-import { type Call, type GatewayScope, respond } from './call.js';
+import { type GatewayScope, respond } from './call.js';
 import { registerHealth } from './health.js';
 import { streamRoute } from './streaming.js';
 import { unaryRoute } from './unary.js';
@@ -114,8 +115,10 @@ export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
     attach: (socket, firstBytes) => {
       sockets.add(socket);
       socket.once('close', () => sockets.delete(socket));
-      if (firstBytes !== undefined && firstBytes.length > 0) socket.unshift(firstBytes);
       server?.emit('connection', socket);
+      // Not unshifted: the parser of an HTTP server reads the handle, past the buffer of the socket.
+      if (firstBytes !== undefined && firstBytes.length > 0) socket.emit('data', firstBytes);
+      socket.resume();
     },
     drain: () => drain(server, underWay),
     close: async () => {

@@ -16,8 +16,9 @@ import type { ResponseSink, StreamHandler, StreamSession } from '../api/handler.
 import { decodeJson, encodeJson } from '../api/json.js';
 import { JsonSequence } from '../api/json-sequence.js';
 import type { Method } from '../api/methods.js';
+import { Call, callContext } from '../call.js';
 import { DEADLINE_EXCEEDED, streamErrorBody, type WireError } from '../error-mapping.js';
-import { Call, callContext, type GatewayScope } from './call.js';
+import { type GatewayScope, wishOf } from './call.js';
 import { WatchEncoder } from './watch-encoder.js';
 
 /** The longest timer that Node knows; longer deadlines are as good as none. */
@@ -40,12 +41,13 @@ export function streamRoute(
   return (request, reply) => {
     reply.hijack();
     const call = new Call(scope, method, counters, request.url);
-    const exchange = new StreamExchange(call, request.raw, reply.raw, encode);
+    const exchange = new StreamExchange(scope, call, request.raw, reply.raw, encode);
     exchange.start(open, new JsonSequence(messageBytesMax));
   };
 }
 
 class StreamExchange implements ResponseSink {
+  private readonly scope: GatewayScope;
   private readonly call: Call;
   private readonly request: FastifyRequest['raw'];
   private readonly response: FastifyReply['raw'];
@@ -58,11 +60,13 @@ class StreamExchange implements ResponseSink {
   private over = false;
 
   constructor(
+    scope: GatewayScope,
     call: Call,
     request: FastifyRequest['raw'],
     response: FastifyReply['raw'],
     encode: (response: object) => string,
   ) {
+    this.scope = scope;
     this.call = call;
     this.request = request;
     this.response = response;
@@ -74,7 +78,7 @@ class StreamExchange implements ResponseSink {
     const { node } = call.scope;
     this.attempt(() => {
       const { signal } = this.departure;
-      call.context = callContext(node, request.headers, true, signal);
+      call.context = callContext(node, wishOf(request.headers), true, signal);
       this.armDeadline(call.context.clientDeadline - node.now());
       const session = open(node, call.context, this as ResponseSink<never>);
       this.session = session as StreamSession<object>;
@@ -149,7 +153,7 @@ class StreamExchange implements ResponseSink {
     const { response } = this;
     if (response.headersSent) return;
     response.writeHead(status, [
-      ...this.call.scope.commonHeaders,
+      ...this.scope.commonHeaders,
       ...(isLast ? ['connection', 'close'] : []),
       'content-type',
       'application/json',

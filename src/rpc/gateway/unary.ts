@@ -6,8 +6,9 @@ import type { NodeFace, RequestContext } from '../../node.js';
 import type { UnaryHandler } from '../api/handler.js';
 import { decodeJson, encodeJson } from '../api/json.js';
 import type { Method } from '../api/methods.js';
+import { Call, callContext } from '../call.js';
 import { unaryErrorBody } from '../error-mapping.js';
-import { Call, callContext, type GatewayScope, respond } from './call.js';
+import { type GatewayScope, respond, wishOf } from './call.js';
 
 type AnyUnaryHandler = (
   node: NodeFace,
@@ -29,18 +30,19 @@ export function unaryRoute(
     reply.hijack();
     const call = new Call(scope, method, counters, request.url);
     underWay.add(call);
-    void answer(call, serve, request, reply).finally(() => underWay.delete(call));
+    void answer(scope, call, serve, request, reply).finally(() => underWay.delete(call));
   };
 }
 
 /** Never rejects. */
 async function answer(
+  scope: GatewayScope,
   call: Call,
   handler: AnyUnaryHandler,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
-  const { scope, method } = call;
+  const { method } = call;
   const { raw } = reply;
   try {
     const body = typeof request.body === 'string' ? request.body : '';
@@ -48,7 +50,7 @@ async function answer(
     // Only calls that may last for ever are worth the cost of a signal.
     const signal = method.waits ? departure(raw) : null;
     const message = decodeJson(method.request, body);
-    call.context = callContext(scope.node, request.headers, method.waits, signal);
+    call.context = callContext(scope.node, wishOf(request.headers), method.waits, signal);
     const response = await handler(scope.node, message, call.context);
     const text = encodeJson(method.response, response);
     call.finish(null, text.length);

@@ -13,7 +13,7 @@
  * was received is its stream's business (it is shown at once and not kept here); frames that cost us
  * and not the peer by `FloodBudget`; data that waits for a window is told by `write` returning false.
  *
- * Invariants: 1. A stream is in `streams` from its header block until both sides have ended or one has
+ * Invariants: 1. A stream is in `streams` from its header block until the answer is complete or one side has
  * reset. 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream,
  * at most one `onReset` the last; none follows the end of the peer's side but `onDrained` and `onReset`.
  */
@@ -39,7 +39,7 @@ import { Http2Stream } from './stream.js';
 export interface Http2Events<Owner> {
   /** A request begins. `isEnd`: it has no body. */
   onHeaders(stream: Http2Stream<Owner>, head: RequestHead, isEnd: boolean): void;
-  /** `bytes` are valid during the call. May be empty with `isEnd`. */
+  /** May be empty with `isEnd`. */
   onData(stream: Http2Stream<Owner>, bytes: Buffer, isEnd: boolean): void;
   /** The peer, or an error of the peer, has ended the stream: answers have no reader. */
   onReset(stream: Http2Stream<Owner>, code: number): void;
@@ -83,6 +83,8 @@ export class Http2Connection<Owner = unknown> {
   readonly output = new FrameOutput();
   /** Write what is left and close: nothing more is received. */
   isOver = false;
+  /** Bytes of answers that wait for windows. */
+  waitingBytes = 0;
   /** Why it ended, if the peer broke a rule. */
   failure = '';
   private readonly events: Http2Events<Owner>;
@@ -126,7 +128,7 @@ export class Http2Connection<Owner = unknown> {
 
   // ---------------------------------------------------------------- received
 
-  /** Bytes from the socket, cut anywhere. They are not kept. */
+  /** Bytes from the socket, cut anywhere. Nobody may write to them later: views of them are handed on. */
   receive(bytes: Buffer, now: number): void {
     if (this.isOver) return;
     this.now = now;
@@ -136,7 +138,9 @@ export class Http2Connection<Owner = unknown> {
       let at = 0;
       while (!this.isOver && input.length - at >= FRAME_HEADER_BYTES) {
         const length =
-          ((input[at] as number) << 16) | ((input[at + 1] as number) << 8) | (input[at + 2] as number);
+          ((input[at] as number) << 16) |
+          ((input[at + 1] as number) << 8) |
+          (input[at + 2] as number);
         if (length > MIN_FRAME_SIZE) {
           throw new ConnectionError(Http2Code.FrameSizeError, `a frame of ${length} bytes`);
         }
@@ -175,6 +179,7 @@ export class Http2Connection<Owner = unknown> {
   /** The header block of an answer, made by hpack-encoder.ts. */
   respond(stream: Http2Stream<Owner>, block: Buffer, isEnd: boolean): void {
     if (stream.isClosed || stream.isLocalEnded) return;
+    stream.hasAnswer = true;
     this.headers(stream.id, block, isEnd);
     if (isEnd) this.endLocal(stream);
   }
@@ -185,6 +190,7 @@ export class Http2Connection<Owner = unknown> {
     if (bytes.length > 0) {
       stream.waiting.push(bytes);
       stream.waitingBytes += bytes.length;
+      this.waitingBytes += bytes.length;
       this.flow(stream);
     }
     if (stream.waitingBytes < FULL_BYTES) return true;
@@ -257,25 +263,34 @@ export class Http2Connection<Owner = unknown> {
     }
     switch (type) {
       case FrameType.Data:
-        return this.onData(flags, streamId, payload);
+        this.onData(flags, streamId, payload);
+        return;
       case FrameType.Headers:
-        return this.onHeaders(flags, streamId, payload);
+        this.onHeaders(flags, streamId, payload);
+        return;
       case FrameType.Priority:
-        return this.onPriority(streamId, payload);
+        this.onPriority(streamId, payload);
+        return;
       case FrameType.ResetStream:
-        return this.onResetStream(streamId, payload);
+        this.onResetStream(streamId, payload);
+        return;
       case FrameType.Settings:
-        return this.onSettings(flags, streamId, payload);
+        this.onSettings(flags, streamId, payload);
+        return;
       case FrameType.PushPromise:
         throw new ConnectionError(Http2Code.ProtocolError, 'a client pushes nothing');
       case FrameType.Ping:
-        return this.onPing(flags, streamId, payload);
+        this.onPing(flags, streamId, payload);
+        return;
       case FrameType.GoAway:
-        return this.onGoAway(streamId, payload);
+        this.onGoAway(streamId, payload);
+        return;
       case FrameType.WindowUpdate:
-        return this.onWindowUpdate(streamId, payload);
+        this.onWindowUpdate(streamId, payload);
+        return;
       case FrameType.Continuation:
-        return this.onContinuation(flags, streamId, payload);
+        this.onContinuation(flags, streamId, payload);
+        return;
       default:
         // 5.5: what is not known is ignored.
         this.charge(1);
@@ -287,7 +302,10 @@ export class Http2Connection<Owner = unknown> {
     const data = unpadded(flags, payload, 0);
     this.receiveWindow -= payload.length;
     if (this.receiveWindow < 0) {
-      throw new ConnectionError(Http2Code.FlowControlError, 'the window of the connection is used up');
+      throw new ConnectionError(
+        Http2Code.FlowControlError,
+        'the window of the connection is used up',
+      );
     }
     if (this.receiveWindow < CONNECTION_WINDOW / 2) {
       this.sendWindowUpdate(0, CONNECTION_WINDOW - this.receiveWindow);
@@ -318,7 +336,6 @@ export class Http2Connection<Owner = unknown> {
       stream.receiveWindow = STREAM_WINDOW;
     }
     this.events.onData(stream, data, isEnd);
-    this.maybeForget(stream);
   }
 
   private onHeaders(flags: number, streamId: number, payload: Buffer): void {
@@ -404,7 +421,6 @@ export class Http2Connection<Owner = unknown> {
     stream.owed = head.contentLength;
     this.streams.set(streamId, stream);
     this.events.onHeaders(stream, head, isEnd);
-    this.maybeForget(stream);
   }
 
   private onTrailers(
@@ -418,7 +434,6 @@ export class Http2Connection<Owner = unknown> {
     }
     stream.isRemoteEnded = true;
     this.events.onData(stream, NO_BYTES, true);
-    this.maybeForget(stream);
   }
 
   private onPriority(streamId: number, payload: Buffer): void {
@@ -464,6 +479,8 @@ export class Http2Connection<Owner = unknown> {
       this.setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
     }
     this.output.header(0, FrameType.Settings, Flag.Ack, 0);
+    // Behind the acknowledgement: data that needs the new windows would look like too much.
+    for (const stream of this.streams.values()) if (stream.waitingBytes > 0) this.flow(stream);
   }
 
   /** 6.5.2 */
@@ -486,7 +503,6 @@ export class Http2Connection<Owner = unknown> {
           if (stream.sendWindow > MAX_31) {
             throw new ConnectionError(Http2Code.FlowControlError, 'a window is too large');
           }
-          if (more > 0) this.flow(stream);
         }
         return;
       }
@@ -551,7 +567,10 @@ export class Http2Connection<Owner = unknown> {
   /** 5.1: an idle stream takes nothing but HEADERS and PRIORITY. */
   private assertNotIdle(streamId: number, what: string): void {
     if (streamId !== 0 && streamId <= this.lastStream && streamId % 2 === 1) return;
-    throw new ConnectionError(Http2Code.ProtocolError, `${what} on stream ${streamId}, which is idle`);
+    throw new ConnectionError(
+      Http2Code.ProtocolError,
+      `${what} on stream ${streamId}, which is idle`,
+    );
   }
 
   /** Data or headers for a stream whose peer has ended its side, or that was never opened. */
@@ -616,6 +635,7 @@ export class Http2Connection<Owner = unknown> {
       stream.sendWindow -= length;
       this.sendWindow -= length;
       stream.waitingBytes -= length;
+      this.waitingBytes -= length;
       if (end === first.length) {
         stream.waiting.shift();
         stream.offset = 0;
@@ -670,13 +690,11 @@ export class Http2Connection<Owner = unknown> {
 
   // ---------------------------------------------------------------- ends
 
+  /** The answer is complete: what is still to come of the request has no reader (8.1). */
   private endLocal(stream: Http2Stream<Owner>): void {
     stream.isLocalEnded = true;
-    this.maybeForget(stream);
-  }
-
-  private maybeForget(stream: Http2Stream<Owner>): void {
-    if (!stream.isClosed && stream.isLocalEnded && stream.isRemoteEnded) this.forget(stream);
+    if (!stream.isRemoteEnded) this.sendReset(stream.id, Http2Code.NoError);
+    if (!stream.isClosed) this.forget(stream);
   }
 
   private forget(stream: Http2Stream<Owner>): void {
@@ -689,6 +707,7 @@ export class Http2Connection<Owner = unknown> {
   private close(stream: Http2Stream<Owner>): void {
     stream.isClosed = true;
     stream.waiting.length = 0;
+    this.waitingBytes -= stream.waitingBytes;
     stream.waitingBytes = 0;
     stream.trailers = null;
   }

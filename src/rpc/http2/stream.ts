@@ -16,6 +16,8 @@ export class Http2Stream<Owner = unknown> {
   /** Gone from its connection: what is sent on it is dropped. */
   isClosed = false;
   hasHeaders = false;
+  /** The head of the answer has been sent. */
+  hasAnswer = false;
   /** Bytes that the peer takes; negative after it made its windows smaller. */
   sendWindow: number;
   /** Bytes that the peer may send. */

@@ -1,0 +1,55 @@
+/**
+ * What the headers of a gRPC request say (gRPC over HTTP/2, "Requests"): its method, encoding, deadline
+ * and metadata, or why it is none.
+ */
+import type { CallWish } from '../call.js';
+import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import type { RequestHead } from '../http2/request-head.js';
+
+export interface CallHead extends CallWish {
+  readonly encoding: string;
+  readonly token: string;
+}
+
+export type HeadOutcome =
+  | { readonly ok: true; readonly head: CallHead }
+  | { readonly ok: false; readonly httpStatus: number; readonly error: WireError };
+
+const NOT_GRPC = wireErrorOf(
+  GrpcCode.INVALID_ARGUMENT,
+  'this is not a gRPC request; the JSON gateway is served over HTTP/1.1',
+);
+
+export function callHead({ method, fields }: RequestHead): HeadOutcome {
+  let contentType = '';
+  let encoding = 'identity';
+  let timeout: string | undefined;
+  let requireLeader = false;
+  let token = '';
+  for (const { name, value } of fields) {
+    switch (name) {
+      case 'content-type':
+        contentType = value;
+        break;
+      case 'grpc-encoding':
+        encoding = value;
+        break;
+      case 'grpc-timeout':
+        timeout = value;
+        break;
+      case 'hasleader':
+        requireLeader = value === 'true';
+        break;
+      case 'token':
+      case 'authorization':
+        token = value;
+        break;
+      default:
+    }
+  }
+  if (method !== 'POST') return { ok: false, httpStatus: 405, error: NOT_GRPC };
+  if (!/^application\/grpc(?:\+proto)?(?:;|$)/.test(contentType)) {
+    return { ok: false, httpStatus: 415, error: NOT_GRPC };
+  }
+  return { ok: true, head: { timeout, requireLeader, encoding, token } };
+}

@@ -1,0 +1,239 @@
+/**
+ * One gRPC call on its stream: messages in, messages out, a status at the end. Unary and streaming calls
+ * share how they begin, fail and end; what differs is whether the answer is one or many.
+ *
+ * The connection (grpc-connection.ts) feeds `onData`, `onReset` and `onDrained`. A call ends once: with a
+ * status it has sent, or because nobody listens any more.
+ */
+import { MalformedBytesError } from '../../bytes.js';
+import type { KvError } from '../../errors.js';
+import type { NodeFace, RequestContext } from '../../node.js';
+import type { ResponseSink, StreamHandler, StreamSession, UnaryHandler } from '../api/handler.js';
+import { decodeProtobuf } from '../api/protobuf.js';
+import { Call, type CallScope, callContext } from '../call.js';
+import { DEADLINE_EXCEEDED, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import type { CallHead } from './call-head.js';
+import { MessageAssembler, MessageError } from './message-assembler.js';
+import type { ServedMethod } from './served-method.js';
+import { errorHead, errorTrailers } from './status.js';
+
+/** What a call says to its peer. */
+export interface CallWire {
+  /** The first message, or the only block of a call without one. */
+  head(): void;
+  /** False: wait for `onDrained`. */
+  message(bytes: Buffer): boolean;
+  /** Ends a call that went well. */
+  ok(): void;
+  /** Ends it with a status: behind messages, or as the whole answer. */
+  status(block: Buffer): void;
+}
+
+export interface CallOptions {
+  readonly scope: CallScope;
+  readonly served: ServedMethod;
+  readonly path: string;
+  readonly head: CallHead;
+  readonly wire: CallWire;
+  readonly messageBytesMax: number;
+}
+
+/** The longest timer that Node knows; longer deadlines are as good as none. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** What happens on a stream, for whoever serves it. */
+export interface StreamOwner {
+  /** Data of the peer; `isEnd`: it sends nothing more. */
+  onData(bytes: Buffer, isEnd: boolean): void;
+  /** Nobody listens any more. */
+  onReset(): void;
+  /** The peer has taken what waited. */
+  onDrained(): void;
+}
+
+export abstract class GrpcCall implements StreamOwner {
+  protected readonly call: Call;
+  protected readonly served: ServedMethod;
+  protected readonly head: CallHead;
+  protected readonly wire: CallWire;
+  protected isOver = false;
+  protected bytes = 0;
+  protected departure: AbortController | null = null;
+  private readonly assembler: MessageAssembler;
+  private requests = 0;
+  private hasHead = false;
+
+  constructor({ scope, served, path, head, wire, messageBytesMax }: CallOptions) {
+    this.call = new Call(scope, served.method, served.counters, path);
+    this.served = served;
+    this.head = head;
+    this.wire = wire;
+    this.assembler = new MessageAssembler(messageBytesMax, head.encoding);
+  }
+
+  onData(bytes: Buffer, isEnd: boolean): void {
+    this.attempt(() => {
+      this.assembler.push(bytes, this.take);
+      if (!isEnd || this.isOver) return;
+      if (this.assembler.isInside) throw malformed('the stream ends inside a message');
+      this.requestsEnded();
+    });
+  }
+
+  onReset(): void {
+    if (this.isOver) return;
+    this.release();
+    this.call.finish(wireErrorOf(GrpcCode.CANCELLED, 'the client went away'), this.bytes);
+  }
+
+  abstract onDrained(): void;
+  protected abstract request(message: object): void;
+  protected abstract requestsEnded(): void;
+
+  /** Runs a step of the call; what it throws ends the call. */
+  protected attempt(step: () => void): void {
+    if (this.isOver) return;
+    try {
+      step();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  protected fail(error: unknown): void {
+    if (error instanceof MessageError) this.end(error.wire);
+    else if (error instanceof MalformedBytesError) this.end(malformed(error.message).wire);
+    else this.end(this.call.explain(error));
+  }
+
+  /** False: wait for `onDrained`. */
+  protected answer(response: object): boolean {
+    const bytes = this.served.encode(response);
+    this.bytes += bytes.length;
+    if (!this.hasHead) this.wire.head();
+    this.hasHead = true;
+    return this.wire.message(bytes);
+  }
+
+  protected end(error: WireError | null): void {
+    if (this.isOver) return;
+    this.release();
+    this.call.finish(error, this.bytes);
+    if (error !== null) this.wire.status((this.hasHead ? errorTrailers : errorHead)(error));
+    else {
+      if (!this.hasHead) this.wire.head();
+      this.wire.ok();
+    }
+  }
+
+  protected release(): void {
+    this.isOver = true;
+    this.departure?.abort();
+  }
+
+  private readonly take = (message: Buffer): void => {
+    if (this.isOver) return;
+    const { method } = this.call;
+    this.requests += 1;
+    if (!method.requestStream && this.requests > 1) throw malformed('this call takes one message');
+    this.call.scope.metrics.clientBytesReceived.value += message.length;
+    this.request(decodeProtobuf(method.request, message));
+  };
+}
+
+export class UnaryGrpcCall extends GrpcCall {
+  private readonly handler: UnaryHandler;
+  private message: object | null = null;
+
+  constructor(options: CallOptions, handler: UnaryHandler) {
+    super(options);
+    this.handler = handler;
+  }
+
+  override onDrained(): void {}
+
+  protected override request(message: object): void {
+    this.message = message;
+  }
+
+  protected override requestsEnded(): void {
+    const { message } = this;
+    if (message === null) throw malformed('the call has no message');
+    const { scope, method } = this.call;
+    // Only calls that may last for ever are worth the cost of a signal.
+    if (method.waits) this.departure = new AbortController();
+    const signal = this.departure?.signal ?? null;
+    this.call.context = callContext(scope.node, this.head, method.waits, signal);
+    const serve = this.handler as (
+      node: NodeFace,
+      request: object,
+      context: RequestContext,
+    ) => Promise<object>;
+    serve(scope.node, message, this.call.context).then(
+      (response) => {
+        this.attempt(() => {
+          this.answer(response);
+          this.end(null);
+        });
+      },
+      (error: unknown) => this.attempt(() => this.fail(error)),
+    );
+  }
+}
+
+export class StreamGrpcCall extends GrpcCall implements ResponseSink {
+  private session: StreamSession<object> | null = null;
+  private deadlineTimer: NodeJS.Timeout | null = null;
+
+  /** Opens the stream of the service, before the first request. */
+  start(open: StreamHandler): void {
+    this.attempt(() => {
+      const { scope } = this.call;
+      this.departure = new AbortController();
+      this.call.context = callContext(scope.node, this.head, true, this.departure.signal);
+      this.armDeadline(this.call.context.clientDeadline - scope.node.now());
+      const session = open(scope.node, this.call.context, this as ResponseSink<never>);
+      this.session = session as StreamSession<object>;
+      if (this.isOver) session.close();
+    });
+  }
+
+  send(response: object): boolean {
+    if (this.isOver) return true;
+    this.call.sent();
+    return this.answer(response);
+  }
+
+  override end(error: WireError | KvError | null): void {
+    super.end(error instanceof Error ? this.call.explain(error) : error);
+  }
+
+  override onDrained(): void {
+    this.attempt(() => this.session?.drained());
+  }
+
+  protected override request(message: object): void {
+    this.session?.handle(message);
+  }
+
+  protected override requestsEnded(): void {
+    this.session?.requestsEnded?.();
+  }
+
+  protected override release(): void {
+    super.release();
+    if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
+    this.session?.close();
+  }
+
+  private armDeadline(ms: number): void {
+    if (ms > MAX_TIMER_MS) return;
+    this.deadlineTimer = setTimeout(() => this.end(DEADLINE_EXCEEDED), Math.max(0, ms));
+  }
+}
+
+function malformed(text: string): MessageError {
+  return new MessageError(
+    wireErrorOf(GrpcCode.INTERNAL, `grpc: failed to unmarshal the received message: ${text}`),
+  );
+}

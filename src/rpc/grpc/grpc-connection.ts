@@ -1,0 +1,237 @@
+/**
+ * One connection of a gRPC client: its socket, its HTTP/2 state, and the calls on its streams.
+ *
+ * Everything that is said within one turn of the event loop leaves in one write: whoever has something to
+ * say marks the connection, and the server flushes all marked ones at the end of the turn.
+ *
+ * Bounds: a socket that takes nothing is not read either; answers that nobody reads are bounded by
+ * `UNREAD_BYTES_MAX`, above which new calls are refused; streams are told to wait.
+ */
+import type { Socket } from 'node:net';
+import type { CallScope } from '../call.js';
+import { GrpcCode, wireErrorOf } from '../error-mapping.js';
+import { Http2Connection, type Http2Events } from '../http2/connection.js';
+import type { RequestHead } from '../http2/request-head.js';
+import type { Http2Stream } from '../http2/stream.js';
+import { callHead } from './call-head.js';
+import { type CallWire, StreamGrpcCall, type StreamOwner, UnaryGrpcCall } from './grpc-call.js';
+import type { ServedMethod } from './served-method.js';
+import { ANSWER_HEAD, errorHead, httpHead, OK_TRAILERS } from './status.js';
+
+/** What the socket holds before we stop to read its requests. */
+const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
+/** Answers that wait for windows or for the socket before new calls are refused. */
+const UNREAD_BYTES_MAX = 64 * 1024 * 1024;
+/** To write what is left of a connection that ends. */
+const LINGER_MS = 2000;
+
+const UNREAD = wireErrorOf(
+  GrpcCode.RESOURCE_EXHAUSTED,
+  'too many answers of this connection wait to be read',
+);
+
+export interface ConnectionOptions {
+  readonly scope: CallScope;
+  readonly methods: ReadonlyMap<string, ServedMethod>;
+  readonly messageBytesMax: number;
+  /** Calls `flush` at the end of the turn. */
+  readonly mark: (connection: GrpcConnection) => void;
+}
+
+export class GrpcConnection implements Http2Events<StreamOwner> {
+  private readonly socket: Socket;
+  private readonly options: ConnectionOptions;
+  private readonly http2: Http2Connection<StreamOwner>;
+  /** Told to wait because the socket is full. */
+  private readonly paused = new Set<StreamOwner>();
+  private isFull = false;
+  private isMarked = false;
+  private isEnding = false;
+
+  constructor(socket: Socket, firstBytes: Buffer, options: ConnectionOptions) {
+    this.socket = socket;
+    this.options = options;
+    this.http2 = new Http2Connection<StreamOwner>(this, performance.now());
+    socket.on('data', (bytes: Buffer) => this.receive(bytes));
+    socket.on('drain', () => this.onSocketDrain());
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => this.http2.lost());
+    this.receive(firstBytes);
+  }
+
+  /** Unary calls and streams under way. */
+  get openCalls(): number {
+    return this.http2.openStreams;
+  }
+
+  /** Takes no new calls; ends when those under way have ended. */
+  shutdown(): void {
+    this.http2.shutdown();
+    this.mark();
+  }
+
+  /** Writes what was said since the last time. */
+  flush(): void {
+    this.isMarked = false;
+    const { socket, http2 } = this;
+    if (http2.output.length > 0 && !socket.destroyed && socket.writable) {
+      const pieces = http2.output.take();
+      if (pieces.length > 1) socket.cork();
+      let isTaken = true;
+      for (const piece of pieces) isTaken = socket.write(piece);
+      if (pieces.length > 1) socket.uncork();
+      if (!isTaken) {
+        this.isFull = true;
+        if (socket.writableLength > UNSENT_BYTES_MAX) socket.pause();
+      }
+    }
+    if (http2.isOver) this.endSocket();
+  }
+
+  destroy(): void {
+    this.socket.destroy();
+  }
+
+  // ---------------------------------------------------------------- events of HTTP/2
+
+  onHeaders(stream: Http2Stream<StreamOwner>, head: RequestHead, isEnd: boolean): void {
+    const { http2 } = this;
+    const { scope, methods, messageBytesMax } = this.options;
+    const outcome = callHead(head);
+    if (!outcome.ok) {
+      // Not before the request has ended: an answer in the middle of an upload looks like a broken one.
+      const { httpStatus, error } = outcome;
+      stream.owner = new Refusal(() => {
+        http2.respond(stream, httpHead(httpStatus, error), false);
+        http2.write(stream, Buffer.from(`${error.message}\n`));
+        http2.finish(stream, null);
+      });
+      if (isEnd) stream.owner.onData(NO_BYTES, true);
+      return;
+    }
+    const served = methods.get(head.path);
+    if (served === undefined) {
+      http2.respond(
+        stream,
+        errorHead(wireErrorOf(GrpcCode.UNIMPLEMENTED, unknown(head.path))),
+        true,
+      );
+      return;
+    }
+    if (http2.waitingBytes + this.socket.writableLength > UNREAD_BYTES_MAX) {
+      http2.respond(stream, errorHead(UNREAD), true);
+      return;
+    }
+    const options = {
+      ...{ scope, served, path: head.path, head: outcome.head, messageBytesMax },
+      wire: this.wireOf(stream),
+    };
+    const { handler } = served;
+    if (handler.kind === 'unary') stream.owner = new UnaryGrpcCall(options, handler.call);
+    else {
+      const call = new StreamGrpcCall(options);
+      stream.owner = call;
+      call.start(handler.open);
+    }
+    if (isEnd) stream.owner.onData(NO_BYTES, true);
+  }
+
+  onData(stream: Http2Stream<StreamOwner>, bytes: Buffer, isEnd: boolean): void {
+    stream.owner?.onData(bytes, isEnd);
+  }
+
+  onReset(stream: Http2Stream<StreamOwner>): void {
+    const call = stream.owner;
+    if (call === null) return;
+    this.paused.delete(call);
+    call.onReset();
+  }
+
+  onDrained(stream: Http2Stream<StreamOwner>): void {
+    const call = stream.owner;
+    if (call === null) return;
+    if (this.isFull) this.paused.add(call);
+    else call.onDrained();
+  }
+
+  // ---------------------------------------------------------------- inside
+
+  private wireOf(stream: Http2Stream<StreamOwner>): CallWire {
+    const { http2 } = this;
+    return {
+      head: () => http2.respond(stream, ANSWER_HEAD, false),
+      message: (bytes) => {
+        const isTaken = http2.write(stream, bytes);
+        this.mark();
+        if (isTaken && this.isFull && stream.owner !== null) this.paused.add(stream.owner);
+        return isTaken && !this.isFull;
+      },
+      ok: () => {
+        http2.finish(stream, OK_TRAILERS);
+        this.mark();
+      },
+      status: (block) => {
+        if (stream.hasAnswer) http2.finish(stream, block);
+        else http2.respond(stream, block, true);
+        this.mark();
+      },
+    };
+  }
+
+  private receive(bytes: Buffer): void {
+    try {
+      this.http2.receive(bytes, performance.now());
+    } catch (error) {
+      this.options.scope.onUnexpected(error);
+    }
+    if (this.http2.output.length > 0 || this.http2.isOver) this.mark();
+  }
+
+  private mark(): void {
+    if (this.isMarked) return;
+    this.isMarked = true;
+    this.options.mark(this);
+  }
+
+  private onSocketDrain(): void {
+    this.isFull = false;
+    if (this.socket.isPaused()) this.socket.resume();
+    const calls = [...this.paused];
+    this.paused.clear();
+    for (const call of calls) call.onDrained();
+  }
+
+  private endSocket(): void {
+    if (this.isEnding) return;
+    this.isEnding = true;
+    const { socket } = this;
+    socket.end();
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  }
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+/** A request that is no gRPC. */
+class Refusal implements StreamOwner {
+  private readonly refuse: () => void;
+
+  constructor(refuse: () => void) {
+    this.refuse = refuse;
+  }
+
+  onData(_bytes: Buffer, isEnd: boolean): void {
+    if (isEnd) this.refuse();
+  }
+
+  onReset(): void {}
+
+  onDrained(): void {}
+}
+
+function unknown(path: string): string {
+  const [, service = '', name = ''] = /^\/([^/]*)\/(.*)$/.exec(path) ?? [];
+  return name === ''
+    ? `malformed method name: "${path}"`
+    : `unknown method ${name} for service ${service}`;
+}

@@ -1,0 +1,78 @@
+/**
+ * The gRPC face of a node: the API of etcd v3 over HTTP/2, on the connections that port.ts hands over.
+ *
+ * It shares handlers, error texts and counters with the JSON gateway; only bytes differ.
+ */
+import type { Socket } from 'node:net';
+import type { Logger } from '../../logger.js';
+import type { Metrics } from '../../metrics.js';
+import type { NodeFace } from '../../node.js';
+import type { Handlers } from '../api/handler.js';
+import type { CallScope } from '../call.js';
+import { GrpcConnection } from './grpc-connection.js';
+import { servedMethods } from './served-method.js';
+
+export interface GrpcServerOptions {
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly handlers: Handlers;
+  readonly maxRequestBytes: number;
+  readonly slowRequestMs: number;
+  readonly onUnexpected: (error: unknown) => void;
+}
+
+/** What a message may be larger than the write in it. */
+const MESSAGE_OVERHEAD_BYTES = 512 * 1024;
+const DRAIN_MS = 3000;
+
+export class GrpcServer {
+  private readonly connections = new Set<GrpcConnection>();
+  private marked: GrpcConnection[] = [];
+  private readonly options;
+
+  constructor(node: NodeFace, options: GrpcServerOptions) {
+    const { logger, metrics, handlers, maxRequestBytes, slowRequestMs, onUnexpected } = options;
+    const scope: CallScope = { node, logger, metrics, slowRequestMs, onUnexpected };
+    this.options = {
+      scope,
+      methods: servedMethods(handlers, metrics),
+      messageBytesMax: maxRequestBytes + MESSAGE_OVERHEAD_BYTES,
+      mark: (connection: GrpcConnection) => this.mark(connection),
+    };
+  }
+
+  /** Serves an accepted connection; `firstBytes` were read from it already. */
+  attach(socket: Socket, firstBytes: Buffer): void {
+    const connection = new GrpcConnection(socket, firstBytes, this.options);
+    this.connections.add(connection);
+    socket.once('close', () => this.connections.delete(connection));
+  }
+
+  /** Asks all clients to go elsewhere and waits for calls under way, at most DRAIN_MS. */
+  async drain(): Promise<void> {
+    for (const connection of this.connections) connection.shutdown();
+    const endsBy = performance.now() + DRAIN_MS;
+    while (
+      performance.now() < endsBy &&
+      [...this.connections].some(({ openCalls }) => openCalls > 0)
+    ) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  /** Cuts what is left. */
+  close(): void {
+    for (const connection of this.connections) connection.destroy();
+  }
+
+  private mark(connection: GrpcConnection): void {
+    this.marked.push(connection);
+    if (this.marked.length === 1) setImmediate(this.flushAll);
+  }
+
+  private readonly flushAll = (): void => {
+    const { marked } = this;
+    this.marked = [];
+    for (const connection of marked) connection.flush();
+  };
+}

@@ -1,0 +1,67 @@
+/**
+ * The methods that gRPC serves, by their path, each with what its calls need: handler, counters, and how
+ * its answers are written.
+ */
+import type { Metrics, RpcCounters } from '../../metrics.js';
+import type { Handler, Handlers } from '../api/handler.js';
+import { METHODS, type Method, methodKey } from '../api/methods.js';
+import { encodeField, encodeProtobuf } from '../api/protobuf.js';
+import type { Encodable } from '../api/schema.js';
+
+export interface ServedMethod {
+  readonly method: Method;
+  readonly handler: Handler;
+  readonly counters: RpcCounters;
+  /** The message with its prefix, ready to be sent. */
+  readonly encode: (response: object) => Buffer;
+}
+
+/** A byte for compression, four for the length. */
+const PREFIX_BYTES = 5;
+
+export function servedMethods(
+  handlers: Handlers,
+  metrics: Metrics,
+): ReadonlyMap<string, ServedMethod> {
+  const served = new Map<string, ServedMethod>();
+  for (const method of METHODS) {
+    const handler = handlers.get(methodKey(method));
+    if (handler === undefined) continue;
+    const counters = metrics.rpc(method.service, method.name, typeOf(method));
+    const encode =
+      method.response === 'WatchResponse'
+        ? watchEncoder()
+        : (response: object) => prefixed(encodeProtobuf(method.response, response, PREFIX_BYTES));
+    served.set(`/${methodKey(method)}`, { method, handler, counters, encode });
+  }
+  return served;
+}
+
+function typeOf({ requestStream, responseStream }: Method): string {
+  if (requestStream) return 'bidi_stream';
+  return responseStream ? 'server_stream' : 'unary';
+}
+
+function prefixed(bytes: Buffer): Buffer {
+  bytes.writeUInt32BE(bytes.length - PREFIX_BYTES, 1);
+  return bytes;
+}
+
+/**
+ * The hub shares one list of events between all watchers that want the same, so its bytes are kept by the
+ * identity of the list. `events` is the last field of its message: its bytes follow those of the rest.
+ */
+function watchEncoder(): (response: object) => Buffer {
+  const known = new WeakMap<object, Buffer>();
+  return (response) => {
+    const { events, ...rest } = response as Encodable<'WatchResponse'>;
+    const head = encodeProtobuf('WatchResponse', rest, PREFIX_BYTES);
+    if (events === undefined || events === null || events.length === 0) return prefixed(head);
+    let tail = known.get(events);
+    if (tail === undefined) {
+      tail = encodeField('WatchResponse', 'events', events);
+      known.set(events, tail);
+    }
+    return prefixed(Buffer.concat([head, tail]));
+  };
+}
