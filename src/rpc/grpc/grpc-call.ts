@@ -23,6 +23,8 @@ export interface CallWire {
   head(): void;
   /** False: wait for `onDrained`. */
   message(bytes: Buffer): boolean;
+  /** The client leaves more unread than is kept for one. */
+  isUnread(): boolean;
   /** Ends a call that went well. */
   ok(): void;
   /** Ends it with a status: behind messages, or as the whole answer. */
@@ -37,6 +39,14 @@ export interface CallOptions {
   readonly wire: CallWire;
   readonly messageBytesMax: number;
 }
+
+/** Answers up to this size are given in any case: they may tell of a write. */
+const SMALL_BYTES = 64 * 1024;
+
+export const UNREAD: WireError = wireErrorOf(
+  GrpcCode.RESOURCE_EXHAUSTED,
+  'too many answers of this connection wait to be read',
+);
 
 /** The longest timer that Node knows; longer deadlines are as good as none. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -109,6 +119,7 @@ export abstract class GrpcCall implements StreamOwner {
   /** False: wait for `onDrained`. */
   protected answer(response: object): boolean {
     const bytes = this.served.encode(response);
+    if (bytes.length > SMALL_BYTES && this.wire.isUnread()) throw new MessageError(UNREAD);
     this.bytes += bytes.length;
     if (!this.hasHead) this.wire.head();
     this.hasHead = true;

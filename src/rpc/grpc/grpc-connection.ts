@@ -14,21 +14,22 @@ import { Http2Connection, type Http2Events } from '../http2/connection.js';
 import type { RequestHead } from '../http2/request-head.js';
 import type { Http2Stream } from '../http2/stream.js';
 import { callHead } from './call-head.js';
-import { type CallWire, StreamGrpcCall, type StreamOwner, UnaryGrpcCall } from './grpc-call.js';
+import {
+  type CallWire,
+  StreamGrpcCall,
+  type StreamOwner,
+  UNREAD,
+  UnaryGrpcCall,
+} from './grpc-call.js';
 import type { ServedMethod } from './served-method.js';
 import { ANSWER_HEAD, errorHead, httpHead, OK_TRAILERS } from './status.js';
 
 /** What the socket holds before we stop to read its requests. */
 const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
-/** Answers that wait for windows or for the socket before new calls are refused. */
+/** Answers that wait for windows or for the socket before new calls and large answers are refused. */
 const UNREAD_BYTES_MAX = 64 * 1024 * 1024;
 /** To write what is left of a connection that ends. */
 const LINGER_MS = 2000;
-
-const UNREAD = wireErrorOf(
-  GrpcCode.RESOURCE_EXHAUSTED,
-  'too many answers of this connection wait to be read',
-);
 
 export interface ConnectionOptions {
   readonly scope: CallScope;
@@ -118,7 +119,7 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
       );
       return;
     }
-    if (http2.waitingBytes + this.socket.writableLength > UNREAD_BYTES_MAX) {
+    if (this.isUnread()) {
       http2.respond(stream, errorHead(UNREAD), true);
       return;
     }
@@ -156,6 +157,11 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
 
   // ---------------------------------------------------------------- inside
 
+  private isUnread(): boolean {
+    const { waitingBytes, output } = this.http2;
+    return waitingBytes + output.length + this.socket.writableLength > UNREAD_BYTES_MAX;
+  }
+
   private wireOf(stream: Http2Stream<StreamOwner>): CallWire {
     const { http2 } = this;
     return {
@@ -166,6 +172,7 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
         if (isTaken && this.isFull && stream.owner !== null) this.paused.add(stream.owner);
         return isTaken && !this.isFull;
       },
+      isUnread: () => this.isUnread(),
       ok: () => {
         http2.finish(stream, OK_TRAILERS);
         this.mark();

@@ -36,7 +36,7 @@ import { HpackDecoder, HpackError } from './hpack-decoder.js';
 import { areTrailers, type RequestHead, requestHead } from './request-head.js';
 import { Http2Stream } from './stream.js';
 
-export interface Http2Events<Owner> {
+export interface Http2Events<Owner = unknown> {
   /** A request begins. `isEnd`: it has no body. */
   onHeaders(stream: Http2Stream<Owner>, head: RequestHead, isEnd: boolean): void;
   /** May be empty with `isEnd`. */

@@ -1,0 +1,429 @@
+/**
+ * The connection of HTTP/2, fed by hand: what RFC 9113 says of frames, streams and windows, what floods
+ * cost, and that garbage in any pieces ends in a GOAWAY and nothing worse. Conformance as a whole is held
+ * by clients of other people (test/interop).
+ */
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Http2Connection, type Http2Events } from '../../src/rpc/http2/connection.js';
+import { Flag, FrameType, Http2Code, Setting } from '../../src/rpc/http2/frame.js';
+import { encodeHeaders } from '../../src/rpc/http2/hpack-encoder.js';
+import type { Http2Stream } from '../../src/rpc/http2/stream.js';
+import {
+  type Frame,
+  frame,
+  framesOf,
+  hello,
+  request,
+  requestBlock,
+  settings,
+  u32,
+} from '../support/http2-frames.js';
+import { checkProperty } from '../support/property.js';
+
+const FILE = 'test/rpc/http2-connection.test.ts';
+const ANSWER = encodeHeaders([{ name: ':status', value: '200' }]);
+
+class Served implements Http2Events {
+  readonly told: string[] = [];
+  readonly streams = new Map<number, Http2Stream>();
+
+  onHeaders(stream: Http2Stream, { path }: { path: string }, isEnd: boolean): void {
+    this.streams.set(stream.id, stream);
+    this.told.push(`${stream.id} ${path}${isEnd ? ' end' : ''}`);
+  }
+
+  onData(stream: Http2Stream, bytes: Buffer, isEnd: boolean): void {
+    this.told.push(`${stream.id} data ${bytes.length}${isEnd ? ' end' : ''}`);
+  }
+
+  onReset(stream: Http2Stream, code: number): void {
+    this.told.push(`${stream.id} reset ${code}`);
+  }
+
+  onDrained(stream: Http2Stream): void {
+    this.told.push(`${stream.id} drained`);
+  }
+}
+
+let served: Served;
+let connection: Http2Connection;
+
+function sent(): Frame[] {
+  return framesOf(Buffer.concat(connection.output.take()));
+}
+
+function say(...parts: readonly Buffer[]): Frame[] {
+  connection.receive(Buffer.concat(parts), 0);
+  return sent();
+}
+
+/** The code of the GOAWAY among frames, or of the reset of a stream. */
+function codeIn(frames: readonly Frame[]): string {
+  for (const { type, payload, streamId } of frames) {
+    if (type === FrameType.GoAway) return `goaway ${payload.readUInt32BE(4)}`;
+    if (type === FrameType.ResetStream) return `reset ${streamId} ${payload.readUInt32BE(0)}`;
+  }
+  return 'nothing';
+}
+
+function dataOf(frames: readonly Frame[], streamId: number): number {
+  return frames
+    .filter((each) => each.type === FrameType.Data && each.streamId === streamId)
+    .reduce((sum, { payload }) => sum + payload.length, 0);
+}
+
+beforeEach(() => {
+  served = new Served();
+  connection = new Http2Connection(served, 0);
+  sent();
+});
+
+const stream = (id: number): Http2Stream => served.streams.get(id) as Http2Stream;
+const data = (id: number, length: number, flags = 0): Buffer =>
+  frame(FrameType.Data, flags, id, Buffer.alloc(length));
+
+describe('a connection', () => {
+  it('begins with its settings and a wide window', () => {
+    const first = framesOf(Buffer.concat(new Http2Connection(served, 0).output.take()));
+    expect(first.map(({ type }) => type)).toEqual([FrameType.Settings, FrameType.WindowUpdate]);
+  });
+
+  it('acknowledges settings and pings', () => {
+    const frames = say(hello(), frame(FrameType.Ping, 0, 0, Buffer.from('abcdefgh')));
+    expect(frames.map(({ type, flags }) => [type, flags])).toEqual([
+      [FrameType.Settings, Flag.Ack],
+      [FrameType.Ping, Flag.Ack],
+    ]);
+    expect(frames[1]?.payload.toString()).toBe('abcdefgh');
+  });
+
+  it('shows a request that comes byte by byte as one that comes whole', () => {
+    const bytes = Buffer.concat([hello(), request(1), data(1, 10), data(1, 5, Flag.EndStream)]);
+    for (const byte of bytes) connection.receive(Buffer.from([byte]), 0);
+    expect(served.told).toEqual(['1 /a/B', '1 data 10', '1 data 5 end']);
+  });
+
+  it('puts a header block together again, and takes padding and priority off', () => {
+    const block = requestBlock();
+    const padded = Buffer.concat([
+      Buffer.from([3]),
+      u32(0),
+      Buffer.from([9]),
+      block.subarray(0, 4),
+    ]);
+    const flags = Flag.Padded | Flag.Priority;
+    say(
+      hello(),
+      frame(FrameType.Headers, flags, 1, Buffer.concat([padded, Buffer.alloc(3)])),
+      frame(FrameType.Continuation, 0, 1, block.subarray(4, 6)),
+      frame(FrameType.Continuation, Flag.EndHeaders, 1, block.subarray(6)),
+    );
+    expect(served.told).toEqual(['1 /a/B']);
+  });
+
+  it('ignores frames and settings that it does not know', () => {
+    const frames = say(hello([99, 7]), frame(77, 255, 3, Buffer.alloc(4)), request(1));
+    expect(codeIn(frames)).toBe('nothing');
+    expect(served.told).toEqual(['1 /a/B']);
+  });
+
+  it('tells a peer that wants no table that it uses none', () => {
+    say(hello([Setting.HeaderTableSize, 0]), request(1, {}, true));
+    connection.respond(stream(1), ANSWER, true);
+    expect(sent()[0]?.payload[0]).toBe(0x20);
+  });
+});
+
+describe('what breaks the connection', () => {
+  it.each<[string, string, () => Buffer[]]>([
+    ['no preface', 'goaway 1', () => [Buffer.from('GET / HTTP/1.1\r\n\r\n')]],
+    [
+      'a first frame that is no SETTINGS',
+      'goaway 1',
+      () => [hello().subarray(0, 24), frame(6, 0, 0, Buffer.alloc(8))],
+    ],
+    [
+      'a frame that is too large',
+      'goaway 6',
+      () => [hello(), frame(0, 0, 1, Buffer.alloc(16_385))],
+    ],
+    ['a stream of the server', 'goaway 1', () => [hello(), request(2)]],
+    ['DATA on stream 0', 'goaway 1', () => [hello(), data(0, 1)]],
+    ['DATA on an idle stream', 'goaway 1', () => [hello(), data(1, 1)]],
+    ['WINDOW_UPDATE of 0', 'goaway 1', () => [hello(), frame(8, 0, 0, u32(0))]],
+    ['a window above 2^31-1', 'goaway 3', () => [hello(), frame(8, 0, 0, u32(0x7fffffff))]],
+    ['a ping of seven bytes', 'goaway 6', () => [hello(), frame(6, 0, 0, Buffer.alloc(7))]],
+    ['a push', 'goaway 1', () => [hello(), frame(5, 4, 1, Buffer.alloc(8))]],
+    [
+      'a header block that is interrupted',
+      'goaway 1',
+      () => [hello(), frame(1, 0, 1, requestBlock()), data(1, 1)],
+    ],
+    ['CONTINUATION of nothing', 'goaway 1', () => [hello(), frame(9, 4, 1, requestBlock())]],
+    [
+      'a header block that is no HPACK',
+      'goaway 9',
+      () => [hello(), frame(1, 4, 1, Buffer.from([0x80]))],
+    ],
+    [
+      'more padding than payload',
+      'goaway 1',
+      () => [hello(), request(1), frame(0, 8, 1, Buffer.from([9, 1]))],
+    ],
+    [
+      'a stream that depends on itself',
+      'goaway 1',
+      () => [hello(), frame(2, 0, 3, Buffer.concat([u32(3), Buffer.alloc(1)]))],
+    ],
+    ['a setting out of its bounds', 'goaway 1', () => [hello([Setting.MaxFrameSize, 1])]],
+    [
+      'a window setting out of its bounds',
+      'goaway 3',
+      () => [hello([Setting.InitialWindowSize, 2 ** 31])],
+    ],
+  ])('is %s', (_what, code, bytes) => {
+    expect(codeIn(say(...bytes()))).toBe(code);
+    expect(connection.isOver).toBe(true);
+  });
+
+  it('ends the streams that were under way', () => {
+    say(hello(), request(1), request(3), frame(FrameType.Ping, 0, 1, Buffer.alloc(8)));
+    expect(served.told.slice(2)).toEqual(['1 reset 8', '3 reset 8']);
+  });
+});
+
+describe('what breaks a stream', () => {
+  it.each<[string, string, () => Buffer[]]>([
+    ['a header in upper case', 'reset 1 1', () => [request(1, { 'X-A': 'b' })]],
+    ['a header of HTTP/1.1', 'reset 1 1', () => [request(1, { connection: 'close' })]],
+    ['a pseudo-header that is not known', 'reset 1 1', () => [request(1, { ':other': '1' })]],
+    ['an empty path', 'reset 1 1', () => [request(1, { ':path': '' })]],
+    [
+      'less data than promised',
+      'reset 1 1',
+      () => [request(1, { 'content-length': '5' }), data(1, 4, 1)],
+    ],
+    [
+      'more data than promised',
+      'reset 1 1',
+      () => [request(1, { 'content-length': '5' }), data(1, 6)],
+    ],
+    [
+      'trailers that do not end it',
+      'reset 1 1',
+      () => [request(1), frame(1, 4, 1, encodeHeaders([]))],
+    ],
+    ['data behind its end', 'reset 1 5', () => [request(1, {}, true), data(1, 1)]],
+    ['a window that grows by 0', 'reset 1 1', () => [request(1), frame(8, 0, 1, u32(0))]],
+    ['a window above 2^31-1', 'reset 1 3', () => [request(1), frame(8, 0, 1, u32(0x7fffffff))]],
+    ['headers of 70 KB', 'reset 1 11', () => largeRequest(1, 70_000)],
+  ])('is %s', (_what, code, bytes) => {
+    expect(codeIn(say(hello(), ...bytes()))).toBe(code);
+    expect(connection.isOver).toBe(false);
+    say(request(3));
+    expect(served.told.at(-1)).toBe('3 /a/B');
+  });
+
+  it('a stream that was reset here takes what was on its way', () => {
+    say(hello(), request(1, { 'content-length': '1' }), data(1, 2));
+    expect(codeIn(say(data(1, 10), frame(8, 0, 1, u32(5))))).toBe('nothing');
+    expect(connection.isOver).toBe(false);
+  });
+
+  it('more streams than are allowed at a time', () => {
+    connection = new Http2Connection(served, 0, { maxStreams: 2 });
+    const frames = say(hello(), request(1), request(3), request(5));
+    expect(codeIn(frames)).toBe(`reset 5 ${Http2Code.RefusedStream}`);
+  });
+});
+
+function largeRequest(id: number, bytes: number): Buffer[] {
+  const block = requestBlock({ large: 'ü'.repeat(bytes) });
+  const parts = [frame(FrameType.Headers, 0, id, block.subarray(0, 16_000))];
+  for (let at = 16_000; at < block.length; at += 16_000) {
+    const isLast = at + 16_000 >= block.length;
+    const flags = isLast ? Flag.EndHeaders : 0;
+    parts.push(frame(FrameType.Continuation, flags, id, block.subarray(at, at + 16_000)));
+  }
+  return parts;
+}
+
+describe('answers', () => {
+  it('send what the windows allow, and the rest when they open', () => {
+    say(hello([Setting.InitialWindowSize, 100]), request(1, {}, true));
+    connection.respond(stream(1), ANSWER, false);
+    connection.write(stream(1), Buffer.alloc(250));
+    connection.finish(stream(1), ANSWER);
+
+    expect(dataOf(sent(), 1)).toBe(100);
+    expect(dataOf(say(frame(FrameType.WindowUpdate, 0, 1, u32(120))), 1)).toBe(120);
+    const rest = say(settings([Setting.InitialWindowSize, 130]));
+    expect(dataOf(rest, 1)).toBe(30);
+    expect(rest.at(-1)).toMatchObject({ type: FrameType.Headers, flags: 5 });
+    expect(connection.openStreams).toBe(0);
+  });
+
+  it('share the window of the connection among the streams that wait for it', () => {
+    say(hello([Setting.InitialWindowSize, 2 ** 20]), request(1, {}, true), request(3, {}, true));
+    for (const id of [1, 3]) {
+      connection.respond(stream(id), ANSWER, false);
+      connection.write(stream(id), Buffer.alloc(60_000));
+      connection.finish(stream(id), null);
+    }
+    const first = sent();
+    expect(dataOf(first, 1) + dataOf(first, 3)).toBe(65_535);
+    const rest = say(frame(FrameType.WindowUpdate, 0, 0, u32(100_000)));
+    expect(dataOf(first, 3) + dataOf(rest, 3)).toBe(60_000);
+    expect(connection.openStreams).toBe(0);
+    expect(connection.waitingBytes).toBe(0);
+  });
+
+  it('tell their writer to wait, and when it may go on', () => {
+    say(hello([Setting.InitialWindowSize, 0]), request(1, {}, true));
+    connection.respond(stream(1), ANSWER, false);
+
+    expect(connection.write(stream(1), Buffer.alloc(300_000))).toBe(false);
+    expect(served.told).not.toContain('1 drained');
+    say(frame(8, 0, 0, u32(2 ** 20)), frame(8, 0, 1, u32(2 ** 20)));
+
+    expect(served.told).toContain('1 drained');
+  });
+
+  it('that are complete before their request tell the peer to send no more of it', () => {
+    say(hello(), request(1));
+    connection.respond(stream(1), ANSWER, true);
+    expect(codeIn(sent())).toBe(`reset 1 ${Http2Code.NoError}`);
+    expect(codeIn(say(data(1, 5)))).toBe('nothing');
+  });
+
+  it('of a stream that the peer has reset go nowhere', () => {
+    say(hello(), request(1), frame(FrameType.ResetStream, 0, 1, u32(8)));
+    connection.respond(stream(1), ANSWER, false);
+    connection.write(stream(1), Buffer.alloc(10));
+    connection.finish(stream(1), null);
+    expect(sent()).toEqual([]);
+    expect(served.told.at(-1)).toBe('1 reset 8');
+  });
+});
+
+describe('received data', () => {
+  it('opens the windows again as it is taken', () => {
+    say(hello(), request(1));
+    const frames: Frame[] = [];
+    for (let at = 0; at < 1000; at += 1) frames.push(...say(data(1, 16_000)));
+    const updates = frames.filter(({ type }) => type === FrameType.WindowUpdate);
+    expect(new Set(updates.map(({ streamId }) => streamId))).toEqual(new Set([0, 1]));
+    expect(connection.isOver).toBe(false);
+  });
+
+  it('beyond the window of its stream breaks the stream', () => {
+    say(hello(), request(1), request(3));
+    // Padding counts, and is never given back while the stream has half of its window.
+    const chunk = frame(FrameType.Data, 0, 1, Buffer.alloc(16_384));
+    connection.receive(Buffer.concat(Array.from({ length: 31 }, () => chunk)), 0);
+    expect(codeIn(sent())).toBe('nothing');
+    stream(3).receiveWindow = 10;
+    expect(codeIn(say(data(3, 11)))).toBe(`reset 3 ${Http2Code.FlowControlError}`);
+  });
+});
+
+describe('a flood', () => {
+  it.each<[string, () => Buffer]>([
+    ['pings', () => frame(FrameType.Ping, 0, 0, Buffer.alloc(8))],
+    ['settings', () => settings()],
+    ['empty data', () => data(1, 0)],
+    ['priorities', () => frame(FrameType.Priority, 0, 3, Buffer.concat([u32(1), Buffer.alloc(1)]))],
+    ['frames that nobody knows', () => frame(99, 0, 0)],
+  ])('of %s ends the connection, and costs a bounded amount', (_what, one) => {
+    say(hello(), request(1));
+    const many = Buffer.concat(Array.from({ length: 1000 }, one));
+    let rounds = 0;
+    while (!connection.isOver && rounds < 1000) {
+      connection.receive(many, 0);
+      rounds += 1;
+    }
+    expect(rounds).toBeLessThan(30);
+    expect(codeIn(sent())).toBe(`goaway ${Http2Code.EnhanceYourCalm}`);
+  });
+
+  it('of streams that are opened and reset ends the connection', () => {
+    say(hello());
+    let id = 1;
+    while (!connection.isOver && id < 100_000) {
+      say(request(id), frame(FrameType.ResetStream, 0, id, u32(8)));
+      id += 2;
+    }
+    expect(id).toBeLessThan(60_000);
+    expect(connection.openStreams).toBe(0);
+  });
+
+  it('is none when 5,000 calls are cancelled at once, and again a second later', () => {
+    say(hello());
+    for (let id = 1; id < 10_000; id += 2) {
+      say(request(id), frame(FrameType.ResetStream, 0, id, u32(8)));
+    }
+    expect(connection.isOver).toBe(false);
+  });
+
+  it('of parts of one header block ends the connection', () => {
+    say(hello(), frame(FrameType.Headers, 0, 1, requestBlock()));
+    let parts = 0;
+    while (!connection.isOver && parts < 10_000) {
+      say(frame(FrameType.Continuation, 0, 1, Buffer.alloc(100)));
+      parts += 1;
+    }
+    expect(parts).toBeLessThan(2000);
+  });
+});
+
+describe('the end', () => {
+  it('waits for the calls under way, and takes no new ones', () => {
+    say(hello(), request(1, {}, true));
+    connection.shutdown();
+    expect(codeIn(sent())).toBe('goaway 0');
+    say(request(3));
+    expect(served.told).toEqual(['1 /a/B end']);
+    expect(connection.isOver).toBe(false);
+    connection.respond(stream(1), ANSWER, true);
+    expect(connection.isOver).toBe(true);
+  });
+
+  it('of the socket resets what was under way, once', () => {
+    say(hello(), request(1));
+    connection.lost();
+    connection.lost();
+    expect(served.told).toEqual(['1 /a/B', `1 reset ${Http2Code.Cancel}`]);
+  });
+});
+
+describe('garbage', () => {
+  it('in any pieces ends in a GOAWAY, or in nothing', () => {
+    const good = Buffer.concat([
+      hello(),
+      request(1),
+      data(1, 30),
+      request(3, { 'content-length': '7' }),
+      data(3, 7, Flag.EndStream),
+      frame(FrameType.WindowUpdate, 0, 1, u32(100)),
+      frame(FrameType.Ping, 0, 0, Buffer.alloc(8)),
+    ]);
+    const mutation = fc.record({ at: fc.nat(good.length - 25), value: fc.nat(255) });
+    void checkProperty(
+      fc.property(
+        fc.array(mutation, { minLength: 1, maxLength: 6 }),
+        fc.integer({ min: 1, max: 60 }),
+        (mutations, piece) => {
+          const bytes = Buffer.from(good);
+          for (const { at, value } of mutations) bytes[24 + at] = value;
+          const fuzzed = new Http2Connection(new Served(), 0);
+          for (let at = 0; at < bytes.length; at += piece) {
+            fuzzed.receive(Buffer.from(bytes.subarray(at, at + piece)), 0);
+          }
+          framesOf(Buffer.concat(fuzzed.output.take()));
+        },
+      ),
+      { file: FILE, runs: 3000 },
+    );
+  });
+});
