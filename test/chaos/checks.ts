@@ -6,7 +6,7 @@
  * Checks of single workloads are in session-checks.ts and value-checks.ts. Those here hold for
  * everything that went through the store, whatever it was for.
  */
-import type { Operation } from '../support/history.js';
+import type { Operation, Seen } from '../support/history.js';
 import { checkHistory } from '../support/linearizability.js';
 import { type AcknowledgedWrite, checkTruth, checkWatch } from '../support/watch-checker.js';
 import type { OperationLine, RunEvent } from './records.js';
@@ -235,7 +235,17 @@ function checkReads({ operations, oracle }: Evidence): Finding {
 
 function checkRegisters({ operations }: Evidence): Finding {
   const history = operations.flatMap((line) => toRegisterOperation(line) ?? []);
-  const { ok, problem } = checkHistory(history, SEARCH_LIMIT_MS);
+  const stale = new Map<string, Seen[]>();
+  for (const { workload, serializable, reads } of operations) {
+    if (workload !== 'register' || serializable !== true) continue;
+    for (const [key, value, modRevision] of reads ?? []) {
+      if (value === null) continue;
+      const seen = stale.get(key);
+      if (seen === undefined) stale.set(key, [{ value, modRevision }]);
+      else seen.push({ value, modRevision });
+    }
+  }
+  const { ok, problem } = checkHistory(history, SEARCH_LIMIT_MS, stale);
   return { examined: history.length, problems: ok ? [] : [problem] };
 }
 

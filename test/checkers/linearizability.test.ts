@@ -253,6 +253,20 @@ const BAD: Record<string, string> = {
 };
 
 describe('the checker of histories', () => {
+  it('knows from stale reads which unanswered write a swap was built on', () => {
+    const history = parseHistory(`
+      0-10 put a ?
+      20-30 cas 5 b @7
+      40-50 get b@7`);
+    const [key] = history.map((operation) => operation.key);
+    const stale = new Map([[key as string, [{ value: 'a', modRevision: 5 }]]]);
+
+    expect(checkHistory(history).ok).toBe(false);
+    expect(checkHistory(history, 1000, stale).ok).toBe(true);
+    const other = new Map([[key as string, [{ value: 'a', modRevision: 4 }]]]);
+    expect(checkHistory(history, 1000, other).ok).toBe(false);
+  });
+
   for (const [title, text] of Object.entries(GOOD)) {
     it(`accepts ${title}`, () => {
       expect(checkHistory(parseHistory(text))).toEqual({ ok: true, problem: '' });

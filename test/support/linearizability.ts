@@ -47,17 +47,31 @@ interface Step {
 }
 
 /** Runs all checks over a whole history. */
-export function checkHistory(history: History, timeLimitMs = 60_000): Verdict {
+export function checkHistory(
+  history: History,
+  timeLimitMs = 60_000,
+  stale: StaleReads = new Map(),
+): Verdict {
   const revisions = checkRevisions(history);
   if (!revisions.ok) return revisions;
-  return checkLinearizable(history, timeLimitMs);
+  return checkLinearizable(history, timeLimitMs, stale);
 }
 
+/**
+ * What serializable reads have shown, by key. They have no place in the order, but they are how a client
+ * may come to know the revision of a write that was never answered, and build a swap on it.
+ */
+export type StaleReads = ReadonlyMap<string, readonly Seen[]>;
+
 /** Searches a valid order for every key. */
-export function checkLinearizable(history: History, timeLimitMs = 60_000): Verdict {
+export function checkLinearizable(
+  history: History,
+  timeLimitMs = 60_000,
+  stale: StaleReads = new Map(),
+): Verdict {
   const deadline = performance.now() + timeLimitMs;
   for (const [key, operations] of groupByKey(history)) {
-    const verdict = checkKey(key, operations, deadline);
+    const verdict = checkKey(key, operations, stale.get(key) ?? [], deadline);
     if (!verdict.ok) return verdict;
   }
   return OK;
@@ -182,7 +196,7 @@ function bad(problem: string, operations: readonly Operation[]): Verdict {
 }
 
 /** Turns the operations on one key into steps; drops those that cannot have mattered. */
-function toSteps(operations: readonly Operation[]): Step[] {
+function toSteps(operations: readonly Operation[], stale: readonly Seen[]): Step[] {
   const numbers = new Map<string, number>();
   const revisionOf = new Map<string, number>();
   const valueAt = new Map<number, string>();
@@ -202,6 +216,7 @@ function toSteps(operations: readonly Operation[]): Step[] {
     seenValues.add(shown.value);
     if (!numbers.has(shown.value)) numbers.set(shown.value, numbers.size + 1);
   }
+  for (const { value, modRevision } of stale) learn(value, modRevision);
   const numberOf = (value: string | undefined): number => {
     return value === undefined ? -1 : (numbers.get(value) ?? -1);
   };
@@ -319,8 +334,13 @@ function relink(mark: Mark): void {
   if (mark.next !== null) mark.next.previous = mark;
 }
 
-function checkKey(key: string, operations: readonly Operation[], deadline: number): Verdict {
-  const steps = toSteps(operations);
+function checkKey(
+  key: string,
+  operations: readonly Operation[],
+  stale: readonly Seen[],
+  deadline: number,
+): Verdict {
+  const steps = toSteps(operations, stale);
   const head = timeLine(steps);
   const applied = new Uint16Array(Math.ceil(steps.length / 16));
   const visited = new Set<string>();
