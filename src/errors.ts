@@ -41,6 +41,7 @@ export const ERROR_TABLE = {
   // Requests
   INVALID_ARGUMENT: refused,
   UNIMPLEMENTED: refused,
+  UNKNOWN_SERVICE: refused,
   REQUEST_TOO_LARGE: refused,
   EMPTY_KEY: refused,
   KEY_NOT_FOUND: refused,

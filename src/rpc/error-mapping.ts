@@ -62,6 +62,7 @@ const ROWS: Readonly<Record<ErrorCode, Row>> = {
   CORRUPT: row('DATA_LOSS', 'etcdserver: corrupt cluster'),
   INVALID_ARGUMENT: row('INVALID_ARGUMENT', null),
   UNIMPLEMENTED: row('UNIMPLEMENTED', null),
+  UNKNOWN_SERVICE: row('NOT_FOUND', 'unknown service'),
   REQUEST_TOO_LARGE: row('INVALID_ARGUMENT', 'etcdserver: request is too large'),
   EMPTY_KEY: row('INVALID_ARGUMENT', 'etcdserver: key is not provided'),
   KEY_NOT_FOUND: row('INVALID_ARGUMENT', 'etcdserver: key not found'),

@@ -8,6 +8,7 @@ import { type Handler, type Handlers, type RequestLimits, stream, unary } from '
 import { METHODS, methodKey } from './api/methods.js';
 import * as cluster from './services/cluster.js';
 import * as election from './services/election.js';
+import * as health from './services/health.js';
 import * as kv from './services/kv.js';
 import * as lease from './services/lease.js';
 import * as lock from './services/lock.js';
@@ -27,7 +28,7 @@ export function apiHandlers(limits: RequestLimits): Handlers {
 
 /** A learner has no vote and may be far behind: it answers what asks for this one member's view. */
 function unlessLearner(key: string, handler: Handler): Handler {
-  if (key === 'etcdserverpb.Maintenance/Status') return handler;
+  if (key === 'etcdserverpb.Maintenance/Status' || key.startsWith('grpc.health.')) return handler;
   const check = (node: NodeFace, isServed: boolean): void => {
     if (node.isLearner && !isServed) {
       throw new KvError('LEARNER', 'this member is a learner; ask a voting one');
@@ -86,6 +87,8 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'v3electionpb.Election/Leader': unary(election.leader),
     'v3electionpb.Election/Observe': stream(election.openObserve),
     'v3electionpb.Election/Resign': unary(election.resign),
+    'grpc.health.v1.Health/Check': unary(health.check),
+    'grpc.health.v1.Health/Watch': stream(health.openWatch),
   };
 }
 

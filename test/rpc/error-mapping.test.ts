@@ -69,6 +69,7 @@ const EXPECTED: readonly (readonly [ErrorCode, number, number, string])[] = [
   ['CHANGE_REFUSED', 9, 400, 'the message'],
   ['INVALID_ARGUMENT', 3, 400, 'the message'],
   ['UNIMPLEMENTED', 12, 501, 'the message'],
+  ['UNKNOWN_SERVICE', 5, 404, 'unknown service'],
   ['CONFIG_INVALID', 13, 500, 'the message'],
 ];
 

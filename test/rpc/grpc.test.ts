@@ -272,6 +272,36 @@ describe('a stream', () => {
   });
 });
 
+describe('the health service', () => {
+  const CHECK = '/grpc.health.v1.Health/Check';
+  const ask = (service: string): Buffer => encodeProtobuf('HealthCheckRequest', { service });
+
+  it.each(['', 'etcdserverpb.KV'])('says that %j is served', async (service) => {
+    expect(answer('HealthCheckResponse', await client.call(CHECK, ask(service))).status).toBe(1);
+  });
+
+  it('knows no service that is not served', async () => {
+    expect(await client.call(CHECK, ask('x'))).toMatchObject({
+      status: 5,
+      text: 'unknown service',
+    });
+  });
+
+  it('tells those who wait for a change how it is', async () => {
+    for (const [service, status] of [
+      ['', 1],
+      ['x', 3],
+    ] as const) {
+      const watch = client.open('/grpc.health.v1.Health/Watch');
+      watch.send(ask(service));
+      await waitFor('the state', 2000, () => watch.messages.length === 1);
+      const told = decodeProtobuf('HealthCheckResponse', watch.messages[0] as Buffer);
+      expect(told.status).toBe(status);
+      watch.cancel();
+    }
+  });
+});
+
 describe('a server', () => {
   it('that drains sends its clients away and lets calls under way end', async () => {
     let release: () => void = () => undefined;

@@ -2,7 +2,8 @@
  * The services and their methods, as data: message types, direction of streams, paths of the JSON
  * gateway. Both faces (gateway, gRPC) register their routes from this table.
  *
- * `paths` are below the version prefix; the first is the usual one, the rest are old aliases.
+ * `paths` are below the version prefix; the first is the usual one, the rest are old aliases. A method
+ * without one is served over gRPC alone.
  * `waits` marks calls that may rightly last for ever (a lock that somebody else holds): only the
  * client's own deadline ends them.
  */
@@ -56,6 +57,8 @@ const CLUSTER = 'etcdserverpb.Cluster';
 const MAINTENANCE = 'etcdserverpb.Maintenance';
 const LOCK = 'v3lockpb.Lock';
 const ELECTION = 'v3electionpb.Election';
+const HEALTH = 'grpc.health.v1.Health';
+const HEALTH_CHECK = { request: 'HealthCheckRequest', response: 'HealthCheckResponse' } as const;
 
 export const METHODS: readonly Method[] = [
   method(KV, 'Range', ['/kv/range']),
@@ -113,6 +116,8 @@ export const METHODS: readonly Method[] = [
     stream: 'out',
   }),
   method(ELECTION, 'Resign', ['/election/resign']),
+  method(HEALTH, 'Check', [], HEALTH_CHECK),
+  method(HEALTH, 'Watch', [], { ...HEALTH_CHECK, stream: 'out' }),
 ];
 
 /** `etcdserverpb.KV/Range`: the key under which handlers and counters are kept. */

@@ -36,6 +36,7 @@ export const ENUMS = {
   AlarmAction: ['GET', 'ACTIVATE', 'DEACTIVATE'],
   DowngradeAction: ['VALIDATE', 'ENABLE', 'CANCEL'],
   PermissionType: ['READ', 'WRITE', 'READWRITE'],
+  ServingStatus: ['UNKNOWN', 'SERVING', 'NOT_SERVING', 'SERVICE_UNKNOWN'],
 } as const satisfies Record<string, readonly string[]>;
 
 const header = message(1, 'ResponseHeader');
@@ -322,6 +323,12 @@ const recipes = {
   ProclaimResponse: headerOnly,
 };
 
+/** Of grpc.health.v1, which load balancers and orchestrators ask. */
+const health = {
+  HealthCheckRequest: { service: text(1) },
+  HealthCheckResponse: { status: enumeration(1, 'ServingStatus') },
+};
+
 export const MESSAGES = {
   ...common,
   ...kv,
@@ -331,6 +338,7 @@ export const MESSAGES = {
   ...maintenance,
   ...auth,
   ...recipes,
+  ...health,
 } satisfies Record<string, Fields>;
 
 export type MessageName = keyof typeof MESSAGES;
