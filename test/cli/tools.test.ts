@@ -36,7 +36,7 @@ describe('a tool that is called wrongly', () => {
     ['chaos', '--minutes x', '--minutes must be a number'],
     ['chaos', '--faults rain', 'rain'],
     ['bench', '--seconds x', '--seconds must be a whole number from 1, not "x"'],
-    ['bench', 'sleep', 'no benchmark is called sleep: put, get or load'],
+    ['bench', 'sleep', 'no benchmark is called sleep: put, get, load or rpc'],
     ['bench', '--fast', "Unknown option '--fast'; there are --seconds"],
   ] as const)('%s %s', { timeout: 70_000 }, (tool, line, text) => {
     const { status, stdout, stderr } = run(tool, line);
