@@ -4,6 +4,7 @@
  */
 import type { CallWish } from '../call.js';
 import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import type { HeaderField } from '../http2/header-table.js';
 import type { RequestHead } from '../http2/request-head.js';
 
 export interface CallHead extends CallWish {
@@ -20,13 +21,16 @@ const NOT_GRPC = wireErrorOf(
   'this is not a gRPC request; the JSON gateway is served over HTTP/1.1',
 );
 
-export function callHead({ method, fields }: RequestHead): HeadOutcome {
+const GRPC = /^application\/grpc(?:\+proto)?(?:;|$)/;
+
+export function callHead({ method, fields, firstRegular }: RequestHead): HeadOutcome {
   let contentType = '';
   let encoding = 'identity';
   let timeout: string | undefined;
   let requireLeader = false;
   let token = '';
-  for (const { name, value } of fields) {
+  for (let at = firstRegular; at < fields.length; at += 1) {
+    const { name, value } = fields[at] as HeaderField;
     switch (name) {
       case 'content-type':
         contentType = value;
@@ -48,7 +52,8 @@ export function callHead({ method, fields }: RequestHead): HeadOutcome {
     }
   }
   if (method !== 'POST') return { ok: false, httpStatus: 405, error: NOT_GRPC };
-  if (!/^application\/grpc(?:\+proto)?(?:;|$)/.test(contentType)) {
+  // Nearly all say just this.
+  if (contentType !== 'application/grpc' && !GRPC.test(contentType)) {
     return { ok: false, httpStatus: 415, error: NOT_GRPC };
   }
   return { ok: true, head: { timeout, requireLeader, encoding, token } };

@@ -124,8 +124,12 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
       return;
     }
     const options = {
-      ...{ scope, served, path: head.path, head: outcome.head, messageBytesMax },
-      wire: this.wireOf(stream),
+      scope,
+      served,
+      path: head.path,
+      head: outcome.head,
+      wire: new StreamWire(this, stream),
+      messageBytesMax,
     };
     const { handler } = served;
     if (handler.kind === 'unary') stream.owner = new UnaryGrpcCall(options, handler.call);
@@ -155,35 +159,32 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
     else call.onDrained();
   }
 
-  // ---------------------------------------------------------------- inside
+  // ---------------------------------------------------------------- what calls say (StreamWire)
 
-  private isUnread(): boolean {
+  /** False: wait for `onDrained`. */
+  write(stream: Http2Stream<StreamOwner>, bytes: Buffer): boolean {
+    const isTaken = this.http2.write(stream, bytes);
+    this.mark();
+    if (isTaken && this.isFull && stream.owner !== null) this.paused.add(stream.owner);
+    return isTaken && !this.isFull;
+  }
+
+  respond(stream: Http2Stream<StreamOwner>, block: Buffer, isEnd: boolean): void {
+    this.http2.respond(stream, block, isEnd);
+    this.mark();
+  }
+
+  finish(stream: Http2Stream<StreamOwner>, trailers: Buffer): void {
+    this.http2.finish(stream, trailers);
+    this.mark();
+  }
+
+  isUnread(): boolean {
     const { waitingBytes, output } = this.http2;
     return waitingBytes + output.length + this.socket.writableLength > UNREAD_BYTES_MAX;
   }
 
-  private wireOf(stream: Http2Stream<StreamOwner>): CallWire {
-    const { http2 } = this;
-    return {
-      head: () => http2.respond(stream, ANSWER_HEAD, false),
-      message: (bytes) => {
-        const isTaken = http2.write(stream, bytes);
-        this.mark();
-        if (isTaken && this.isFull && stream.owner !== null) this.paused.add(stream.owner);
-        return isTaken && !this.isFull;
-      },
-      isUnread: () => this.isUnread(),
-      ok: () => {
-        http2.finish(stream, OK_TRAILERS);
-        this.mark();
-      },
-      status: (block) => {
-        if (stream.hasAnswer) http2.finish(stream, block);
-        else http2.respond(stream, block, true);
-        this.mark();
-      },
-    };
-  }
+  // ---------------------------------------------------------------- inside
 
   private receive(bytes: Buffer): void {
     try {
@@ -218,6 +219,38 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
 }
 
 const NO_BYTES = Buffer.alloc(0);
+
+/** The stream of one call, as the call sees it. */
+class StreamWire implements CallWire {
+  private readonly connection: GrpcConnection;
+  private readonly stream: Http2Stream<StreamOwner>;
+
+  constructor(connection: GrpcConnection, stream: Http2Stream<StreamOwner>) {
+    this.connection = connection;
+    this.stream = stream;
+  }
+
+  head(): void {
+    this.connection.respond(this.stream, ANSWER_HEAD, false);
+  }
+
+  message(bytes: Buffer): boolean {
+    return this.connection.write(this.stream, bytes);
+  }
+
+  isUnread(): boolean {
+    return this.connection.isUnread();
+  }
+
+  ok(): void {
+    this.connection.finish(this.stream, OK_TRAILERS);
+  }
+
+  status(block: Buffer): void {
+    if (this.stream.hasAnswer) this.connection.finish(this.stream, block);
+    else this.connection.respond(this.stream, block, true);
+  }
+}
 
 /** A request that is no gRPC. */
 class Refusal implements StreamOwner {

@@ -24,7 +24,8 @@ export class MessageError extends Error {
 export class MessageAssembler {
   private readonly bytesMax: number;
   private readonly encoding: string;
-  private parts: Buffer[] = [];
+  /** Null: nothing is kept. */
+  private parts: Buffer[] | null = null;
   private kept = 0;
   /** Bytes of prefix and message that the first kept piece needs to be complete; 0 = not known yet. */
   private wanted = PREFIX_BYTES;
@@ -42,12 +43,12 @@ export class MessageAssembler {
 
   /** Calls `take` for every message that is complete with these bytes. Throws MessageError. */
   push(bytes: Buffer, take: (message: Buffer) => void): void {
-    if (this.kept > 0) {
+    if (this.parts !== null) {
       this.parts.push(Buffer.from(bytes));
       this.kept += bytes.length;
       if (this.kept < this.wanted) return;
       const joined = Buffer.concat(this.parts, this.kept);
-      this.parts = [];
+      this.parts = null;
       this.kept = 0;
       this.cut(joined, take);
     } else this.cut(bytes, take);

@@ -187,7 +187,7 @@ export class Http2Connection<Owner = unknown> {
   /** False: wait for `onDrained` before the next. `bytes` are not to be changed any more. */
   write(stream: Http2Stream<Owner>, bytes: Buffer): boolean {
     if (stream.isClosed || stream.isLocalEnded) return true;
-    if (bytes.length > 0) {
+    if (bytes.length > 0 && !this.sendAtOnce(stream, bytes)) {
       stream.waiting.push(bytes);
       stream.waitingBytes += bytes.length;
       this.waitingBytes += bytes.length;
@@ -615,6 +615,18 @@ export class Http2Connection<Owner = unknown> {
     }
   }
 
+  /** The usual case: nothing waits, and all fits one frame and the windows. */
+  private sendAtOnce(stream: Http2Stream<Owner>, bytes: Buffer): boolean {
+    const { length } = bytes;
+    const isFree = stream.waitingBytes === 0 && length <= this.maxFrameSize;
+    if (!isFree || length > stream.sendWindow || length > this.sendWindow) return false;
+    this.output.header(length, FrameType.Data, 0, stream.id);
+    this.output.bytes(bytes);
+    stream.sendWindow -= length;
+    this.sendWindow -= length;
+    return true;
+  }
+
   /** Sends of a stream what its windows allow. */
   private flow(stream: Http2Stream<Owner>): void {
     const { output } = this;
@@ -742,6 +754,7 @@ export class Http2Connection<Owner = unknown> {
 /** Without padding (6.1, 6.2) and the first `skipped` bytes behind its length. */
 function unpadded(flags: number, payload: Buffer, skipped: number): Buffer {
   const isPadded = (flags & Flag.Padded) !== 0;
+  if (!isPadded && skipped === 0) return payload;
   const start = (isPadded ? 1 : 0) + skipped;
   if (payload.length < start) {
     throw new ConnectionError(Http2Code.FrameSizeError, 'a frame is too short for its flags');

@@ -31,6 +31,7 @@ export class HpackDecoder {
   private readonly listBytes: number;
   private bytes: Buffer = Buffer.alloc(0);
   private at = 0;
+  private end = 0;
 
   constructor(tableBytes: number, listBytes: number) {
     this.table = new HeaderTable(tableBytes);
@@ -38,12 +39,14 @@ export class HpackDecoder {
     this.listBytes = listBytes;
   }
 
-  decode(block: Buffer): DecodedBlock {
+  /** Reads the bytes from `start` to `end`. */
+  decode(block: Buffer, start = 0, end = block.length): DecodedBlock {
     this.bytes = block;
-    this.at = 0;
+    this.at = start;
+    this.end = end;
     const fields: HeaderField[] = [];
     let room = this.listBytes;
-    while (this.at < block.length) {
+    while (this.at < end) {
       const first = block[this.at] as number;
       if ((first & 0xe0) === 0x20) {
         this.resize(fields.length === 0 && room === this.listBytes);
@@ -90,8 +93,8 @@ export class HpackDecoder {
     let value = (this.bytes[this.at++] as number) & most;
     if (value < most) return value;
     for (let shift = 0; shift <= 28; shift += 7) {
-      const byte = this.bytes[this.at++];
-      if (byte === undefined) throw new HpackError('the block ends inside a number');
+      if (this.at >= this.end) throw new HpackError('the block ends inside a number');
+      const byte = this.bytes[this.at++] as number;
       value += (byte & 0x7f) * 2 ** shift;
       if (value > INTEGER_MAX) break;
       if (byte < 0x80) return value;
@@ -101,13 +104,12 @@ export class HpackDecoder {
 
   /** 5.2 */
   private text(): string {
-    const first = this.bytes[this.at];
-    if (first === undefined) throw new HpackError('the block ends before a string');
-    const isCoded = first >= 0x80;
+    if (this.at >= this.end) throw new HpackError('the block ends before a string');
+    const isCoded = (this.bytes[this.at] as number) >= 0x80;
     const length = this.integer(7);
     const start = this.at;
     this.at += length;
-    if (this.at > this.bytes.length) throw new HpackError('the block ends inside a string');
+    if (this.at > this.end) throw new HpackError('the block ends inside a string');
     if (!isCoded) return toLatin1(this.bytes, start, this.at);
     const text = decodeHuffman(this.bytes, start, this.at);
     if (text === null) throw new HpackError('a string is no Huffman code');

@@ -11,8 +11,9 @@ export interface RequestHead {
   readonly path: string;
   readonly scheme: string;
   readonly authority: string;
-  /** The fields that are not pseudo-header fields, in their order. */
+  /** All fields in their order; from `firstRegular` on they are no pseudo-header fields. */
   readonly fields: readonly HeaderField[];
+  readonly firstRegular: number;
   /** Bytes of data that the request announces; -1 = it does not. */
   readonly contentLength: number;
 }
@@ -54,8 +55,8 @@ export function requestHead(fields: readonly HeaderField[]): RequestHead | null 
     if (contentLength >= 0 && contentLength !== length) return null;
     contentLength = length;
   }
-  const rest = first === 0 ? fields : fields.slice(first);
-  return { method, path, scheme, authority: authority ?? '', fields: rest, contentLength };
+  const firstRegular = first;
+  return { method, path, scheme, authority: authority ?? '', fields, firstRegular, contentLength };
 }
 
 /** Trailers have no pseudo-header fields (8.1). */
