@@ -157,6 +157,18 @@ describe('a unary call', () => {
     expect(outcome).toMatchObject({ status: 4, text: 'context deadline exceeded' });
   });
 
+  it('that waits for ever by right ends with its deadline too, and gives its place up', async () => {
+    const lock = '/v3lockpb.Lock/Lock';
+    const wish = encodeProtobuf('LockRequest', { name: 'l' });
+    await client.call(lock, wish);
+    const second = await client.call(lock, wish, { 'grpc-timeout': '100m' });
+    expect(second).toMatchObject({ status: 4, text: 'context deadline exceeded' });
+    const places = encodeProtobuf('RangeRequest', { key: 'l/', rangeEnd: 'l0', countOnly: true });
+    await waitFor('the place', 2000, async () => {
+      return answer('RangeResponse', await client.call(RANGE, places)).count === 1;
+    });
+  });
+
   it('with a timeout that is none is refused', async () => {
     const outcome = await client.call(RANGE, range('a'), { 'grpc-timeout': 'soon' });
     expect(outcome).toMatchObject({ status: 3, text: 'invalid grpc-timeout: soon' });

@@ -69,6 +69,7 @@ export abstract class GrpcCall implements StreamOwner {
   protected isOver = false;
   protected bytes = 0;
   protected departure: AbortController | null = null;
+  private deadlineTimer: NodeJS.Timeout | null = null;
   private readonly assembler: MessageAssembler;
   private requests = 0;
   private hasHead = false;
@@ -139,7 +140,14 @@ export abstract class GrpcCall implements StreamOwner {
 
   protected release(): void {
     this.isOver = true;
+    if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
     this.departure?.abort();
+  }
+
+  /** Ends the call when the client's deadline has passed, in `ms`. */
+  protected armDeadline(ms: number): void {
+    if (ms > MAX_TIMER_MS) return;
+    this.deadlineTimer = setTimeout(() => this.end(DEADLINE_EXCEEDED), Math.max(0, ms));
   }
 
   private readonly take = (message: Buffer): void => {
@@ -175,6 +183,8 @@ export class UnaryGrpcCall extends GrpcCall {
     if (method.waits) this.departure = new AbortController();
     const signal = this.departure?.signal ?? null;
     this.call.context = callContext(scope.node, this.head, method.waits, signal);
+    // All others are ended by the deadline of the node.
+    if (method.waits) this.armDeadline(this.call.context.clientDeadline - scope.node.now());
     const serve = this.handler as (
       node: NodeFace,
       request: object,
@@ -194,7 +204,6 @@ export class UnaryGrpcCall extends GrpcCall {
 
 export class StreamGrpcCall extends GrpcCall implements ResponseSink {
   private session: StreamSession<object> | null = null;
-  private deadlineTimer: NodeJS.Timeout | null = null;
 
   /** Opens the stream of the service, before the first request. */
   start(open: StreamHandler): void {
@@ -233,13 +242,7 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
 
   protected override release(): void {
     super.release();
-    if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
     this.session?.close();
-  }
-
-  private armDeadline(ms: number): void {
-    if (ms > MAX_TIMER_MS) return;
-    this.deadlineTimer = setTimeout(() => this.end(DEADLINE_EXCEEDED), Math.max(0, ms));
   }
 }
 
