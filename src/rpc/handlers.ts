@@ -13,6 +13,7 @@ import * as kv from './services/kv.js';
 import * as lease from './services/lease.js';
 import * as lock from './services/lock.js';
 import * as maintenance from './services/maintenance.js';
+import { openReflection } from './services/reflection.js';
 import { openWatch } from './services/watch.js';
 
 /** A handler for every method of the API. */
@@ -28,7 +29,7 @@ export function apiHandlers(limits: RequestLimits): Handlers {
 
 /** A learner has no vote and may be far behind: it answers what asks for this one member's view. */
 function unlessLearner(key: string, handler: Handler): Handler {
-  if (key === 'etcdserverpb.Maintenance/Status' || key.startsWith('grpc.health.')) return handler;
+  if (key === 'etcdserverpb.Maintenance/Status' || key.startsWith('grpc.')) return handler;
   const check = (node: NodeFace, isServed: boolean): void => {
     if (node.isLearner && !isServed) {
       throw new KvError('LEARNER', 'this member is a learner; ask a voting one');
@@ -89,6 +90,8 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'v3electionpb.Election/Resign': unary(election.resign),
     'grpc.health.v1.Health/Check': unary(health.check),
     'grpc.health.v1.Health/Watch': stream(health.openWatch),
+    'grpc.reflection.v1.ServerReflection/ServerReflectionInfo': stream(openReflection),
+    'grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo': stream(openReflection),
   };
 }
 

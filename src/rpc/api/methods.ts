@@ -60,6 +60,12 @@ const ELECTION = 'v3electionpb.Election';
 const HEALTH = 'grpc.health.v1.Health';
 const HEALTH_CHECK = { request: 'HealthCheckRequest', response: 'HealthCheckResponse' } as const;
 
+const REFLECTION = {
+  request: 'ServerReflectionRequest',
+  response: 'ServerReflectionResponse',
+  stream: 'both',
+} as const;
+
 export const METHODS: readonly Method[] = [
   method(KV, 'Range', ['/kv/range']),
   method(KV, 'Put', ['/kv/put']),
@@ -118,6 +124,8 @@ export const METHODS: readonly Method[] = [
   method(ELECTION, 'Resign', ['/election/resign']),
   method(HEALTH, 'Check', [], HEALTH_CHECK),
   method(HEALTH, 'Watch', [], { ...HEALTH_CHECK, stream: 'out' }),
+  method('grpc.reflection.v1.ServerReflection', 'ServerReflectionInfo', [], REFLECTION),
+  method('grpc.reflection.v1alpha.ServerReflection', 'ServerReflectionInfo', [], REFLECTION),
 ];
 
 /** `etcdserverpb.KV/Range`: the key under which handlers and counters are kept. */

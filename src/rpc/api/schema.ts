@@ -23,6 +23,7 @@ import {
   uint32,
   uint64,
 } from './field.js';
+import { reflection } from './reflection-schema.js';
 
 /** Names of enum values; the position is the number. */
 export const ENUMS = {
@@ -339,6 +340,7 @@ export const MESSAGES = {
   ...auth,
   ...recipes,
   ...health,
+  ...reflection,
 } satisfies Record<string, Fields>;
 
 export type MessageName = keyof typeof MESSAGES;
