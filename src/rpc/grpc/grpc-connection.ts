@@ -24,7 +24,9 @@ import {
 import type { ServedMethod } from './served-method.js';
 import { ANSWER_HEAD, errorHead, httpHead, OK_TRAILERS } from './status.js';
 
-/** What the socket holds before we stop to read its requests. */
+/** What the socket holds before streams are told to wait. */
+const FULL_BYTES = 256 * 1024;
+/** What it holds before we stop to read its requests. */
 const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
 /** Answers that wait for windows or for the socket before new calls and large answers are refused. */
 const UNREAD_BYTES_MAX = 64 * 1024 * 1024;
@@ -81,7 +83,8 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
       let isTaken = true;
       for (const piece of pieces) isTaken = socket.write(piece);
       if (pieces.length > 1) socket.uncork();
-      if (!isTaken) {
+      // Node says so from 16 KiB on, which one turn of a busy watcher has.
+      if (!isTaken && socket.writableLength > FULL_BYTES) {
         this.isFull = true;
         if (socket.writableLength > UNSENT_BYTES_MAX) socket.pause();
       }
