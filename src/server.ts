@@ -37,6 +37,8 @@ import { ETCD_VERSION, KVD_VERSION } from './version.js';
 const CATCH_UP_MS = 3000;
 const ARRIVAL_POLL_MS = 20;
 const VOTE_AGAIN_MS = 500;
+/** A client machine that vanished is asked for a sign of life after so long. */
+const KEEP_ALIVE_MS = 30_000;
 
 export interface ServerHooks {
   /** The surroundings failed or a bug was found: stop acknowledging, say why, exit. */
@@ -191,7 +193,10 @@ function listen(
   accept: (socket: Socket) => void,
 ): Promise<Server> {
   return new Promise((resolve, reject) => {
-    const server = createServer({ noDelay: true, keepAlive: true }, accept);
+    const server = createServer(
+      { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+      accept,
+    );
     const refuse = (error: Error): void => {
       reject(new FatalError(`cannot listen on ${host}:${port}: ${error.message}`, error));
     };

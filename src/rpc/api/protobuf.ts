@@ -55,8 +55,13 @@ const MAX_DEPTH = 100;
 const plans = new Map<string, MessagePlan>();
 const writer = new ReverseWriter();
 
-export function decodeProtobuf<N extends MessageName>(name: N, bytes: Uint8Array): Decoded<N> {
-  const reader = new Reader(bytes);
+/** `elementsMax`: of all lists together, for bytes of strangers. */
+export function decodeProtobuf<N extends MessageName>(
+  name: N,
+  bytes: Uint8Array,
+  elementsMax = Number.POSITIVE_INFINITY,
+): Decoded<N> {
+  const reader = new Reader(bytes, elementsMax);
   return reader.message(planOf(name), bytes.length, 0, null) as Decoded<N>;
 }
 
@@ -148,9 +153,11 @@ function zeroValue(field: Field): unknown {
 class Reader {
   private readonly bytes: Uint8Array;
   private at = 0;
+  private elementsLeft: number;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, elementsMax: number) {
     this.bytes = bytes;
+    this.elementsLeft = elementsMax;
   }
 
   /** `into`: an earlier part of the same message. */
@@ -184,6 +191,7 @@ class Reader {
   ): void {
     const { property } = field;
     if (field.repeated) {
+      this.count();
       listOf(message, property).push(this.element(field, end, depth, null));
       return;
     }
@@ -233,7 +241,15 @@ class Reader {
   private packed(field: FieldPlan, message: Record<string, unknown>, end: number): void {
     const stop = this.stop(end);
     const list = listOf(message, field.property);
-    while (this.at < stop) list.push(this.element(field, stop, 0, null));
+    while (this.at < stop) {
+      this.count();
+      list.push(this.element(field, stop, 0, null));
+    }
+  }
+
+  private count(): void {
+    this.elementsLeft -= 1;
+    if (this.elementsLeft < 0) throw new MalformedBytesError('its lists are too long');
   }
 
   /** The end of what begins with its length here. */

@@ -25,6 +25,8 @@ export interface CallWire {
   message(bytes: Buffer): boolean;
   /** The client leaves more unread than is kept for one. */
   isUnread(): boolean;
+  /** The call keeps so many bytes more of a message that is not complete. Throws MessageError. */
+  keep(bytes: number): void;
   /** Ends a call that went well. */
   ok(): void;
   /** Ends it with a status: behind messages, or as the whole answer. */
@@ -40,13 +42,16 @@ export interface CallOptions {
   readonly messageBytesMax: number;
 }
 
-/** Answers up to this size are given in any case: they may tell of a write. */
+/** Single answers up to this size are given in any case: they may tell of a write. */
 const SMALL_BYTES = 64 * 1024;
 
 export const UNREAD: WireError = wireErrorOf(
   GrpcCode.RESOURCE_EXHAUSTED,
   'too many answers of this connection wait to be read',
 );
+
+/** Of all lists in one request: no service takes nearly as many, and a byte makes one. */
+const ELEMENTS_MAX = 65_536;
 
 /** The longest timer that Node knows; longer deadlines are as good as none. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -59,6 +64,8 @@ export interface StreamOwner {
   onReset(): void;
   /** The peer has taken what waited. */
   onDrained(): void;
+  /** Whether `onDrained` means anything to it. */
+  readonly wantsDrain: boolean;
 }
 
 export abstract class GrpcCall implements StreamOwner {
@@ -79,7 +86,7 @@ export abstract class GrpcCall implements StreamOwner {
     this.served = served;
     this.head = head;
     this.wire = wire;
-    this.assembler = new MessageAssembler(messageBytesMax, head.encoding);
+    this.assembler = new MessageAssembler(messageBytesMax, head.encoding, wire);
   }
 
   onData(bytes: Buffer, isEnd: boolean): void {
@@ -97,6 +104,7 @@ export abstract class GrpcCall implements StreamOwner {
     this.call.finish(wireErrorOf(GrpcCode.CANCELLED, 'the client went away'), this.bytes);
   }
 
+  abstract readonly wantsDrain: boolean;
   abstract onDrained(): void;
   protected abstract request(message: object): void;
   protected abstract requestsEnded(): void;
@@ -120,7 +128,8 @@ export abstract class GrpcCall implements StreamOwner {
   /** False: wait for `onDrained`. */
   protected answer(response: object): boolean {
     const bytes = this.served.encode(response);
-    if (bytes.length > SMALL_BYTES && this.wire.isUnread()) throw new MessageError(UNREAD);
+    const mayBeRefused = bytes.length > SMALL_BYTES || this.call.method.responseStream;
+    if (mayBeRefused && this.wire.isUnread()) throw new MessageError(UNREAD);
     this.bytes += bytes.length;
     if (!this.hasHead) this.wire.head();
     this.hasHead = true;
@@ -140,6 +149,7 @@ export abstract class GrpcCall implements StreamOwner {
 
   protected release(): void {
     this.isOver = true;
+    this.assembler.drop();
     if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
     this.departure?.abort();
   }
@@ -156,11 +166,12 @@ export abstract class GrpcCall implements StreamOwner {
     this.requests += 1;
     if (!method.requestStream && this.requests > 1) throw malformed('this call takes one message');
     this.call.scope.metrics.clientBytesReceived.value += message.length;
-    this.request(decodeProtobuf(method.request, message));
+    this.request(decodeProtobuf(method.request, message, ELEMENTS_MAX));
   };
 }
 
 export class UnaryGrpcCall extends GrpcCall {
+  readonly wantsDrain = false;
   private readonly handler: UnaryHandler;
   private message: object | null = null;
 
@@ -178,6 +189,9 @@ export class UnaryGrpcCall extends GrpcCall {
   protected override requestsEnded(): void {
     const { message } = this;
     if (message === null) throw malformed('the call has no message');
+    // Not to be kept until the answer is read.
+    this.message = null;
+    if (this.wire.isUnread()) throw new MessageError(UNREAD);
     const { scope, method } = this.call;
     // Only calls that may last for ever are worth the cost of a signal.
     if (method.waits) this.departure = new AbortController();
@@ -203,6 +217,7 @@ export class UnaryGrpcCall extends GrpcCall {
 }
 
 export class StreamGrpcCall extends GrpcCall implements ResponseSink {
+  readonly wantsDrain = true;
   private session: StreamSession<object> | null = null;
 
   /** Opens the stream of the service, before the first request. */
@@ -221,7 +236,13 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
   send(response: object): boolean {
     if (this.isOver) return true;
     this.call.sent();
-    return this.answer(response);
+    // Whoever sends serves many streams: what is wrong with this one must not reach it.
+    try {
+      return this.answer(response);
+    } catch (error) {
+      this.fail(error);
+      return true;
+    }
   }
 
   override end(error: WireError | KvError | null): void {

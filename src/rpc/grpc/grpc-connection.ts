@@ -21,6 +21,7 @@ import {
   UNREAD,
   UnaryGrpcCall,
 } from './grpc-call.js';
+import { MessageError } from './message-assembler.js';
 import type { ServedMethod } from './served-method.js';
 import { ANSWER_HEAD, errorHead, httpHead, OK_TRAILERS } from './status.js';
 
@@ -30,8 +31,17 @@ const FULL_BYTES = 256 * 1024;
 const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
 /** Answers that wait for windows or for the socket before new calls and large answers are refused. */
 const UNREAD_BYTES_MAX = 64 * 1024 * 1024;
+/** Of messages that are not complete, over all calls. */
+const KEPT_BYTES_MAX = 64 * 1024 * 1024;
+/** For the preface and the settings of a client. */
+const GREETING_MS = 10_000;
 /** To write what is left of a connection that ends. */
 const LINGER_MS = 2000;
+
+const UNFINISHED = wireErrorOf(
+  GrpcCode.RESOURCE_EXHAUSTED,
+  'too many requests of this connection are not complete',
+);
 
 export interface ConnectionOptions {
   readonly scope: CallScope;
@@ -48,6 +58,7 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
   /** Told to wait because the socket is full. */
   private readonly paused = new Set<StreamOwner>();
   private isFull = false;
+  private keptBytes = 0;
   private isMarked = false;
   private isEnding = false;
 
@@ -58,7 +69,18 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
     socket.on('data', (bytes: Buffer) => this.receive(bytes));
     socket.on('drain', () => this.onSocketDrain());
     socket.on('error', () => socket.destroy());
-    socket.on('close', () => this.http2.lost());
+    // A client that shuts its side down has gone: nobody reads what would still be written.
+    socket.on('end', () => {
+      this.http2.lost();
+      socket.destroySoon();
+    });
+    socket.on('close', () => {
+      clearTimeout(greeting);
+      this.http2.lost();
+    });
+    const greeting = setTimeout(() => {
+      if (!this.http2.isGreeted) socket.destroy();
+    }, GREETING_MS);
     this.receive(firstBytes);
   }
 
@@ -113,6 +135,10 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
       if (isEnd) stream.owner.onData(NO_BYTES, true);
       return;
     }
+    if (this.isUnread()) {
+      http2.respond(stream, errorHead(UNREAD), true);
+      return;
+    }
     const served = methods.get(head.path);
     if (served === undefined) {
       http2.respond(
@@ -120,10 +146,6 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
         errorHead(wireErrorOf(GrpcCode.UNIMPLEMENTED, unknown(head.path))),
         true,
       );
-      return;
-    }
-    if (this.isUnread()) {
-      http2.respond(stream, errorHead(UNREAD), true);
       return;
     }
     const options = {
@@ -158,7 +180,7 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
   onDrained(stream: Http2Stream<StreamOwner>): void {
     const call = stream.owner;
     if (call === null) return;
-    if (this.isFull) this.paused.add(call);
+    if (this.isFull && call.wantsDrain) this.paused.add(call);
     else call.onDrained();
   }
 
@@ -168,18 +190,26 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
   write(stream: Http2Stream<StreamOwner>, bytes: Buffer): boolean {
     const isTaken = this.http2.write(stream, bytes);
     this.mark();
-    if (isTaken && this.isFull && stream.owner !== null) this.paused.add(stream.owner);
+    if (isTaken && this.isFull && stream.owner?.wantsDrain === true) this.paused.add(stream.owner);
     return isTaken && !this.isFull;
   }
 
   respond(stream: Http2Stream<StreamOwner>, block: Buffer, isEnd: boolean): void {
     this.http2.respond(stream, block, isEnd);
+    if (isEnd) this.forget(stream);
     this.mark();
   }
 
   finish(stream: Http2Stream<StreamOwner>, trailers: Buffer): void {
     this.http2.finish(stream, trailers);
+    this.forget(stream);
     this.mark();
+  }
+
+  /** KeptBytes, over all calls. */
+  keep(bytes: number): void {
+    if (bytes > 0 && this.keptBytes + bytes > KEPT_BYTES_MAX) throw new MessageError(UNFINISHED);
+    this.keptBytes += bytes;
   }
 
   isUnread(): boolean {
@@ -188,6 +218,12 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
   }
 
   // ---------------------------------------------------------------- inside
+
+  /** The call is over, though its answer may not have been read. */
+  private forget(stream: Http2Stream<StreamOwner>): void {
+    if (stream.owner !== null) this.paused.delete(stream.owner);
+    stream.owner = null;
+  }
 
   private receive(bytes: Buffer): void {
     try {
@@ -245,6 +281,10 @@ class StreamWire implements CallWire {
     return this.connection.isUnread();
   }
 
+  keep(bytes: number): void {
+    this.connection.keep(bytes);
+  }
+
   ok(): void {
     this.connection.finish(this.stream, OK_TRAILERS);
   }
@@ -257,6 +297,7 @@ class StreamWire implements CallWire {
 
 /** A request that is no gRPC. */
 class Refusal implements StreamOwner {
+  readonly wantsDrain = false;
   private readonly refuse: () => void;
 
   constructor(refuse: () => void) {

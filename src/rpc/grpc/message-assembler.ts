@@ -9,6 +9,7 @@ import { gunzipSync } from 'node:zlib';
 import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 
 const PREFIX_BYTES = 5;
+const NOTHING = Buffer.alloc(0);
 
 /** A message that cannot be taken; ends its call. */
 export class MessageError extends Error {
@@ -21,19 +22,27 @@ export class MessageError extends Error {
   }
 }
 
+/** Counts what is kept of messages that are not complete, over all calls of a connection. */
+export interface KeptBytes {
+  /** Throws MessageError when it is too much. */
+  keep(bytes: number): void;
+}
+
 export class MessageAssembler {
   private readonly bytesMax: number;
   private readonly encoding: string;
-  /** Null: nothing is kept. */
-  private parts: Buffer[] | null = null;
+  private readonly account: KeptBytes;
+  /** The beginning of a message; grows up to what the message needs. */
+  private buffer: Buffer = NOTHING;
   private kept = 0;
-  /** Bytes of prefix and message that the first kept piece needs to be complete; 0 = not known yet. */
+  /** Bytes of prefix and message; those of the prefix until its length is known. */
   private wanted = PREFIX_BYTES;
 
   /** `encoding` is what the request names as `grpc-encoding`. */
-  constructor(bytesMax: number, encoding: string) {
+  constructor(bytesMax: number, encoding: string, account: KeptBytes) {
     this.bytesMax = bytesMax;
     this.encoding = encoding;
+    this.account = account;
   }
 
   /** A message has begun and not ended. */
@@ -43,37 +52,66 @@ export class MessageAssembler {
 
   /** Calls `take` for every message that is complete with these bytes. Throws MessageError. */
   push(bytes: Buffer, take: (message: Buffer) => void): void {
-    if (this.parts !== null) {
-      this.parts.push(Buffer.from(bytes));
-      this.kept += bytes.length;
+    let at = 0;
+    while (this.kept > 0 && at < bytes.length) {
+      const end = Math.min(bytes.length, at + this.wanted - this.kept);
+      this.keep(bytes.subarray(at, end));
+      at = end;
       if (this.kept < this.wanted) return;
-      const joined = Buffer.concat(this.parts, this.kept);
-      this.parts = null;
-      this.kept = 0;
-      this.cut(joined, take);
-    } else this.cut(bytes, take);
+      if (this.wanted === PREFIX_BYTES) this.wanted += this.lengthAt(this.buffer, 0);
+      if (this.kept === this.wanted) {
+        const message = this.buffer.subarray(0, this.kept);
+        this.drop();
+        this.cut(message, take);
+      }
+    }
+    if (at < bytes.length) this.cut(at === 0 ? bytes : bytes.subarray(at), take);
+  }
+
+  /** Keeps nothing any more. */
+  drop(): void {
+    if (this.kept === 0) return;
+    this.account.keep(-this.buffer.length);
+    this.buffer = NOTHING;
+    this.kept = 0;
+    this.wanted = PREFIX_BYTES;
   }
 
   private cut(bytes: Buffer, take: (message: Buffer) => void): void {
     let at = 0;
     while (bytes.length - at >= PREFIX_BYTES) {
-      const length = bytes.readUInt32BE(at + 1);
-      if (length > this.bytesMax) throw tooLarge(length, this.bytesMax);
-      const end = at + PREFIX_BYTES + length;
+      const end = at + PREFIX_BYTES + this.lengthAt(bytes, at);
       if (end > bytes.length) {
-        this.keep(bytes.subarray(at), PREFIX_BYTES + length);
+        this.wanted = end - at;
+        this.keep(bytes.subarray(at));
         return;
       }
       take(this.plain(bytes[at] as number, bytes.subarray(at + PREFIX_BYTES, end)));
       at = end;
     }
-    if (at < bytes.length) this.keep(bytes.subarray(at), PREFIX_BYTES);
+    if (at < bytes.length) this.keep(bytes.subarray(at));
   }
 
-  private keep(bytes: Buffer, wanted: number): void {
-    this.parts = [Buffer.from(bytes)];
-    this.kept = bytes.length;
-    this.wanted = wanted;
+  private lengthAt(bytes: Buffer, at: number): number {
+    const length = bytes.readUInt32BE(at + 1);
+    if (length > this.bytesMax) throw tooLarge(length, this.bytesMax);
+    return length;
+  }
+
+  private keep(bytes: Buffer): void {
+    const needed = this.kept + bytes.length;
+    if (needed > this.buffer.length) {
+      const size = Math.min(
+        Math.max(needed, 2 * this.buffer.length, PREFIX_BYTES),
+        Math.max(needed, this.wanted),
+      );
+      this.account.keep(size - this.buffer.length);
+      const larger = Buffer.allocUnsafeSlow(size);
+      this.buffer.copy(larger, 0, 0, this.kept);
+      this.buffer = larger;
+    }
+    bytes.copy(this.buffer, this.kept);
+    this.kept = needed;
   }
 
   private plain(flag: number, message: Buffer): Buffer {

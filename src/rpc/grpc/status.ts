@@ -8,6 +8,7 @@ import type { WireError } from '../error-mapping.js';
 import { encodeHeaders } from '../http2/hpack-encoder.js';
 
 const CONTENT = { name: 'content-type', value: 'application/grpc' };
+const MESSAGE_CHARS_MAX = 1024;
 const OK = { name: ':status', value: '200' };
 
 /** In front of the messages of an answer. */
@@ -42,7 +43,8 @@ export function httpHead(status: number, error: WireError): Buffer {
 function statusFields({ grpcCode, message }: WireError): { name: string; value: string }[] {
   return [
     { name: 'grpc-status', value: String(grpcCode) },
-    { name: 'grpc-message', value: percentEncoded(message) },
+    // Some texts quote the client, and clients bound the headers that they take.
+    { name: 'grpc-message', value: percentEncoded(message.slice(0, MESSAGE_CHARS_MAX)) },
   ];
 }
 

@@ -99,7 +99,9 @@ export class Http2Connection<Owner = unknown> {
   private rest: Buffer = NO_BYTES;
   private prefaceLeft = CLIENT_PREFACE.length;
   private hasSettings = false;
+  /** The last one that is served, and the last one that was opened. */
   private lastStream = 0;
+  private highestStream = 0;
   /** No new streams: GOAWAY was sent. */
   private isLeaving = false;
   private now = 0;
@@ -120,6 +122,11 @@ export class Http2Connection<Owner = unknown> {
     this.floods = new FloodBudget(limits.floods ?? DEFAULT_FLOOD_LIMITS, now);
     this.maxStreams = limits.maxStreams ?? MAX_STREAMS;
     this.begin();
+  }
+
+  /** The client has said what every client says first. */
+  get isGreeted(): boolean {
+    return this.hasSettings;
   }
 
   get openStreams(): number {
@@ -393,7 +400,7 @@ export class Http2Connection<Owner = unknown> {
       this.onTrailers(known, fields, isEnd);
       return;
     }
-    if (known !== undefined || streamId <= this.lastStream) {
+    if (known !== undefined || streamId <= this.highestStream) {
       this.onClosedStream(streamId, known);
       return;
     }
@@ -401,6 +408,8 @@ export class Http2Connection<Owner = unknown> {
     if (streamId % 2 === 0) {
       throw new ConnectionError(Http2Code.ProtocolError, `a client opens stream ${streamId}`);
     }
+    this.highestStream = streamId;
+    // Told so by GOAWAY: the client asks elsewhere (6.8).
     if (this.isLeaving) return;
     this.lastStream = streamId;
     if (this.streams.size >= this.maxStreams) {
@@ -475,12 +484,12 @@ export class Http2Connection<Owner = unknown> {
     // The first settings are owed, later ones are a matter of taste.
     if (this.hasSettings) this.charge(5);
     this.hasSettings = true;
+    const window = this.initialWindow;
     for (let at = 0; at < payload.length; at += 6) {
       this.setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
     }
     this.output.header(0, FrameType.Settings, Flag.Ack, 0);
-    // Behind the acknowledgement: data that needs the new windows would look like too much.
-    for (const stream of this.streams.values()) if (stream.waitingBytes > 0) this.flow(stream);
+    if (this.initialWindow !== window) this.moveWindows(this.initialWindow - window);
   }
 
   /** 6.5.2 */
@@ -496,14 +505,7 @@ export class Http2Connection<Owner = unknown> {
         if (value > MAX_31) {
           throw new ConnectionError(Http2Code.FlowControlError, `a window of ${value} bytes`);
         }
-        const more = value - this.initialWindow;
         this.initialWindow = value;
-        for (const stream of this.streams.values()) {
-          stream.sendWindow += more;
-          if (stream.sendWindow > MAX_31) {
-            throw new ConnectionError(Http2Code.FlowControlError, 'a window is too large');
-          }
-        }
         return;
       }
       case Setting.MaxFrameSize:
@@ -514,6 +516,21 @@ export class Http2Connection<Owner = unknown> {
         return;
       default:
     }
+  }
+
+  /**
+   * 6.9.2, once per frame: a frame may name the window thousands of times. Behind the acknowledgement,
+   * since data that needs the new windows would look like too much.
+   */
+  private moveWindows(more: number): void {
+    this.charge(this.streams.size / 100);
+    for (const stream of this.streams.values()) {
+      stream.sendWindow += more;
+      if (stream.sendWindow > MAX_31) {
+        throw new ConnectionError(Http2Code.FlowControlError, 'a window is too large');
+      }
+    }
+    for (const stream of this.streams.values()) if (stream.waitingBytes > 0) this.flow(stream);
   }
 
   private onPing(flags: number, streamId: number, payload: Buffer): void {
@@ -566,7 +583,7 @@ export class Http2Connection<Owner = unknown> {
 
   /** 5.1: an idle stream takes nothing but HEADERS and PRIORITY. */
   private assertNotIdle(streamId: number, what: string): void {
-    if (streamId !== 0 && streamId <= this.lastStream && streamId % 2 === 1) return;
+    if (streamId !== 0 && streamId <= this.highestStream && streamId % 2 === 1) return;
     throw new ConnectionError(
       Http2Code.ProtocolError,
       `${what} on stream ${streamId}, which is idle`,
@@ -581,9 +598,10 @@ export class Http2Connection<Owner = unknown> {
       this.breakStream(stream, Http2Code.StreamClosed);
       return;
     }
-    // What was on its way when the stream was reset here means nothing (5.1).
-    if (this.resetHere.has(streamId)) return;
-    throw new ConnectionError(Http2Code.StreamClosed, `stream ${streamId} has ended`);
+    // What was on its way when the stream was reset here means nothing (5.1), and what is opened after
+    // GOAWAY is not served. Whatever else comes is a mistake of one stream.
+    if (this.resetHere.has(streamId) || streamId > this.lastStream) return;
+    this.sendReset(streamId, Http2Code.StreamClosed);
   }
 
   /** Frames that cost the peer nothing. */

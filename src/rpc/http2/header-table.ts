@@ -54,6 +54,9 @@ export function sizeOf({ name, value }: HeaderField): number {
   return name.length + value.length + FIELD_OVERHEAD;
 }
 
+/** In the place of a field that is forgotten, which may be large. */
+const EVICTED: HeaderField = { name: '', value: '' };
+
 export class HeaderTable {
   /** Oldest first; what was evicted is cut off now and then. */
   private fields: HeaderField[] = [];
@@ -91,6 +94,7 @@ export class HeaderTable {
   private evict(): void {
     while (this.bytes > this.limit) {
       this.bytes -= sizeOf(this.fields[this.first] as HeaderField);
+      this.fields[this.first] = EVICTED;
       this.first += 1;
     }
     if (this.first > 64 && this.first * 2 > this.fields.length) {

@@ -2,6 +2,7 @@
  * Server reflection of gRPC (grpc.reflection.v1 and v1alpha, which are alike): which services there are and
  * what their messages look like. A stream of questions, each with its answer.
  */
+import { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import { type DescribedFile, describeFiles, SERVICES } from '../api/descriptors.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
@@ -19,12 +20,24 @@ export function openReflection(
   _context: RequestContext,
   sink: ResponseSink<Answer>,
 ): StreamSession<Question> {
+  let isFull = false;
   return {
     handle(question) {
-      sink.send({ validHost: question.host, originalRequest: question, ...answer(question) });
+      // The answers are much larger than the questions.
+      if (isFull) {
+        sink.end(new KvError('OVERLOADED', 'read the answers before you ask for more'));
+        return;
+      }
+      isFull = !sink.send({
+        validHost: question.host,
+        originalRequest: question,
+        ...answer(question),
+      });
     },
     requestsEnded: () => sink.end(null),
-    drained() {},
+    drained() {
+      isFull = false;
+    },
     close() {},
   };
 }
