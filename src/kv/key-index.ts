@@ -194,7 +194,7 @@ export class KeyIndex {
   }
 
   /** Forgets everything that is garbage at `revision`, oldest first, and names it to `drop`. */
-  compact(revision: number, drop: (main: number, sub: number) => void): void {
+  compact(revision: number, drop: (main: number, sub: number, isTombstone: boolean) => void): void {
     for (;;) {
       const { replaced, tombstones } = this;
       // Equals are of different keys, so either may go first (invariant 3).
@@ -211,7 +211,7 @@ export class KeyIndex {
         this.keys.remove(key);
         this.releaseSlot(slot);
       }
-      drop(main, sub);
+      drop(main, sub, queue === tombstones);
     }
   }
 

@@ -13,6 +13,10 @@ export interface RecordStore {
   /** The record, which must exist: the index never points at a record that was removed. The view is
    *  valid until the next call; copy what must live longer. */
   read(main: number, sub: number): Uint8Array;
-  /** The record is garbage: compaction passed it. Its bytes may go at any time from now on. */
-  remove(main: number, sub: number): void;
+  /**
+   * The record is garbage: compaction passed it. Its bytes may go at any time from now on, but those of a
+   * deletion (`isTombstone`) not before all that were asked for earlier are gone for good: a put that came
+   * back without the deletion behind it would look alive.
+   */
+  remove(main: number, sub: number, isTombstone: boolean): void;
 }

@@ -222,7 +222,9 @@ export class Store {
     if (revision <= this.compactedTo) return 'COMPACTED';
     if (revision > this.currentRevision) return 'FUTURE_REVISION';
     this.compactedTo = revision;
-    this.index.compact(revision, (main, sub) => this.records.remove(main, sub));
+    this.index.compact(revision, (main, sub, isTombstone) => {
+      this.records.remove(main, sub, isTombstone);
+    });
     return null;
   }
 
@@ -259,7 +261,9 @@ export class Store {
 
   /** Restore, last step: drops garbage that was not removed yet and hangs the keys on their leases. */
   finishRestore(): void {
-    this.index.compact(this.compactedTo, (main, sub) => this.records.remove(main, sub));
+    this.index.compact(this.compactedTo, (main, sub, isTombstone) => {
+      this.records.remove(main, sub, isTombstone);
+    });
     const { index, lessor } = this;
     index.keys.visit('', null, (key, slot, live) => {
       const leaseSlot = live ? index.leaseSlotOf(slot) : 0;

@@ -69,7 +69,7 @@ describe('exportSnapshot and SnapshotReceiver', () => {
   it('carry the state of the call while the sender writes, removes and checkpoints', async () => {
     const sender = await StateStore.open(optionsIn(freshFolder(), 1));
     for (let main = 1; main <= 4000; main += 1) sender.write(main, 0, recordOf(main, 0));
-    for (let main = 2; main <= 1000; main += 2) sender.remove(main, 0);
+    for (let main = 2; main <= 1000; main += 2) sender.remove(main, 0, false);
     await sender.checkpoint(markAt(1), 4000, Buffer.alloc(0));
     await sender.cleaned();
     for (let main = 4001; main <= 5000; main += 1) sender.write(main, 0, recordOf(main, 0));
@@ -77,7 +77,7 @@ describe('exportSnapshot and SnapshotReceiver', () => {
     const tables = new Uint8Array(3 * MIB).map((_, at) => at % 251);
     const source = { clusterId: CLUSTER, mark: markAt(70, 1), revision: 5000, tables };
     const chunks = exportSnapshot(sender, source);
-    for (let main = 1001; main <= 5000; main += 1) sender.remove(main, 0);
+    for (let main = 1001; main <= 5000; main += 1) sender.remove(main, 0, false);
     for (let main = 5001; main <= 6000; main += 1) sender.write(main, 0, recordOf(main, 0));
     await sender.checkpoint(markAt(80), 6000, Buffer.alloc(0));
     await sender.cleaned();

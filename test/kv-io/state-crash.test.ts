@@ -118,7 +118,7 @@ async function run(store: StateStore, model: Model, each: Step): Promise<void> {
     for (let main = each.phase + 1; main <= model.revision; main += each.every) {
       const { subs } = model.sizes.get(main) as { subs: number };
       for (let sub = 0; sub < subs; sub += 1) {
-        store.remove(main, sub);
+        store.remove(main, sub, false);
         model.removed.add(`${main}/${sub}`);
       }
     }
@@ -200,7 +200,7 @@ async function startAndCompare(folders: MemoryStateFolders, model: Model): Promi
   // A store that scans asks again for the garbage that it finds.
   for (const name of asked.removed) {
     const [main, sub] = name.split('/').map(Number) as [number, number];
-    store.remove(main, sub);
+    store.remove(main, sub, false);
     model.removed.add(name);
   }
   return store;

@@ -165,7 +165,7 @@ for (const kind of ['LevelDB', 'memory'] as const) {
       const store = await StateStore.open(options);
       writeRange(store, 1, 400);
       await store.checkpoint(markAt(1), 400, Buffer.alloc(0));
-      for (let main = 1; main <= 400; main += 1) if (main % 100 !== 0) store.remove(main, 0);
+      for (let main = 1; main <= 400; main += 1) if (main % 100 !== 0) store.remove(main, 0, false);
       await store.flush();
       await store.cleaned();
       expect((await store.readRevisions(1, 400, 100 * MIB)).records).toHaveLength(400);
@@ -186,10 +186,10 @@ for (const kind of ['LevelDB', 'memory'] as const) {
       const store = await StateStore.open(freshOptions(kind));
       for (let sub = 0; sub < 300; sub += 1) store.write(7, sub, recordOf(7, sub));
       writeRange(store, 8, 500);
-      for (let main = 500; main >= 8; main -= 2) store.remove(main, 0);
-      for (let sub = 299; sub >= 0; sub -= 3) store.remove(7, sub);
+      for (let main = 500; main >= 8; main -= 2) store.remove(main, 0, false);
+      for (let sub = 299; sub >= 0; sub -= 3) store.remove(7, sub, false);
       await store.checkpoint(markAt(1), 500, Buffer.alloc(0));
-      for (let sub = 299; sub >= 0; sub -= 3) store.remove(7, sub);
+      for (let sub = 299; sub >= 0; sub -= 3) store.remove(7, sub, false);
       await store.checkpoint(markAt(2), 500, Buffer.alloc(0));
       await store.cleaned();
 

@@ -139,7 +139,7 @@ async function remove(): Promise<void> {
   const store = await StateStore.open(options);
   await store.scanRecords(RECORDS, () => {});
   const start = performance.now();
-  for (let main = 1; main <= RECORDS; main += 1) if (main % 2 === 0) store.remove(main, 0);
+  for (let main = 1; main <= RECORDS; main += 1) if (main % 2 === 0) store.remove(main, 0, false);
   const asked = performance.now();
   const done = store.checkpoint(markAt(RECORDS + 2), RECORDS, new Uint8Array(MIB));
   line(

@@ -20,7 +20,7 @@ async function main(dataDir: string): Promise<void> {
     for (let at = 0; at < BURST; at += 1) {
       revision += 1;
       store.write(revision, 0, recordOf(revision, 0));
-      if (revision % 3 === 1 && revision > 1000) store.remove(revision - 999, 0);
+      if (revision % 3 === 1 && revision > 1000) store.remove(revision - 999, 0, false);
     }
     await new Promise((resolve) => setImmediate(resolve));
     if (revision % (BURST * 10) !== 0) continue;

@@ -2,11 +2,16 @@
  * The road of a garbage record out of the byte store. Used by StateStore only.
  *
  *   remove() -> RemovalQueue -> a checkpoint taken after it is durable -> PageCleaner -> gone
+ *                                                    tombstones: -> barrier -> PageCleaner -> gone
  *
  * Why the wait: every start goes back to the newest durable checkpoint and replays the log from
  * there. A state from before the compaction still points at the record, so the record may only go
  * when no start can go back that far. A removal that is lost in a crash is asked for again: the store
  * finds the garbage when it scans.
+ *
+ * Why tombstones later: a power failure may undo one batch of removals and keep a later one. If the put of
+ * a key came back and the deletion behind it did not, the scan would take the key for alive. So a
+ * deletion goes only when the removal of everything before it is durable.
  *
  * Records lie in pages, so the cleaner sorts what it was given, reads each page concerned once, and
  * writes it back without them, or removes it. It works in small batches with pauses, because nobody
@@ -66,7 +71,7 @@ export class PageCleaner {
   private readonly directory: PageDirectory;
   private readonly clock: Clock;
   private readonly onError: (error: unknown) => void;
-  private readonly released: Removals[] = [];
+  private readonly released: { readonly removals: Removals; readonly isLast: boolean }[] = [];
   private running: Promise<void> | null = null;
   private closed = false;
 
@@ -82,11 +87,12 @@ export class PageCleaner {
     this.onError = onError;
   }
 
-  /** No start can need these records any more. */
-  release(removals: Removals): void {
-    if (removals.mains.length === 0 || this.closed) return;
-    this.released.push(removals);
-    this.running ??= this.run();
+  /** No start can need these records any more; the tombstones go when the others are gone for good. */
+  release(removals: Removals, tombstones: Removals): void {
+    if (this.closed) return;
+    if (removals.mains.length > 0) this.released.push({ removals, isLast: false });
+    if (tombstones.mains.length > 0) this.released.push({ removals: tombstones, isLast: true });
+    if (this.released.length > 0) this.running ??= this.run();
   }
 
   /** Resolves when everything released so far is removed. */
@@ -103,8 +109,10 @@ export class PageCleaner {
   private async run(): Promise<void> {
     try {
       for (;;) {
-        const next = this.released[0];
-        if (next === undefined || this.closed) return;
+        const first = this.released[0];
+        if (first === undefined || this.closed) return;
+        const next = first.removals;
+        if (first.isLast) await this.backend.barrier();
         let from = 0;
         while (from < next.mains.length && !this.closed) {
           from = await this.cleanBatch(next, from);

@@ -16,7 +16,8 @@
  * 2. Pages behind it are left-overs of a life that ended; the scan removes them before the first
  *    write, so pages never overlap. A removal that a crash undoes is done again at the next start.
  * 3. A scan may show records that were removed: the removal was not durable. The store that scans
- *    knows from its tables what is compacted and asks again.
+ *    knows from its tables what is compacted and asks again. It never shows a removed put whose deletion
+ *    is gone (removals.ts).
  * 4. `close` waits for reads that have begun and refuses new ones with STOPPED: a state is closed when
  *    a snapshot takes its place, and who still reads it has met no failure.
  */
@@ -80,6 +81,7 @@ export class StateStore implements RecordStore {
   private readonly cache: RecordCache;
   private readonly slots: CheckpointSlots;
   private readonly removals = new RemovalQueue();
+  private readonly tombstones = new RemovalQueue();
   private readonly cleaner: PageCleaner;
   private readonly writer: PageWriter;
   private readonly key = pageKey(0, 0);
@@ -184,8 +186,8 @@ export class StateStore implements RecordStore {
     );
   }
 
-  remove(main: number, sub: number): void {
-    this.removals.add(main, sub);
+  remove(main: number, sub: number, isTombstone: boolean): void {
+    (isTombstone ? this.tombstones : this.removals).add(main, sub);
   }
 
   /** Resolves when every record written before the call is in the byte store, though not durable. */
@@ -204,6 +206,7 @@ export class StateStore implements RecordStore {
     );
     const flushed = this.flush();
     const removals = this.removals.take();
+    const tombstones = this.tombstones.take();
     const before = this.checkpointing;
     const done = (async () => {
       await Promise.all([flushed, before]);
@@ -212,7 +215,7 @@ export class StateStore implements RecordStore {
       } catch (error) {
         throw this.fail(error);
       }
-      this.cleaner.release(removals);
+      this.cleaner.release(removals, tombstones);
     })();
     // The next one waits for this one, but only the caller of this one hears of its failure.
     this.checkpointing = done.catch(() => {});

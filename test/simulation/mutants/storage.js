@@ -94,8 +94,10 @@ export const storageMutants = [
     name: 'removals-before-the-checkpoint',
     rule: 'a record that compaction took is removed when a checkpoint without it is durable',
     file: 'src/kv/io/state-store.ts',
-    find: '    this.removals.add(main, sub);\n',
-    replace: '    this.removals.add(main, sub);\n    this.cleaner.release(this.removals.take());\n',
+    find: '    (isTombstone ? this.tombstones : this.removals).add(main, sub);\n',
+    replace:
+      '    (isTombstone ? this.tombstones : this.removals).add(main, sub);\n' +
+      '    this.cleaner.release(this.removals.take(), this.tombstones.take());\n',
     options: ['--size', '3', '--script', COMPACTED],
   },
   {
