@@ -18,7 +18,7 @@ import { apiHandlers } from '../../src/rpc/handlers.js';
 import { anyMessage, plain } from '../support/any-message.js';
 import { exchange, serveGateway } from '../support/gateway-client.js';
 import { GrpcClient, type Outcome, type ServedGrpc, serveGrpc } from '../support/grpc-client.js';
-import { hello, request } from '../support/http2-frames.js';
+import { frame, hello, request } from '../support/http2-frames.js';
 import { LocalNode } from '../support/local-node.js';
 import { checkProperty } from '../support/property.js';
 import { waitFor } from '../support/wait.js';
@@ -334,6 +334,50 @@ describe('a server', () => {
     await waitFor('the end', 2000, () => client.session.destroyed);
   });
 
+  it('ends a watch that nobody reads behind too many unread answers, and serves on', async () => {
+    await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
+    const socket = net.connect(served.port, '127.0.0.1');
+    const message = (bytes: Buffer): Buffer => {
+      const head = Buffer.alloc(5);
+      head.writeUInt32BE(bytes.length, 1);
+      return Buffer.concat([head, bytes]);
+    };
+    const ask = (id: number, path: string, bytes: Buffer, flags: number): Buffer =>
+      Buffer.concat([
+        request(id, { ':path': path, 'content-type': 'application/grpc' }),
+        frame(0, flags, id, message(bytes)),
+      ]);
+    const create = encodeProtobuf('WatchRequest', { createRequest: { key: 'k' } });
+    const parts = [hello([4, 0]), ask(1, WATCH, create, 0)];
+    for (let id = 3; id < 200; id += 2) parts.push(ask(id, RANGE, range('large'), 1));
+    socket.write(Buffer.concat(parts));
+    const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
+    await waitFor('refusals', 5000, () => (handled.get('ResourceExhausted') ?? 0) > 0);
+
+    const other = client.open(WATCH);
+    other.send(create);
+    await waitFor('the other watch', 2000, () => other.messages.length === 1);
+    answer('PutResponse', await client.call(PUT, put('k', Buffer.alloc(100_000))));
+    await waitFor('the event', 2000, () => other.messages.length === 2);
+    const { handled: watches } = served.metrics.rpc('etcdserverpb.Watch', 'Watch', 'bidi_stream');
+    expect(watches.get('ResourceExhausted')).toBe(1);
+    socket.destroy();
+  });
+
+  it('quotes no more of a client than fits a header', async () => {
+    const { text } = await client.call(`/${'x'.repeat(4000)}/y`, range('a'));
+    expect(text.length).toBeLessThan(1100);
+  });
+
+  it('refuses a message whose lists are endless', async () => {
+    const { status, text } = await client.call(
+      '/etcdserverpb.KV/Txn',
+      Buffer.from('1200'.repeat(200_000), 'hex'),
+    );
+    expect(status).toBe(13);
+    expect(text).toContain('lists are too long');
+  });
+
   it('refuses new calls of a client that reads no answers, and nobody else', async () => {
     await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
     const socket = net.connect(served.port, '127.0.0.1');
@@ -343,8 +387,7 @@ describe('a server', () => {
     const parts = [hello()];
     for (let id = 1; id < 400; id += 2) {
       const head = { ':path': RANGE, 'content-type': 'application/grpc' };
-      const frame = Buffer.from([0, 0, message.length, 0, 1, 0, 0, id >> 8, id & 255]);
-      parts.push(request(id, head), frame, message);
+      parts.push(request(id, head), frame(0, 1, id, message));
     }
     socket.write(Buffer.concat(parts));
     const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');

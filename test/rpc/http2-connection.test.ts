@@ -290,6 +290,16 @@ describe('answers', () => {
     expect(served.told).toContain('1 drained');
   });
 
+  it('given before their requests had come leave the connection alone, however many', () => {
+    say(hello());
+    for (let id = 1; id < 3000; id += 2) {
+      say(request(id));
+      connection.respond(stream(id), ANSWER, true);
+    }
+    for (let id = 1; id < 3000; id += 2) say(data(id, 5));
+    expect(connection.isOver).toBe(false);
+  });
+
   it('that are complete before their request tell the peer to send no more of it', () => {
     say(hello(), request(1));
     connection.respond(stream(1), ANSWER, true);
@@ -366,6 +376,17 @@ describe('a flood', () => {
     expect(connection.isOver).toBe(false);
   });
 
+  it('of windows named again and again in one frame moves them once', () => {
+    connection = new Http2Connection(served, 0, { maxStreams: 10_000 });
+    say(hello());
+    for (let id = 1; id < 20_000; id += 2) say(request(id));
+    const pairs = Array.from({ length: 2700 }, (_, at) => [4, 1000 + (at % 7)] as const);
+    const began = performance.now();
+    while (!connection.isOver && performance.now() - began < 10_000) say(settings(...pairs));
+    expect(connection.isOver).toBe(true);
+    expect(performance.now() - began).toBeLessThan(5000);
+  });
+
   it('of parts of one header block ends the connection', () => {
     say(hello(), frame(FrameType.Headers, 0, 1, requestBlock()));
     let parts = 0;
@@ -387,6 +408,15 @@ describe('the end', () => {
     expect(connection.isOver).toBe(false);
     connection.respond(stream(1), ANSWER, true);
     expect(connection.isOver).toBe(true);
+  });
+
+  it('does not hurt the calls under way when new ones were on their way already', () => {
+    say(hello(), request(1, {}, true));
+    connection.shutdown();
+    sent();
+    say(request(3), data(3, 5), frame(FrameType.ResetStream, 0, 3, u32(8)));
+    expect(connection.isOver).toBe(false);
+    expect(served.told).toEqual(['1 /a/B end']);
   });
 
   it('of the socket resets what was under way, once', () => {
