@@ -21,7 +21,7 @@ import { GrpcClient, type Outcome, type ServedGrpc, serveGrpc } from '../support
 import { frame, hello, request } from '../support/http2-frames.js';
 import { LocalNode } from '../support/local-node.js';
 import { checkProperty } from '../support/property.js';
-import { waitFor } from '../support/wait.js';
+import { staysFalse, waitFor } from '../support/wait.js';
 
 const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128, quotaBytes: 2 ** 31 };
 const PUT = '/etcdserverpb.KV/Put';
@@ -231,14 +231,17 @@ describe('a stream', () => {
   });
 
   it('tells its service when the client goes away', async () => {
+    let opened = 0;
     let closed = 0;
     await serveInstead(
       'etcdserverpb.Watch/Watch',
-      stream(() => ({ handle: () => undefined, drained: () => undefined, close: () => closed++ })),
+      stream(() => {
+        opened += 1;
+        return { handle: () => undefined, drained: () => undefined, close: () => closed++ };
+      }),
     );
     client.open(WATCH).send(create('w'));
-    await waitFor('the call', 2000, () => counted('etcdserverpb.Watch', 'Watch') === 0);
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await waitFor('the call', 2000, () => opened === 1);
     client.close();
     await waitFor('the end', 2000, () => closed === 1);
   });
@@ -378,6 +381,24 @@ describe('a server', () => {
     expect(text).toContain('lists are too long');
   });
 
+  it('that drains does not wait for watches and locks, which end with the member', async () => {
+    const watch = client.open(WATCH);
+    watch.send(encodeProtobuf('WatchRequest', { createRequest: { key: 'w' } }));
+    const wish = encodeProtobuf('LockRequest', { name: 'l' });
+    await client.call('/v3lockpb.Lock/Lock', wish);
+    const waiting = client.call('/v3lockpb.Lock/Lock', wish);
+    await waitFor('the watch', 2000, () => watch.messages.length === 1);
+    const counters = served.metrics.rpc('v3lockpb.Lock', 'Lock', 'unary');
+    await waitFor('the second lock', 2000, () => counters.started === 2);
+
+    const began = performance.now();
+    await served.server.drain();
+    expect(performance.now() - began).toBeLessThan(1000);
+
+    served.server.close();
+    await Promise.all([watch.outcome, waiting]);
+  });
+
   it('refuses new calls of a client that reads no answers, and nobody else', async () => {
     await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
     const socket = net.connect(served.port, '127.0.0.1');
@@ -392,9 +413,7 @@ describe('a server', () => {
     socket.write(Buffer.concat(parts));
     const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
     await waitFor('the answers', 5000, () => (handled.get('OK') ?? 0) >= 60);
-    await new Promise((resolve) => setTimeout(resolve, 300));
-
-    expect(handled.get('OK') ?? 0).toBeLessThan(110);
+    await staysFalse('an answer above the bound', 300, () => (handled.get('OK') ?? 0) >= 110);
     answer('RangeResponse', await client.call(RANGE, range('a')));
     socket.destroy();
   });

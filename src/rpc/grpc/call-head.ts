@@ -9,7 +9,6 @@ import type { RequestHead } from '../http2/request-head.js';
 
 export interface CallHead extends CallWish {
   readonly encoding: string;
-  readonly token: string;
 }
 
 export type HeadOutcome =
@@ -28,7 +27,6 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
   let encoding = 'identity';
   let timeout: string | undefined;
   let requireLeader = false;
-  let token = '';
   for (let at = firstRegular; at < fields.length; at += 1) {
     const { name, value } = fields[at] as HeaderField;
     switch (name) {
@@ -44,10 +42,6 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
       case 'hasleader':
         requireLeader = value === 'true';
         break;
-      case 'token':
-      case 'authorization':
-        token = value;
-        break;
       default:
     }
   }
@@ -56,5 +50,5 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
   if (contentType !== 'application/grpc' && !GRPC.test(contentType)) {
     return { ok: false, httpStatus: 415, error: NOT_GRPC };
   }
-  return { ok: true, head: { timeout, requireLeader, encoding, token } };
+  return { ok: true, head: { timeout, requireLeader, encoding } };
 }

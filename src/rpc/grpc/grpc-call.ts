@@ -66,6 +66,8 @@ export interface StreamOwner {
   onDrained(): void;
   /** Whether `onDrained` means anything to it. */
   readonly wantsDrain: boolean;
+  /** It ends by itself, soon. */
+  readonly isShort: boolean;
 }
 
 export abstract class GrpcCall implements StreamOwner {
@@ -105,6 +107,7 @@ export abstract class GrpcCall implements StreamOwner {
   }
 
   abstract readonly wantsDrain: boolean;
+  abstract readonly isShort: boolean;
   abstract onDrained(): void;
   protected abstract request(message: object): void;
   protected abstract requestsEnded(): void;
@@ -172,12 +175,14 @@ export abstract class GrpcCall implements StreamOwner {
 
 export class UnaryGrpcCall extends GrpcCall {
   readonly wantsDrain = false;
+  readonly isShort: boolean;
   private readonly handler: UnaryHandler;
   private message: object | null = null;
 
   constructor(options: CallOptions, handler: UnaryHandler) {
     super(options);
     this.handler = handler;
+    this.isShort = !options.served.method.waits;
   }
 
   override onDrained(): void {}
@@ -218,6 +223,7 @@ export class UnaryGrpcCall extends GrpcCall {
 
 export class StreamGrpcCall extends GrpcCall implements ResponseSink {
   readonly wantsDrain = true;
+  readonly isShort = false;
   private session: StreamSession<object> | null = null;
 
   /** Opens the stream of the service, before the first request. */

@@ -84,9 +84,10 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
     this.receive(firstBytes);
   }
 
-  /** Unary calls and streams under way. */
-  get openCalls(): number {
-    return this.http2.openStreams;
+  /** Calls under way that end by themselves: no watches, no locks that wait. */
+  get hasShortCalls(): boolean {
+    for (const { isShort } of this.http2.owners()) if (isShort) return true;
+    return false;
   }
 
   /** Takes no new calls; ends when those under way have ended. */
@@ -114,8 +115,10 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
     if (http2.isOver) this.endSocket();
   }
 
-  destroy(): void {
-    this.socket.destroy();
+  /** Says what is left to be said, and ends. */
+  close(): void {
+    this.flush();
+    this.endSocket();
   }
 
   // ---------------------------------------------------------------- events of HTTP/2
@@ -298,6 +301,7 @@ class StreamWire implements CallWire {
 /** A request that is no gRPC. */
 class Refusal implements StreamOwner {
   readonly wantsDrain = false;
+  readonly isShort = true;
   private readonly refuse: () => void;
 
   constructor(refuse: () => void) {

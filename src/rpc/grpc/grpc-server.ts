@@ -48,21 +48,19 @@ export class GrpcServer {
     socket.once('close', () => this.connections.delete(connection));
   }
 
-  /** Asks all clients to go elsewhere and waits for calls under way, at most DRAIN_MS. */
+  /** Asks all clients to go elsewhere and waits for calls that end by themselves, at most DRAIN_MS. */
   async drain(): Promise<void> {
     for (const connection of this.connections) connection.shutdown();
     const endsBy = performance.now() + DRAIN_MS;
-    while (
-      performance.now() < endsBy &&
-      [...this.connections].some(({ openCalls }) => openCalls > 0)
-    ) {
+    const isBusy = (): boolean => [...this.connections].some(({ hasShortCalls }) => hasShortCalls);
+    while (performance.now() < endsBy && isBusy()) {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
 
-  /** Cuts what is left. */
+  /** Ends what is left. */
   close(): void {
-    for (const connection of this.connections) connection.destroy();
+    for (const connection of this.connections) connection.close();
   }
 
   private mark(connection: GrpcConnection): void {

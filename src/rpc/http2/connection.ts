@@ -17,7 +17,7 @@
  * reset. 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream,
  * at most one `onReset` the last; none follows the end of the peer's side but `onDrained` and `onReset`.
  */
-import { DEFAULT_FLOOD_LIMITS, FloodBudget, type FloodLimits } from './flood-budget.js';
+import { DEFAULT_FLOOD_LIMITS, FloodBudget } from './flood-budget.js';
 import {
   CLIENT_PREFACE,
   DEFAULT_WINDOW,
@@ -59,7 +59,6 @@ class ConnectionError extends Error {
 }
 
 export interface Http2Limits {
-  readonly floods?: FloodLimits;
   readonly maxStreams?: number;
 }
 
@@ -85,8 +84,6 @@ export class Http2Connection<Owner = unknown> {
   isOver = false;
   /** Bytes of answers that wait for windows. */
   waitingBytes = 0;
-  /** Why it ended, if the peer broke a rule. */
-  failure = '';
   private readonly events: Http2Events<Owner>;
   private readonly floods: FloodBudget;
   private readonly maxStreams: number;
@@ -119,7 +116,7 @@ export class Http2Connection<Owner = unknown> {
 
   constructor(events: Http2Events<Owner>, now: number, limits: Http2Limits = {}) {
     this.events = events;
-    this.floods = new FloodBudget(limits.floods ?? DEFAULT_FLOOD_LIMITS, now);
+    this.floods = new FloodBudget(DEFAULT_FLOOD_LIMITS, now);
     this.maxStreams = limits.maxStreams ?? MAX_STREAMS;
     this.begin();
   }
@@ -127,6 +124,11 @@ export class Http2Connection<Owner = unknown> {
   /** The client has said what every client says first. */
   get isGreeted(): boolean {
     return this.hasSettings;
+  }
+
+  /** Of the streams under way. */
+  *owners(): Iterable<Owner> {
+    for (const { owner } of this.streams.values()) if (owner !== null) yield owner;
   }
 
   get openStreams(): number {
@@ -177,7 +179,7 @@ export class Http2Connection<Owner = unknown> {
     this.queue.clear();
     for (const stream of open) {
       this.close(stream);
-      if (stream.hasHeaders) this.events.onReset(stream, Http2Code.Cancel);
+      this.events.onReset(stream, Http2Code.Cancel);
     }
   }
 
@@ -185,7 +187,7 @@ export class Http2Connection<Owner = unknown> {
 
   /** The header block of an answer, made by hpack-encoder.ts. */
   respond(stream: Http2Stream<Owner>, block: Buffer, isEnd: boolean): void {
-    if (stream.isClosed || stream.isLocalEnded) return;
+    if (stream.isClosed) return;
     stream.hasAnswer = true;
     this.headers(stream.id, block, isEnd);
     if (isEnd) this.endLocal(stream);
@@ -193,7 +195,7 @@ export class Http2Connection<Owner = unknown> {
 
   /** False: wait for `onDrained` before the next. `bytes` are not to be changed any more. */
   write(stream: Http2Stream<Owner>, bytes: Buffer): boolean {
-    if (stream.isClosed || stream.isLocalEnded) return true;
+    if (stream.isClosed || stream.endsAfterData) return true;
     if (bytes.length > 0 && !this.sendAtOnce(stream, bytes)) {
       stream.waiting.push(bytes);
       stream.waitingBytes += bytes.length;
@@ -207,7 +209,7 @@ export class Http2Connection<Owner = unknown> {
 
   /** Ends this side behind all data that was written, with trailers or without. */
   finish(stream: Http2Stream<Owner>, trailers: Buffer | null): void {
-    if (stream.isClosed || stream.isLocalEnded || stream.endsAfterData) return;
+    if (stream.isClosed || stream.endsAfterData) return;
     stream.trailers = trailers;
     stream.endsAfterData = true;
     this.flow(stream);
@@ -226,11 +228,6 @@ export class Http2Connection<Owner = unknown> {
     this.isLeaving = true;
     this.goAway(Http2Code.NoError, '');
     this.maybeEnd();
-  }
-
-  /** Cuts the connection. */
-  abort(code: Http2Code, text: string): void {
-    this.fail(new ConnectionError(code, text));
   }
 
   // ---------------------------------------------------------------- frames in
@@ -425,7 +422,6 @@ export class Http2Connection<Owner = unknown> {
       return;
     }
     const stream = new Http2Stream<Owner>(streamId, this.initialWindow, STREAM_WINDOW);
-    stream.hasHeaders = true;
     stream.isRemoteEnded = isEnd;
     stream.owed = head.contentLength;
     this.streams.set(streamId, stream);
@@ -722,9 +718,8 @@ export class Http2Connection<Owner = unknown> {
 
   /** The answer is complete: what is still to come of the request has no reader (8.1). */
   private endLocal(stream: Http2Stream<Owner>): void {
-    stream.isLocalEnded = true;
     if (!stream.isRemoteEnded) this.sendReset(stream.id, Http2Code.NoError);
-    if (!stream.isClosed) this.forget(stream);
+    this.forget(stream);
   }
 
   private forget(stream: Http2Stream<Owner>): void {
@@ -762,8 +757,7 @@ export class Http2Connection<Owner = unknown> {
         : error instanceof HpackError
           ? Http2Code.CompressionError
           : Http2Code.InternalError;
-    this.failure = error instanceof Error ? error.message : String(error);
-    this.goAway(code, isKnown ? this.failure : 'internal error');
+    this.goAway(code, isKnown ? error.message : 'internal error');
     this.lost();
     if (!isKnown) throw error;
   }

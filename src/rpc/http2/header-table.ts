@@ -68,10 +68,6 @@ export class HeaderTable {
     this.limit = limit;
   }
 
-  get size(): number {
-    return this.bytes;
-  }
-
   /** The field of a number from 1 on; undefined if there is none. */
   get(number: number): HeaderField | undefined {
     if (number <= STATIC_FIELDS.length) return STATIC_FIELDS[number - 1];

@@ -2,8 +2,10 @@
  * One stream of a connection: a request and its answer. Data, changed by connection.ts alone; whoever
  * serves the stream keeps its own state in `owner`.
  *
- *             peer ends                we end
- *   open  -------------> half closed ---------> closed, forgotten by the connection
+ *             peer ends                   the answer is complete, or one side resets
+ *   open  -------------> half closed  --------------------------------------> closed, forgotten
+ *     |                                                                         ^
+ *     +-------------------------------------------------------------------------+
  */
 
 export class Http2Stream<Owner = unknown> {
@@ -11,11 +13,8 @@ export class Http2Stream<Owner = unknown> {
   owner: Owner | null = null;
   /** The peer sends nothing more. */
   isRemoteEnded = false;
-  /** Nothing more is sent to the peer. */
-  isLocalEnded = false;
   /** Gone from its connection: what is sent on it is dropped. */
   isClosed = false;
-  hasHeaders = false;
   /** The head of the answer has been sent. */
   hasAnswer = false;
   /** Bytes that the peer takes; negative after it made its windows smaller. */
