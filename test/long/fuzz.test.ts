@@ -17,10 +17,10 @@ import { JsonSequence } from '../../src/rpc/api/json-sequence.js';
 import { decodeProtobuf, encodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import type { Encodable, MessageName } from '../../src/rpc/api/schema.js';
 import { MessageAssembler, MessageError } from '../../src/rpc/grpc/message-assembler.js';
-import { Http2Connection } from '../../src/rpc/http2/connection.js';
 import { Flag, FrameType } from '../../src/rpc/http2/frame.js';
 import { HpackDecoder, HpackError } from '../../src/rpc/http2/hpack-decoder.js';
 import { encodeHeaders } from '../../src/rpc/http2/hpack-encoder.js';
+import { Http2ServerConnection } from '../../src/rpc/http2/server-connection.js';
 import { FrameError, FrameReader } from '../../src/rpc/peer/frame.js';
 import { decodeMessage, encodeMessage } from '../../src/rpc/peer/raft-frame.js';
 import { frame, hello, request, u32 } from '../support/http2-frames.js';
@@ -136,7 +136,7 @@ describe(`garbage (${REPEAT})`, { timeout: 3_600_000 }, () => {
     fuzz(
       [valid.subarray(24)],
       (bytes, random) => {
-        const connection = new Http2Connection(events, 0);
+        const connection = new Http2ServerConnection(events, 0);
         connection.receive(preface, 0);
         for (let at = 0; at < bytes.length; ) {
           const length = 1 + random.below(bytes.length);

@@ -5,9 +5,9 @@
  */
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Http2Connection, type Http2Events } from '../../src/rpc/http2/connection.js';
 import { Flag, FrameType, Http2Code, Setting } from '../../src/rpc/http2/frame.js';
 import { encodeHeaders } from '../../src/rpc/http2/hpack-encoder.js';
+import { Http2ServerConnection, type ServerEvents } from '../../src/rpc/http2/server-connection.js';
 import type { Http2Stream } from '../../src/rpc/http2/stream.js';
 import {
   type Frame,
@@ -24,7 +24,7 @@ import { checkProperty } from '../support/property.js';
 const FILE = 'test/rpc/http2-connection.test.ts';
 const ANSWER = encodeHeaders([{ name: ':status', value: '200' }]);
 
-class Served implements Http2Events {
+class Served implements ServerEvents {
   readonly told: string[] = [];
   readonly streams = new Map<number, Http2Stream>();
 
@@ -47,7 +47,7 @@ class Served implements Http2Events {
 }
 
 let served: Served;
-let connection: Http2Connection;
+let connection: Http2ServerConnection;
 
 function sent(): Frame[] {
   return framesOf(Buffer.concat(connection.output.take()));
@@ -75,7 +75,7 @@ function dataOf(frames: readonly Frame[], streamId: number): number {
 
 beforeEach(() => {
   served = new Served();
-  connection = new Http2Connection(served, 0);
+  connection = new Http2ServerConnection(served, 0);
   sent();
 });
 
@@ -85,7 +85,7 @@ const data = (id: number, length: number, flags = 0): Buffer =>
 
 describe('a connection', () => {
   it('begins with its settings and a wide window', () => {
-    const first = framesOf(Buffer.concat(new Http2Connection(served, 0).output.take()));
+    const first = framesOf(Buffer.concat(new Http2ServerConnection(served, 0).output.take()));
     expect(first.map(({ type }) => type)).toEqual([FrameType.Settings, FrameType.WindowUpdate]);
   });
 
@@ -232,7 +232,7 @@ describe('what breaks a stream', () => {
   });
 
   it('more streams than are allowed at a time', () => {
-    connection = new Http2Connection(served, 0, { maxStreams: 2 });
+    connection = new Http2ServerConnection(served, 0, { maxStreams: 2 });
     const frames = say(hello(), request(1), request(3), request(5));
     expect(codeIn(frames)).toBe(`reset 5 ${Http2Code.RefusedStream}`);
   });
@@ -377,7 +377,7 @@ describe('a flood', () => {
   });
 
   it('of windows named again and again in one frame moves them once', () => {
-    connection = new Http2Connection(served, 0, { maxStreams: 10_000 });
+    connection = new Http2ServerConnection(served, 0, { maxStreams: 10_000 });
     say(hello());
     for (let id = 1; id < 20_000; id += 2) say(request(id));
     const pairs = Array.from({ length: 2700 }, (_, at) => [4, 1000 + (at % 7)] as const);
@@ -399,21 +399,42 @@ describe('a flood', () => {
 });
 
 describe('the end', () => {
-  it('waits for the calls under way, and takes no new ones', () => {
+  const pong = frame(FrameType.Ping, Flag.Ack, 0, Buffer.alloc(8));
+  const lastOf = (frames: readonly Frame[]): number | undefined =>
+    frames.find(({ type }) => type === FrameType.GoAway)?.payload.readUInt32BE(0);
+
+  it('serves what left the client before it heard, then takes nothing new', () => {
     say(hello(), request(1, {}, true));
     connection.shutdown();
-    expect(codeIn(sent())).toBe('goaway 0');
-    say(request(3));
-    expect(served.told).toEqual(['1 /a/B end']);
-    expect(connection.isOver).toBe(false);
+    expect(lastOf(sent())).toBe(2 ** 31 - 1);
+
+    say(request(3, {}, true));
+    expect(served.told).toEqual(['1 /a/B end', '3 /a/B end']);
+
+    expect(lastOf(say(pong))).toBe(3);
+    say(request(5));
+    expect(served.told).toHaveLength(2);
     connection.respond(stream(1), ANSWER, true);
+    expect(connection.isOver).toBe(false);
+    connection.respond(stream(3), ANSWER, true);
+    expect(connection.isOver).toBe(true);
+  });
+
+  it('is not taken for known because an earlier ping was answered', () => {
+    say(hello());
+    connection.ping();
+    connection.shutdown();
+    sent();
+
+    expect(lastOf(say(pong))).toBeUndefined();
+    expect(lastOf(say(pong))).toBe(0);
     expect(connection.isOver).toBe(true);
   });
 
   it('does not hurt the calls under way when new ones were on their way already', () => {
     say(hello(), request(1, {}, true));
     connection.shutdown();
-    sent();
+    say(pong);
     say(request(3), data(3, 5), frame(FrameType.ResetStream, 0, 3, u32(8)));
     expect(connection.isOver).toBe(false);
     expect(served.told).toEqual(['1 /a/B end']);
@@ -446,7 +467,7 @@ describe('garbage', () => {
         (mutations, piece) => {
           const bytes = Buffer.from(good);
           for (const { at, value } of mutations) bytes[24 + at] = value;
-          const fuzzed = new Http2Connection(new Served(), 0);
+          const fuzzed = new Http2ServerConnection(new Served(), 0);
           for (let at = 0; at < bytes.length; at += piece) {
             fuzzed.receive(Buffer.from(bytes.subarray(at, at + piece)), 0);
           }

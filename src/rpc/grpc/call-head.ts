@@ -5,7 +5,7 @@
 import type { CallWish } from '../call.js';
 import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 import type { HeaderField } from '../http2/header-table.js';
-import type { RequestHead } from '../http2/request-head.js';
+import type { RequestHead } from '../http2/message-head.js';
 
 export interface CallHead extends CallWish {
   readonly encoding: string;

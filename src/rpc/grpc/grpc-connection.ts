@@ -10,8 +10,8 @@
 import type { Socket } from 'node:net';
 import type { CallScope } from '../call.js';
 import { GrpcCode, wireErrorOf } from '../error-mapping.js';
-import { Http2Connection, type Http2Events } from '../http2/connection.js';
-import type { RequestHead } from '../http2/request-head.js';
+import type { RequestHead } from '../http2/message-head.js';
+import { Http2ServerConnection, type ServerEvents } from '../http2/server-connection.js';
 import type { Http2Stream } from '../http2/stream.js';
 import { callHead } from './call-head.js';
 import {
@@ -51,10 +51,10 @@ export interface ConnectionOptions {
   readonly mark: (connection: GrpcConnection) => void;
 }
 
-export class GrpcConnection implements Http2Events<StreamOwner> {
+export class GrpcConnection implements ServerEvents<StreamOwner> {
   private readonly socket: Socket;
   private readonly options: ConnectionOptions;
-  private readonly http2: Http2Connection<StreamOwner>;
+  private readonly http2: Http2ServerConnection<StreamOwner>;
   /** Told to wait because the socket is full. */
   private readonly paused = new Set<StreamOwner>();
   private isFull = false;
@@ -65,7 +65,7 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
   constructor(socket: Socket, firstBytes: Buffer, options: ConnectionOptions) {
     this.socket = socket;
     this.options = options;
-    this.http2 = new Http2Connection<StreamOwner>(this, performance.now());
+    this.http2 = new Http2ServerConnection<StreamOwner>(this, performance.now());
     socket.on('data', (bytes: Buffer) => this.receive(bytes));
     socket.on('drain', () => this.onSocketDrain());
     socket.on('error', () => socket.destroy());
@@ -88,6 +88,11 @@ export class GrpcConnection implements Http2Events<StreamOwner> {
   get hasShortCalls(): boolean {
     for (const { isShort } of this.http2.owners()) if (isShort) return true;
     return false;
+  }
+
+  /** After `shutdown`: no call of this client is on its way here that did not know of it. */
+  get isGoodbyeHeard(): boolean {
+    return this.http2.isGoodbyeHeard;
   }
 
   /** Takes no new calls; ends when those under way have ended. */

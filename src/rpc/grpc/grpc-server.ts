@@ -24,6 +24,8 @@ export interface GrpcServerOptions {
 /** What a message may be larger than the write in it. */
 const MESSAGE_OVERHEAD_BYTES = 512 * 1024;
 const DRAIN_MS = 3000;
+/** For clients to hear that this server leaves. */
+const GOODBYE_MS = 300;
 
 export class GrpcServer {
   private readonly connections = new Set<GrpcConnection>();
@@ -51,9 +53,15 @@ export class GrpcServer {
   /** Asks all clients to go elsewhere and waits for calls that end by themselves, at most DRAIN_MS. */
   async drain(): Promise<void> {
     for (const connection of this.connections) connection.shutdown();
-    const endsBy = performance.now() + DRAIN_MS;
-    const isBusy = (): boolean => [...this.connections].some(({ hasShortCalls }) => hasShortCalls);
-    while (performance.now() < endsBy && isBusy()) {
+    const startedAt = performance.now();
+    const isBusy = (tookMs: number): boolean =>
+      [...this.connections].some(
+        ({ hasShortCalls, isGoodbyeHeard }) =>
+          hasShortCalls || (!isGoodbyeHeard && tookMs < GOODBYE_MS),
+      );
+    for (;;) {
+      const tookMs = performance.now() - startedAt;
+      if (tookMs >= DRAIN_MS || !isBusy(tookMs)) return;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }

@@ -1,25 +1,25 @@
 /**
- * One HTTP/2 connection of a server (RFC 9113), without I/O: bytes in, events out; calls in, bytes out.
- * Who owns the socket feeds `receive` and writes what `output` holds, once a turn; grpc/ serves the
- * streams. Nothing here waits, and nothing knows of gRPC.
+ * One HTTP/2 connection (RFC 9113), without I/O: bytes in, events out; calls in, bytes out. Here is what
+ * both ends do alike: frames, header blocks, windows, floods. How streams begin and end is the business
+ * of server-connection.ts and client-connection.ts. Who owns the socket feeds `receive` and writes what
+ * `output` holds, once a turn. Nothing here waits, and nothing knows of gRPC.
  *
  *   socket -> receive -> frames -> HPACK, stream states, windows -> events
- *   respond, write, finish, reset -> windows -> output -> socket
+ *   write, finish, reset -> windows -> output -> socket
  *
  * Errors: what breaks a stream resets it (`onReset` if it was shown); what breaks the connection sends
  * GOAWAY, and `isOver` tells the owner to write what is left and close.
  *
- * Bounds: header blocks `MAX_BLOCK_BYTES` and `MAX_HEADER_LIST_BYTES`; streams `MAX_STREAMS`; data that
- * was received is its stream's business (it is shown at once and not kept here); frames that cost us
+ * Bounds: header blocks `MAX_BLOCK_BYTES` and `MAX_HEADER_LIST_BYTES`; data that was received is its
+ * stream's business (it is shown at once and not kept here; `hold` stops its window); frames that cost us
  * and not the peer by `FloodBudget`; data that waits for a window is told by `write` returning false.
  *
- * Invariants: 1. A stream is in `streams` from its header block until the answer is complete or one side has
- * reset. 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream,
- * at most one `onReset` the last; none follows the end of the peer's side but `onDrained` and `onReset`.
+ * Invariants: 1. A stream is in `streams` from its beginning until both sides have ended or one has reset.
+ * 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream, at most
+ * one `onReset` the last; none follows the end of the peer's side but `onDrained` and `onReset`.
  */
 import { DEFAULT_FLOOD_LIMITS, FloodBudget } from './flood-budget.js';
 import {
-  CLIENT_PREFACE,
   DEFAULT_WINDOW,
   Flag,
   FRAME_HEADER_BYTES,
@@ -33,22 +33,22 @@ import {
 } from './frame.js';
 import type { HeaderField } from './header-table.js';
 import { HpackDecoder, HpackError } from './hpack-decoder.js';
-import { areTrailers, type RequestHead, requestHead } from './request-head.js';
-import { Http2Stream } from './stream.js';
+import type { Http2Stream } from './stream.js';
 
-export interface Http2Events<Owner = unknown> {
-  /** A request begins. `isEnd`: it has no body. */
-  onHeaders(stream: Http2Stream<Owner>, head: RequestHead, isEnd: boolean): void;
+/** What both ends hear of their streams. */
+export interface StreamEvents<Owner = unknown> {
   /** May be empty with `isEnd`. */
   onData(stream: Http2Stream<Owner>, bytes: Buffer, isEnd: boolean): void;
   /** The peer, or an error of the peer, has ended the stream: answers have no reader. */
   onReset(stream: Http2Stream<Owner>, code: number): void;
   /** After `write` said false: the peer has taken what waited. */
   onDrained(stream: Http2Stream<Owner>): void;
+  /** The peer has answered a `ping`. */
+  onPong?(): void;
 }
 
 /** The peer broke a rule; the connection ends. */
-class ConnectionError extends Error {
+export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
   readonly code: Http2Code;
 
@@ -58,17 +58,11 @@ class ConnectionError extends Error {
   }
 }
 
-export interface Http2Limits {
-  readonly maxStreams?: number;
-}
-
 const HEADER_TABLE_BYTES = 4096;
-const MAX_HEADER_LIST_BYTES = 64 * 1024;
+export const MAX_HEADER_LIST_BYTES = 64 * 1024;
 /** Of one header block as it comes, with its continuations. */
 const MAX_BLOCK_BYTES = 128 * 1024;
-/** Locks that wait for others hold a stream each, and the renewals of their leases must get through. */
-const MAX_STREAMS = 65_536;
-const STREAM_WINDOW = 1024 * 1024;
+export const STREAM_WINDOW = 1024 * 1024;
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
 /** Data of one stream that may wait for its reader before `write` says false. */
 const FULL_BYTES = 256 * 1024;
@@ -77,34 +71,33 @@ const RESET_KEPT = 1000;
 /** 4.2 of RFC 7541: told in front of the first block after the peer made its table smaller. */
 const TABLE_OF_NOTHING = Buffer.from([0x20]);
 const NO_BYTES = Buffer.alloc(0);
+/** Of pings: nobody reads it. */
+const PING_BYTES = Buffer.alloc(8);
 
-export class Http2Connection<Owner = unknown> {
+export abstract class Http2Connection<Owner = unknown> {
   readonly output = new FrameOutput();
   /** Write what is left and close: nothing more is received. */
   isOver = false;
   /** Bytes of answers that wait for windows. */
   waitingBytes = 0;
-  private readonly events: Http2Events<Owner>;
+  protected readonly streams = new Map<number, Http2Stream<Owner>>();
+  /** GOAWAY was sent or received: no new streams. */
+  protected isLeaving = false;
+  protected unansweredPings = 0;
+  /** Bytes that a new stream may send. */
+  protected initialWindow = DEFAULT_WINDOW;
+  private readonly events: StreamEvents<Owner>;
   private readonly floods: FloodBudget;
-  private readonly maxStreams: number;
   private readonly decoder = new HpackDecoder(HEADER_TABLE_BYTES, MAX_HEADER_LIST_BYTES);
-  private readonly streams = new Map<number, Http2Stream<Owner>>();
   /** Reset here a moment ago: what still comes for them is dropped. */
   private readonly resetHere = new Set<number>();
   /** Streams with data and a window that wait for the window of the connection. */
   private readonly queue = new Set<Http2Stream<Owner>>();
   private rest: Buffer = NO_BYTES;
-  private prefaceLeft = CLIENT_PREFACE.length;
   private hasSettings = false;
-  /** The last one that is served, and the last one that was opened. */
-  private lastStream = 0;
-  private highestStream = 0;
-  /** No new streams: GOAWAY was sent. */
-  private isLeaving = false;
   private now = 0;
   // What the peer allows.
   private sendWindow = DEFAULT_WINDOW;
-  private initialWindow = DEFAULT_WINDOW;
   private maxFrameSize = MIN_FRAME_SIZE;
   private tellTable = false;
   private receiveWindow = CONNECTION_WINDOW;
@@ -114,14 +107,12 @@ export class Http2Connection<Owner = unknown> {
   private blockParts: Buffer[] = [];
   private blockBytes = 0;
 
-  constructor(events: Http2Events<Owner>, now: number, limits: Http2Limits = {}) {
+  constructor(events: StreamEvents<Owner>, now: number) {
     this.events = events;
     this.floods = new FloodBudget(DEFAULT_FLOOD_LIMITS, now);
-    this.maxStreams = limits.maxStreams ?? MAX_STREAMS;
-    this.begin();
   }
 
-  /** The client has said what every client says first. */
+  /** The peer has said what every peer says first. */
   get isGreeted(): boolean {
     return this.hasSettings;
   }
@@ -143,7 +134,7 @@ export class Http2Connection<Owner = unknown> {
     this.now = now;
     try {
       let input = this.rest.length === 0 ? bytes : Buffer.concat([this.rest, bytes]);
-      if (this.prefaceLeft > 0) input = this.preface(input);
+      input = this.preface(input);
       let at = 0;
       while (!this.isOver && input.length - at >= FRAME_HEADER_BYTES) {
         const length =
@@ -185,14 +176,6 @@ export class Http2Connection<Owner = unknown> {
 
   // ---------------------------------------------------------------- sent
 
-  /** The header block of an answer, made by hpack-encoder.ts. */
-  respond(stream: Http2Stream<Owner>, block: Buffer, isEnd: boolean): void {
-    if (stream.isClosed) return;
-    stream.hasAnswer = true;
-    this.headers(stream.id, block, isEnd);
-    if (isEnd) this.endLocal(stream);
-  }
-
   /** False: wait for `onDrained` before the next. `bytes` are not to be changed any more. */
   write(stream: Http2Stream<Owner>, bytes: Buffer): boolean {
     if (stream.isClosed || stream.endsAfterData) return true;
@@ -222,39 +205,64 @@ export class Http2Connection<Owner = unknown> {
     this.forget(stream);
   }
 
-  /** Takes no new streams and ends when those under way have ended. */
-  shutdown(): void {
-    if (this.isLeaving || this.isOver) return;
-    this.isLeaving = true;
-    this.goAway(Http2Code.NoError, '');
-    this.maybeEnd();
+  /** Lets the peer send nothing more on this stream than its window has left, until `resume`. */
+  hold(stream: Http2Stream<Owner>): void {
+    stream.isHeld = true;
+  }
+
+  resume(stream: Http2Stream<Owner>): void {
+    stream.isHeld = false;
+    if (!stream.isClosed && !stream.isRemoteEnded) this.widen(stream);
+  }
+
+  /** Asks the peer for a sign of life: `onPong`. */
+  ping(): void {
+    if (this.isOver) return;
+    this.unansweredPings += 1;
+    this.output.header(PING_BYTES.length, FrameType.Ping, 0, 0);
+    this.output.bytes(PING_BYTES);
+  }
+
+  // ---------------------------------------------------------------- what the two ends do differently
+
+  /** What comes in front of the first frame is read here; the rest of the input is returned. */
+  protected abstract preface(input: Buffer): Buffer;
+  /** A header block is complete. `isTruncated`: its fields are more than is taken. */
+  protected abstract headersComplete(
+    streamId: number,
+    fields: readonly HeaderField[],
+    isEnd: boolean,
+    isTruncated: boolean,
+  ): void;
+  /** Whether this number was ever a stream. */
+  protected abstract wasOpened(streamId: number): boolean;
+  /** The last stream of the peer that this side has taken on, for GOAWAY. */
+  protected abstract get lastTaken(): number;
+  /** This side has sent the end of the stream. */
+  protected abstract localEnded(stream: Http2Stream<Owner>): void;
+  /** The peer has sent the end of the stream; its events have been told. */
+  protected abstract remoteEnded(stream: Http2Stream<Owner>): void;
+  /** The peer takes no streams any more behind this one. */
+  protected abstract leave(lastStream: number): void;
+  protected abstract pong(): void;
+  /** A setting that only one of the ends may send, or that only one wants to know. */
+  protected abstract ownSetting(name: number, value: number): void;
+  /** Frames of a stream that is gone mean nothing: they crossed the news. */
+  protected crossedNews(streamId: number): boolean {
+    return this.resetHere.has(streamId);
   }
 
   // ---------------------------------------------------------------- frames in
 
-  private begin(): void {
+  /** The first frame of this side. */
+  protected sayHello(settings: readonly (readonly [name: number, value: number])[]): void {
     const { output } = this;
-    const settings = [
-      [Setting.MaxConcurrentStreams, this.maxStreams],
-      [Setting.InitialWindowSize, STREAM_WINDOW],
-      [Setting.MaxHeaderListSize, MAX_HEADER_LIST_BYTES],
-    ] as const;
     output.header(settings.length * 6, FrameType.Settings, 0, 0);
     for (const [name, value] of settings) {
       output.u16(name);
       output.u32(value);
     }
     this.sendWindowUpdate(0, CONNECTION_WINDOW - DEFAULT_WINDOW);
-  }
-
-  private preface(input: Buffer): Buffer {
-    const done = CLIENT_PREFACE.length - this.prefaceLeft;
-    const length = Math.min(this.prefaceLeft, input.length);
-    if (CLIENT_PREFACE.compare(input, 0, length, done, done + length) !== 0) {
-      throw new ConnectionError(Http2Code.ProtocolError, 'this is not HTTP/2');
-    }
-    this.prefaceLeft -= length;
-    return input.subarray(length);
   }
 
   private frame(type: number, flags: number, streamId: number, payload: Buffer): void {
@@ -282,7 +290,7 @@ export class Http2Connection<Owner = unknown> {
         this.onSettings(flags, streamId, payload);
         return;
       case FrameType.PushPromise:
-        throw new ConnectionError(Http2Code.ProtocolError, 'a client pushes nothing');
+        throw new ConnectionError(Http2Code.ProtocolError, 'nothing is pushed here');
       case FrameType.Ping:
         this.onPing(flags, streamId, payload);
         return;
@@ -335,11 +343,15 @@ export class Http2Connection<Owner = unknown> {
       }
     }
     if (isEnd) stream.isRemoteEnded = true;
-    else if (stream.receiveWindow < STREAM_WINDOW / 2) {
-      this.sendWindowUpdate(streamId, STREAM_WINDOW - stream.receiveWindow);
-      stream.receiveWindow = STREAM_WINDOW;
-    }
+    else if (!stream.isHeld) this.widen(stream);
     this.events.onData(stream, data, isEnd);
+    if (isEnd) this.remoteEnded(stream);
+  }
+
+  private widen(stream: Http2Stream<Owner>): void {
+    if (stream.receiveWindow >= STREAM_WINDOW / 2) return;
+    this.sendWindowUpdate(stream.id, STREAM_WINDOW - stream.receiveWindow);
+    stream.receiveWindow = STREAM_WINDOW;
   }
 
   private onHeaders(flags: number, streamId: number, payload: Buffer): void {
@@ -384,61 +396,6 @@ export class Http2Connection<Owner = unknown> {
     this.blockOf = 0;
     const { fields, isTruncated } = this.decoder.decode(block);
     this.headersComplete(streamId, fields, this.blockEnds, isTruncated);
-  }
-
-  private headersComplete(
-    streamId: number,
-    fields: readonly HeaderField[],
-    isEnd: boolean,
-    isTruncated: boolean,
-  ): void {
-    const known = this.streams.get(streamId);
-    if (known !== undefined && !known.isRemoteEnded) {
-      this.onTrailers(known, fields, isEnd);
-      return;
-    }
-    if (known !== undefined || streamId <= this.highestStream) {
-      this.onClosedStream(streamId, known);
-      return;
-    }
-    // 5.1.1: odd and ascending.
-    if (streamId % 2 === 0) {
-      throw new ConnectionError(Http2Code.ProtocolError, `a client opens stream ${streamId}`);
-    }
-    this.highestStream = streamId;
-    // Told so by GOAWAY: the client asks elsewhere (6.8).
-    if (this.isLeaving) return;
-    this.lastStream = streamId;
-    if (this.streams.size >= this.maxStreams) {
-      this.charge(1);
-      this.sendReset(streamId, Http2Code.RefusedStream);
-      return;
-    }
-    const head = isTruncated ? null : requestHead(fields);
-    const hasLostData = head !== null && isEnd && head.contentLength > 0;
-    if (head === null || hasLostData) {
-      this.charge(1);
-      this.sendReset(streamId, isTruncated ? Http2Code.EnhanceYourCalm : Http2Code.ProtocolError);
-      return;
-    }
-    const stream = new Http2Stream<Owner>(streamId, this.initialWindow, STREAM_WINDOW);
-    stream.isRemoteEnded = isEnd;
-    stream.owed = head.contentLength;
-    this.streams.set(streamId, stream);
-    this.events.onHeaders(stream, head, isEnd);
-  }
-
-  private onTrailers(
-    stream: Http2Stream<Owner>,
-    fields: readonly HeaderField[],
-    isEnd: boolean,
-  ): void {
-    if (!isEnd || !areTrailers(fields) || stream.owed > 0) {
-      this.breakStream(stream, Http2Code.ProtocolError);
-      return;
-    }
-    stream.isRemoteEnded = true;
-    this.events.onData(stream, NO_BYTES, true);
   }
 
   private onPriority(streamId: number, payload: Buffer): void {
@@ -494,9 +451,6 @@ export class Http2Connection<Owner = unknown> {
       case Setting.HeaderTableSize:
         if (value < HEADER_TABLE_BYTES) this.tellTable = true;
         return;
-      case Setting.EnablePush:
-        if (value > 1) throw new ConnectionError(Http2Code.ProtocolError, 'ENABLE_PUSH is 0 or 1');
-        return;
       case Setting.InitialWindowSize: {
         if (value > MAX_31) {
           throw new ConnectionError(Http2Code.FlowControlError, `a window of ${value} bytes`);
@@ -511,6 +465,7 @@ export class Http2Connection<Owner = unknown> {
         this.maxFrameSize = Math.min(value, 1024 * 1024);
         return;
       default:
+        this.ownSetting(name, value);
     }
   }
 
@@ -535,7 +490,11 @@ export class Http2Connection<Owner = unknown> {
       throw new ConnectionError(Http2Code.FrameSizeError, 'PING has eight bytes');
     }
     this.charge(1);
-    if ((flags & Flag.Ack) !== 0) return;
+    if ((flags & Flag.Ack) !== 0) {
+      this.unansweredPings = Math.max(0, this.unansweredPings - 1);
+      this.pong();
+      return;
+    }
     this.output.header(8, FrameType.Ping, Flag.Ack, 0);
     this.output.bytes(payload);
   }
@@ -545,8 +504,8 @@ export class Http2Connection<Owner = unknown> {
     if (payload.length < 8) {
       throw new ConnectionError(Http2Code.FrameSizeError, 'GOAWAY has eight bytes or more');
     }
-    // The client opens no more streams; those under way go on.
     this.isLeaving = true;
+    this.leave(payload.readUInt32BE(0) & MAX_31);
     this.maybeEnd();
   }
 
@@ -579,7 +538,7 @@ export class Http2Connection<Owner = unknown> {
 
   /** 5.1: an idle stream takes nothing but HEADERS and PRIORITY. */
   private assertNotIdle(streamId: number, what: string): void {
-    if (streamId !== 0 && streamId <= this.highestStream && streamId % 2 === 1) return;
+    if (this.wasOpened(streamId)) return;
     throw new ConnectionError(
       Http2Code.ProtocolError,
       `${what} on stream ${streamId}, which is idle`,
@@ -587,28 +546,28 @@ export class Http2Connection<Owner = unknown> {
   }
 
   /** Data or headers for a stream whose peer has ended its side, or that was never opened. */
-  private onClosedStream(streamId: number, stream: Http2Stream<Owner> | undefined): void {
+  protected onClosedStream(streamId: number, stream: Http2Stream<Owner> | undefined): void {
     this.assertNotIdle(streamId, 'a frame');
     this.charge(1);
     if (stream !== undefined) {
       this.breakStream(stream, Http2Code.StreamClosed);
       return;
     }
-    // What was on its way when the stream was reset here means nothing (5.1), and what is opened after
-    // GOAWAY is not served. Whatever else comes is a mistake of one stream.
-    if (this.resetHere.has(streamId) || streamId > this.lastStream) return;
+    // What was on its way when the stream was reset here means nothing (5.1). Whatever else comes is a
+    // mistake of one stream.
+    if (this.crossedNews(streamId)) return;
     this.sendReset(streamId, Http2Code.StreamClosed);
   }
 
   /** Frames that cost the peer nothing. */
-  private charge(tokens: number): void {
+  protected charge(tokens: number): void {
     if (this.floods.spend(tokens, this.now)) return;
     throw new ConnectionError(Http2Code.EnhanceYourCalm, 'too many frames that ask for nothing');
   }
 
   // ---------------------------------------------------------------- frames out
 
-  private headers(streamId: number, block: Buffer, isEnd: boolean): void {
+  protected headers(streamId: number, block: Buffer, isEnd: boolean): void {
     const { output, maxFrameSize } = this;
     let rest = block;
     if (this.tellTable) {
@@ -667,14 +626,14 @@ export class Http2Connection<Owner = unknown> {
         stream.offset = 0;
       } else stream.offset = end;
       if (isEnd) {
-        this.endLocal(stream);
+        this.localEnded(stream);
         return;
       }
     }
     if (stream.endsAfterData) {
       if (stream.trailers !== null) this.headers(stream.id, stream.trailers, true);
       else output.header(0, FrameType.Data, Flag.EndStream, stream.id);
-      this.endLocal(stream);
+      this.localEnded(stream);
     } else if (stream.isFull) {
       stream.isFull = false;
       this.events.onDrained(stream);
@@ -695,7 +654,7 @@ export class Http2Connection<Owner = unknown> {
     this.output.u32(bytes);
   }
 
-  private sendReset(streamId: number, code: Http2Code): void {
+  protected sendReset(streamId: number, code: Http2Code): void {
     this.output.header(4, FrameType.ResetStream, 0, streamId);
     this.output.u32(code);
     this.resetHere.add(streamId);
@@ -706,23 +665,17 @@ export class Http2Connection<Owner = unknown> {
     }
   }
 
-  private goAway(code: Http2Code, text: string): void {
+  protected goAway(code: Http2Code, text: string, lastStream = this.lastTaken): void {
     const debug = Buffer.from(text, 'latin1');
     this.output.header(8 + debug.length, FrameType.GoAway, 0, 0);
-    this.output.u32(this.lastStream);
+    this.output.u32(lastStream);
     this.output.u32(code);
     this.output.bytes(debug);
   }
 
   // ---------------------------------------------------------------- ends
 
-  /** The answer is complete: what is still to come of the request has no reader (8.1). */
-  private endLocal(stream: Http2Stream<Owner>): void {
-    if (!stream.isRemoteEnded) this.sendReset(stream.id, Http2Code.NoError);
-    this.forget(stream);
-  }
-
-  private forget(stream: Http2Stream<Owner>): void {
+  protected forget(stream: Http2Stream<Owner>): void {
     this.streams.delete(stream.id);
     this.queue.delete(stream);
     this.close(stream);
@@ -738,13 +691,13 @@ export class Http2Connection<Owner = unknown> {
   }
 
   /** The peer broke a rule of a stream. */
-  private breakStream(stream: Http2Stream<Owner>, code: Http2Code): void {
+  protected breakStream(stream: Http2Stream<Owner>, code: Http2Code): void {
     this.charge(1);
     this.reset(stream, code);
     this.events.onReset(stream, code);
   }
 
-  private maybeEnd(): void {
+  protected maybeEnd(): void {
     if (this.isLeaving && this.streams.size === 0) this.isOver = true;
   }
 

@@ -1,11 +1,11 @@
 /**
- * One stream of a connection: a request and its answer. Data, changed by connection.ts alone; whoever
- * serves the stream keeps its own state in `owner`.
+ * One stream of a connection: a request and its answer. Data, changed by the connection alone; whoever
+ * serves or asks keeps its own state in `owner`.
  *
- *             peer ends                   the answer is complete, or one side resets
- *   open  -------------> half closed  --------------------------------------> closed, forgotten
- *     |                                                                         ^
- *     +-------------------------------------------------------------------------+
+ *             one side ends                 the other ends, or one side resets
+ *   open  ----------------> half closed  -------------------------------------> closed, forgotten
+ *     |                                                                            ^
+ *     +----------------------------------------------------------------------------+
  */
 
 export class Http2Stream<Owner = unknown> {
@@ -13,14 +13,18 @@ export class Http2Stream<Owner = unknown> {
   owner: Owner | null = null;
   /** The peer sends nothing more. */
   isRemoteEnded = false;
+  /** This side has sent its last frame. */
+  isLocalEnded = false;
   /** Gone from its connection: what is sent on it is dropped. */
   isClosed = false;
-  /** The head of the answer has been sent. */
+  /** The head of the answer has been sent, or received. */
   hasAnswer = false;
   /** Bytes that the peer takes; negative after it made its windows smaller. */
   sendWindow: number;
   /** Bytes that the peer may send. */
   receiveWindow: number;
+  /** The window is not made larger: the reader has enough for now. */
+  isHeld = false;
   /** Bytes of data that are promised by content-length and have not come; -1 = nothing was promised. */
   owed = -1;
   /** What waits for the windows, and how much of the first piece has gone. */
@@ -31,8 +35,6 @@ export class Http2Stream<Owner = unknown> {
   trailers: Buffer | null = null;
   /** The stream ends behind what waits. */
   endsAfterData = false;
-  /** In the list of streams that wait for the window of the connection. */
-  isQueued = false;
   /** `send` was told false; `onDrained` is owed. */
   isFull = false;
 

@@ -1,7 +1,7 @@
 /**
- * What a header block must be to begin a request or to end one (RFC 9113, 8.2 and 8.3).
+ * What a header block must be to begin a request or an answer, or to end one (RFC 9113, 8.2 and 8.3).
  *
- * A block that breaks a rule makes the request malformed (8.1.1): the connection resets its stream and
+ * A block that breaks a rule makes the message malformed (8.1.1): the connection resets its stream and
  * shows it to nobody.
  */
 import type { HeaderField } from './header-table.js';
@@ -44,6 +44,32 @@ export function requestHead(fields: readonly HeaderField[]): RequestHead | null 
     else return null;
   }
   if (method === null || scheme === null || path === null || path === '') return null;
+  const contentLength = regularFields(fields, first);
+  if (contentLength === null) return null;
+  const firstRegular = first;
+  return { method, path, scheme, authority: authority ?? '', fields, firstRegular, contentLength };
+}
+
+export interface ResponseHead {
+  readonly status: number;
+  /** All fields in their order; from `firstRegular` on they are no pseudo-header fields. */
+  readonly fields: readonly HeaderField[];
+  readonly firstRegular: number;
+  /** Bytes of data that the answer announces; -1 = it does not. */
+  readonly contentLength: number;
+}
+
+/** Null: malformed. */
+export function responseHead(fields: readonly HeaderField[]): ResponseHead | null {
+  const { name, value } = fields[0] ?? { name: '', value: '' };
+  if (name !== ':status' || !/^[1-9]\d\d$/.test(value)) return null;
+  const contentLength = regularFields(fields, 1);
+  if (contentLength === null) return null;
+  return { status: Number(value), fields, firstRegular: 1, contentLength };
+}
+
+/** The content-length in the fields from `first` on, -1 without one; null if a field may not be there. */
+function regularFields(fields: readonly HeaderField[], first: number): number | null {
   let contentLength = -1;
   for (let at = first; at < fields.length; at += 1) {
     const { name, value } = fields[at] as HeaderField;
@@ -55,8 +81,7 @@ export function requestHead(fields: readonly HeaderField[]): RequestHead | null 
     if (contentLength >= 0 && contentLength !== length) return null;
     contentLength = length;
   }
-  const firstRegular = first;
-  return { method, path, scheme, authority: authority ?? '', fields, firstRegular, contentLength };
+  return contentLength;
 }
 
 /** Trailers have no pseudo-header fields (8.1). */
