@@ -81,6 +81,7 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'etcdserverpb.Maintenance/Alarm': unary(maintenance.alarm),
     'etcdserverpb.Maintenance/MoveLeader': unary(maintenance.moveLeader),
     'etcdserverpb.Maintenance/Defragment': unary(maintenance.defragment),
+    'etcdserverpb.Maintenance/Downgrade': unary(maintenance.downgrade),
     'v3lockpb.Lock/Lock': unary(lock.lock),
     'v3lockpb.Lock/Unlock': unary(lock.unlock),
     'v3electionpb.Election/Campaign': unary(election.campaign),

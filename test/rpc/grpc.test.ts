@@ -456,6 +456,12 @@ describe('both faces', () => {
       'LeaseTimeToLiveResponse',
     ],
     ['etcdserverpb.Maintenance/Hash', '/v3/maintenance/hash', 'HashRequest', 'HashResponse'],
+    [
+      'etcdserverpb.Maintenance/Downgrade',
+      '/v3/maintenance/downgrade',
+      'DowngradeRequest',
+      'DowngradeResponse',
+    ],
     ['etcdserverpb.Auth/AuthStatus', '/v3/auth/status', 'AuthStatusRequest', 'AuthStatusResponse'],
   ] as const;
 
