@@ -122,6 +122,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   private leader: NodeId = 0;
   /** Monotonic ms; streams that require a leader end an election timeout later. */
   private leaderlessSince: number;
+  /** Streams that require a leader. */
+  private readonly leaderLost = new Set<() => void>();
   private role: Role = Role.Follower;
   /** The last one that watchers were told of. */
   private compactRevision: number;
@@ -246,6 +248,12 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   get hasLeader(): boolean {
     return this.leader !== 0;
+  }
+
+  onLeaderLost(run: () => void): () => void {
+    const each = (): void => run();
+    this.leaderLost.add(each);
+    return () => this.leaderLost.delete(each);
   }
 
   get isLearner(): boolean {
@@ -797,7 +805,10 @@ export class ClusterNode implements NodeFace, DriverHost {
         this.reads.sweep(now, Math.min(electionMs, 4 * heartbeatMs), this.hasLeader);
         this.leases.tick();
         this.maybeSayFarewell();
-        if (!this.hasLeader && now - this.leaderlessSince > electionMs) this.watches.onLeaderLost();
+        if (!this.hasLeader && now - this.leaderlessSince > electionMs) {
+          this.watches.onLeaderLost();
+          for (const run of [...this.leaderLost]) run();
+        }
         const queued = this.writes.waiting.queued + this.changes.waiting.queued;
         if (queued + this.reads.unasked > 0) this.driver.wake();
         this.armSweep();

@@ -68,6 +68,9 @@ export interface NodeFace {
   readonly watches: WatchService;
   readonly raftTerm: number;
   readonly hasLeader: boolean;
+  /** Calls `run` when this member has known no leader for an election timeout, perhaps more than once;
+   *  until the function that is returned is called. */
+  onLeaderLost(run: () => void): () => void;
   /** Has no vote: serves only what needs no word of the cluster. */
   readonly isLearner: boolean;
   /** Monotonic ms. */

@@ -40,6 +40,7 @@ export class LocalNode implements NodeFace {
   failure: unknown = null;
   readonly proposed: Command[] = [];
   readonly contexts: RequestContext[] = [];
+  readonly leaderLost = new Set<() => void>();
   private lastLeaseId = 1000;
   private deletedTo = 0;
 
@@ -61,6 +62,19 @@ export class LocalNode implements NodeFace {
 
   get machine(): StateMachine {
     return this.rig.machine;
+  }
+
+  onLeaderLost(run: () => void): () => void {
+    this.leaderLost.add(run);
+    return () => this.leaderLost.delete(run);
+  }
+
+  /** The leader has been gone for an election timeout. */
+  loseLeader(): void {
+    this.hasLeader = false;
+    this.leader = 0;
+    this.watches.onLeaderLost();
+    for (const run of [...this.leaderLost]) run();
   }
 
   now(): number {
