@@ -41,6 +41,7 @@ import type {
   NodeFace,
   NodeStatus,
   ProposeOutcome,
+  RangePart,
   ReadOutcome,
   RequestContext,
 } from './node.js';
@@ -64,6 +65,7 @@ import type { Raft } from './raft/raft.js';
 import type { Leadership, RaftEvent, ReadState } from './raft/ready.js';
 import { Role } from './raft/ready.js';
 import { statusOf } from './raft/status.js';
+import { readRangeParts } from './range-parts.js';
 import { ReadRounds } from './read-rounds.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
@@ -368,6 +370,18 @@ export class ClusterNode implements NodeFace, DriverHost {
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
     return await readRange(() => this.machine, request, this.clock, check);
+  }
+
+  async *rangeParts(
+    request: RangeRequest,
+    serializable: boolean,
+    context: RequestContext,
+  ): AsyncGenerator<RangePart, void, void> {
+    const { signal, requireLeader } = context;
+    if (serializable) this.assertRunning();
+    else await this.linearize(this.context(undefined, signal, requireLeader));
+    const check = (): void => this.assertInTime(context);
+    yield* readRangeParts(() => this.machine, request, this.clock, check);
   }
 
   async readTxn(

@@ -107,7 +107,11 @@ export abstract class GrpcCall implements StreamOwner {
   }
 
   abstract readonly wantsDrain: boolean;
-  abstract readonly isShort: boolean;
+
+  get isShort(): boolean {
+    return this.served.method.isShort;
+  }
+
   abstract onDrained(): void;
   protected abstract request(message: object): void;
   protected abstract requestsEnded(): void;
@@ -175,14 +179,12 @@ export abstract class GrpcCall implements StreamOwner {
 
 export class UnaryGrpcCall extends GrpcCall {
   readonly wantsDrain = false;
-  readonly isShort: boolean;
   private readonly handler: UnaryHandler;
   private message: object | null = null;
 
   constructor(options: CallOptions, handler: UnaryHandler) {
     super(options);
     this.handler = handler;
-    this.isShort = !options.served.method.waits;
   }
 
   override onDrained(): void {}
@@ -223,7 +225,6 @@ export class UnaryGrpcCall extends GrpcCall {
 
 export class StreamGrpcCall extends GrpcCall implements ResponseSink {
   readonly wantsDrain = true;
-  readonly isShort = false;
   private session: StreamSession<object> | null = null;
   private unfollowLeader: (() => void) | null = null;
 
