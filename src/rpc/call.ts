@@ -123,7 +123,7 @@ export class Call {
   /** What the client is told of a failure; reports what no caller can act on. */
   explain(error: unknown): WireError {
     if (!(error instanceof KvError)) this.scope.onUnexpected(error);
-    else if (this.isClientTimeout(error)) return DEADLINE_EXCEEDED;
+    else if (this.isClientTimeout(error)) return { ...DEADLINE_EXCEEDED, facts: error };
     return wireError(error);
   }
 

@@ -7,7 +7,7 @@
  *
  * Invariant: UNAVAILABLE goes out only with texts of etcd, because its clients retry on those alone.
  */
-import { type ErrorCode, KvError } from '../errors.js';
+import { ERROR_TABLE, type ErrorCode, KvError } from '../errors.js';
 import { quoteAscii } from './api/json.js';
 
 export const GrpcCode = {
@@ -29,11 +29,16 @@ export const GrpcCode = {
 } as const;
 export type GrpcCode = (typeof GrpcCode)[keyof typeof GrpcCode];
 
+/** What code and text do not tell: several failures share them, and they are not about the outcome. */
+export type ErrorFacts = Pick<KvError, 'code' | 'outcome' | 'retryable' | 'details'>;
+
 /** A failure as it leaves the server. */
 export interface WireError {
   readonly grpcCode: GrpcCode;
   readonly httpStatus: number;
   readonly message: string;
+  /** Null where nothing is known for sure. */
+  readonly facts: ErrorFacts | null;
 }
 
 interface Row {
@@ -163,17 +168,27 @@ const HTTP_TEXT: Readonly<Record<number, string>> = {
 export const DEADLINE_EXCEEDED: WireError = wireErrorOf(
   GrpcCode.DEADLINE_EXCEEDED,
   'context deadline exceeded',
+  factsOf('TIMEOUT'),
 );
 
-export function wireErrorOf(grpcCode: GrpcCode, message: string): WireError {
-  return { grpcCode, httpStatus: HTTP_STATUS[grpcCode], message };
+export function wireErrorOf(
+  grpcCode: GrpcCode,
+  message: string,
+  facts: ErrorFacts | null = null,
+): WireError {
+  return { grpcCode, httpStatus: HTTP_STATUS[grpcCode], message, facts };
+}
+
+/** Of a failure that is no KvError, but means the same as one. */
+export function factsOf(code: ErrorCode): ErrorFacts {
+  return { code, ...ERROR_TABLE[code], details: {} };
 }
 
 /** What a client is told of a failure. Bugs and unknown errors show no inner detail. */
 export function wireError(error: unknown): WireError {
   if (!(error instanceof KvError)) return wireErrorOf(GrpcCode.INTERNAL, 'internal error');
   const { grpcCode, text } = ROWS[error.code];
-  return wireErrorOf(grpcCode, text ?? error.message);
+  return wireErrorOf(grpcCode, text ?? error.message, error);
 }
 
 /** Body of a failed unary call. */

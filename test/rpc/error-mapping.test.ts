@@ -80,7 +80,7 @@ describe('error mapping', () => {
   it.each(EXPECTED)(
     'gives %s the code %i, the status %i and its text',
     (code, grpc, http, text) => {
-      expect(wireError(new KvError(code, 'the message'))).toEqual({
+      expect(wireError(new KvError(code, 'the message'))).toMatchObject({
         grpcCode: grpc,
         httpStatus: http,
         message: text,
@@ -129,11 +129,16 @@ describe('error mapping', () => {
   it('hides what a bug says', () => {
     const wire = wireError(new InvariantError('commit 17 is above 15'));
 
-    expect(wire).toEqual({ grpcCode: 13, httpStatus: 500, message: 'internal error' });
+    expect(wire).toEqual({
+      grpcCode: 13,
+      httpStatus: 500,
+      message: 'internal error',
+      facts: null,
+    });
   });
 
   it('tells a client deadline from a timeout of the server', () => {
-    expect(DEADLINE_EXCEEDED).toEqual({
+    expect(DEADLINE_EXCEEDED).toMatchObject({
       grpcCode: 4,
       httpStatus: 504,
       message: 'context deadline exceeded',

@@ -24,6 +24,7 @@ import {
   uint64,
 } from './field.js';
 import { reflection } from './reflection-schema.js';
+import { status } from './status-schema.js';
 
 /** Names of enum values; the position is the number. */
 export const ENUMS = {
@@ -341,6 +342,7 @@ export const MESSAGES = {
   ...recipes,
   ...health,
   ...reflection,
+  ...status,
 } satisfies Record<string, Fields>;
 
 export type MessageName = keyof typeof MESSAGES;

@@ -21,7 +21,13 @@ import type { NodeFace } from '../../node.js';
 import type { Handlers } from '../api/handler.js';
 import { METHODS, methodKey } from '../api/methods.js';
 import type { Call } from '../call.js';
-import { GrpcCode, unaryErrorBody, type WireError, wireErrorOf } from '../error-mapping.js';
+import {
+  factsOf,
+  GrpcCode,
+  unaryErrorBody,
+  type WireError,
+  wireErrorOf,
+} from '../error-mapping.js';
 import { apiHandlers } from '../handlers.js';
 import { BodyDeadlines } from './body-deadlines.js';
 import { type GatewayScope, respond } from './call.js';
@@ -79,6 +85,7 @@ const TOO_LARGE: WireError = {
   grpcCode: GrpcCode.INVALID_ARGUMENT,
   httpStatus: 413,
   message: 'etcdserver: request is too large',
+  facts: factsOf('REQUEST_TOO_LARGE'),
 };
 
 export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {

@@ -9,6 +9,8 @@ import type { RequestHead } from '../http2/message-head.js';
 
 export interface CallHead extends CallWish {
   readonly encoding: string;
+  /** Failures are to be told with all that is known of them (status.ts). */
+  readonly wantsDetails: boolean;
 }
 
 export type HeadOutcome =
@@ -27,6 +29,7 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
   let encoding = 'identity';
   let timeout: string | undefined;
   let requireLeader = false;
+  let wantsDetails = false;
   for (let at = firstRegular; at < fields.length; at += 1) {
     const { name, value } = fields[at] as HeaderField;
     switch (name) {
@@ -42,6 +45,9 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
       case 'hasleader':
         requireLeader = value === 'true';
         break;
+      case 'kvd-error-details':
+        wantsDetails = value === 'true';
+        break;
       default:
     }
   }
@@ -50,5 +56,5 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
   if (contentType !== 'application/grpc' && !GRPC.test(contentType)) {
     return { ok: false, httpStatus: 415, error: NOT_GRPC };
   }
-  return { ok: true, head: { timeout, requireLeader, encoding } };
+  return { ok: true, head: { timeout, requireLeader, encoding, wantsDetails } };
 }

@@ -11,7 +11,13 @@ import type { NodeFace, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamHandler, StreamSession, UnaryHandler } from '../api/handler.js';
 import { decodeProtobuf } from '../api/protobuf.js';
 import { Call, type CallScope, callContext, endWithoutLeader } from '../call.js';
-import { DEADLINE_EXCEEDED, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import {
+  DEADLINE_EXCEEDED,
+  factsOf,
+  GrpcCode,
+  type WireError,
+  wireErrorOf,
+} from '../error-mapping.js';
 import type { CallHead } from './call-head.js';
 import { MessageAssembler, MessageError } from './message-assembler.js';
 import type { ServedMethod } from './served-method.js';
@@ -48,7 +54,13 @@ const SMALL_BYTES = 64 * 1024;
 export const UNREAD: WireError = wireErrorOf(
   GrpcCode.RESOURCE_EXHAUSTED,
   'too many answers of this connection wait to be read',
+  factsOf('OVERLOADED'),
 );
+/** The same, when it is the answer that is not given. */
+const UNANSWERED: WireError = {
+  ...UNREAD,
+  facts: { ...factsOf('OVERLOADED'), outcome: 'unknown', retryable: false },
+};
 
 /** Of all lists in one request: no service takes nearly as many, and a byte makes one. */
 const ELEMENTS_MAX = 65_536;
@@ -136,7 +148,7 @@ export abstract class GrpcCall implements StreamOwner {
   protected answer(response: object): boolean {
     const bytes = this.served.encode(response);
     const mayBeRefused = bytes.length > SMALL_BYTES || this.call.method.responseStream;
-    if (mayBeRefused && this.wire.isUnread()) throw new MessageError(UNREAD);
+    if (mayBeRefused && this.wire.isUnread()) throw new MessageError(UNANSWERED);
     this.bytes += bytes.length;
     if (!this.hasHead) this.wire.head();
     this.hasHead = true;
@@ -147,8 +159,10 @@ export abstract class GrpcCall implements StreamOwner {
     if (this.isOver) return;
     this.release();
     this.call.finish(error, this.bytes);
-    if (error !== null) this.wire.status((this.hasHead ? errorTrailers : errorHead)(error));
-    else {
+    if (error !== null) {
+      const block = this.hasHead ? errorTrailers : errorHead;
+      this.wire.status(block(error, this.head.wantsDetails));
+    } else {
       if (!this.hasHead) this.wire.head();
       this.wire.ok();
     }
@@ -284,6 +298,10 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
 
 function malformed(text: string): MessageError {
   return new MessageError(
-    wireErrorOf(GrpcCode.INTERNAL, `grpc: failed to unmarshal the received message: ${text}`),
+    wireErrorOf(
+      GrpcCode.INTERNAL,
+      `grpc: failed to unmarshal the received message: ${text}`,
+      factsOf('INVALID_ARGUMENT'),
+    ),
   );
 }

@@ -9,7 +9,7 @@
  */
 import type { Socket } from 'node:net';
 import type { CallScope } from '../call.js';
-import { GrpcCode, wireErrorOf } from '../error-mapping.js';
+import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 import type { RequestHead } from '../http2/message-head.js';
 import { Http2ServerConnection, type ServerEvents } from '../http2/server-connection.js';
 import type { Http2Stream } from '../http2/stream.js';
@@ -41,6 +41,7 @@ const LINGER_MS = 2000;
 const UNFINISHED = wireErrorOf(
   GrpcCode.RESOURCE_EXHAUSTED,
   'too many requests of this connection are not complete',
+  factsOf('OVERLOADED'),
 );
 
 export interface ConnectionOptions {
@@ -144,17 +145,10 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       if (isEnd) stream.owner.onData(NO_BYTES, true);
       return;
     }
-    if (this.isUnread()) {
-      http2.respond(stream, errorHead(UNREAD), true);
-      return;
-    }
     const served = methods.get(head.path);
-    if (served === undefined) {
-      http2.respond(
-        stream,
-        errorHead(wireErrorOf(GrpcCode.UNIMPLEMENTED, unknown(head.path))),
-        true,
-      );
+    if (this.isUnread() || served === undefined) {
+      const error = served === undefined ? unknown(head.path) : UNREAD;
+      http2.respond(stream, errorHead(error, outcome.head.wantsDetails), true);
       return;
     }
     const options = {
@@ -323,9 +317,11 @@ class Refusal implements StreamOwner {
   onDrained(): void {}
 }
 
-function unknown(path: string): string {
+function unknown(path: string): WireError {
   const [, service = '', name = ''] = /^\/([^/]*)\/(.*)$/.exec(path) ?? [];
-  return name === ''
-    ? `malformed method name: "${path}"`
-    : `unknown method ${name} for service ${service}`;
+  const text =
+    name === ''
+      ? `malformed method name: "${path}"`
+      : `unknown method ${name} for service ${service}`;
+  return wireErrorOf(GrpcCode.UNIMPLEMENTED, text, factsOf('UNIMPLEMENTED'));
 }

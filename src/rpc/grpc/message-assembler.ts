@@ -6,7 +6,7 @@
  * bounded by the largest message that is taken.
  */
 import { gunzipSync } from 'node:zlib';
-import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 
 const PREFIX_BYTES = 5;
 const NOTHING = Buffer.alloc(0);
@@ -118,7 +118,7 @@ export class MessageAssembler {
     if (flag === 0) return message;
     if (flag !== 1 || this.encoding !== 'gzip') {
       const text = `grpc: Decompressor is not installed for grpc-encoding "${this.encoding}"`;
-      throw new MessageError(wireErrorOf(GrpcCode.UNIMPLEMENTED, text));
+      throw new MessageError(wireErrorOf(GrpcCode.UNIMPLEMENTED, text, factsOf('UNIMPLEMENTED')));
     }
     try {
       return gunzipSync(message, { maxOutputLength: this.bytesMax });
@@ -127,7 +127,11 @@ export class MessageAssembler {
         throw tooLarge(this.bytesMax + 1, this.bytesMax);
       }
       throw new MessageError(
-        wireErrorOf(GrpcCode.INTERNAL, 'grpc: failed to decompress the received message'),
+        wireErrorOf(
+          GrpcCode.INTERNAL,
+          'grpc: failed to decompress the received message',
+          factsOf('INVALID_ARGUMENT'),
+        ),
       );
     }
   }
@@ -135,5 +139,7 @@ export class MessageAssembler {
 
 function tooLarge(length: number, most: number): MessageError {
   const text = `grpc: received message larger than max (${length} vs. ${most})`;
-  return new MessageError(wireErrorOf(GrpcCode.RESOURCE_EXHAUSTED, text));
+  return new MessageError(
+    wireErrorOf(GrpcCode.RESOURCE_EXHAUSTED, text, factsOf('REQUEST_TOO_LARGE')),
+  );
 }

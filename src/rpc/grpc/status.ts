@@ -3,11 +3,17 @@
  * failures.
  *
  * The text of a status travels percent-encoded: clients of etcd compare it byte for byte after decoding.
+ *
+ * Details (google.rpc.ErrorInfo) go to those alone who ask for them by metadata `kvd-error-details: true`.
+ * etcd sends none, and to Go's `errors.Is` a status with details is another one than the same without:
+ * its client would no longer know, for one, a learner by its refusal, and not ask another member.
  */
-import type { WireError } from '../error-mapping.js';
+import { encodeProtobuf } from '../api/protobuf.js';
+import type { ErrorFacts, WireError } from '../error-mapping.js';
 import { encodeHeaders } from '../http2/hpack-encoder.js';
 
 const CONTENT = { name: 'content-type', value: 'application/grpc' };
+const ERROR_INFO = 'type.googleapis.com/google.rpc.ErrorInfo';
 const MESSAGE_CHARS_MAX = 1024;
 const OK = { name: ':status', value: '200' };
 
@@ -22,13 +28,13 @@ export const ANSWER_HEAD: Buffer = encodeHeaders([
 export const OK_TRAILERS: Buffer = encodeHeaders([{ name: 'grpc-status', value: '0' }]);
 
 /** Behind messages, when the call fails after all. */
-export function errorTrailers(error: WireError): Buffer {
-  return encodeHeaders(statusFields(error));
+export function errorTrailers(error: WireError, wantsDetails: boolean): Buffer {
+  return encodeHeaders(statusFields(error, wantsDetails));
 }
 
 /** The whole answer of a call that fails before its first message. */
-export function errorHead(error: WireError): Buffer {
-  return encodeHeaders([OK, CONTENT, ...statusFields(error)]);
+export function errorHead(error: WireError, wantsDetails: boolean): Buffer {
+  return encodeHeaders([OK, CONTENT, ...statusFields(error, wantsDetails)]);
 }
 
 /** For a request that is not gRPC at all: an HTTP status and a text, and the gRPC status for those who look. */
@@ -36,16 +42,39 @@ export function httpHead(status: number, error: WireError): Buffer {
   return encodeHeaders([
     { name: ':status', value: String(status) },
     { name: 'content-type', value: 'text/plain' },
-    ...statusFields(error),
+    ...statusFields(error, false),
   ]);
 }
 
-function statusFields({ grpcCode, message }: WireError): { name: string; value: string }[] {
-  return [
+function statusFields(
+  { grpcCode, message, facts }: WireError,
+  wantsDetails: boolean,
+): { name: string; value: string }[] {
+  // Some texts quote the client, and clients bound the headers that they take.
+  const text = message.slice(0, MESSAGE_CHARS_MAX);
+  const fields = [
     { name: 'grpc-status', value: String(grpcCode) },
-    // Some texts quote the client, and clients bound the headers that they take.
-    { name: 'grpc-message', value: percentEncoded(message.slice(0, MESSAGE_CHARS_MAX)) },
+    { name: 'grpc-message', value: percentEncoded(text) },
   ];
+  if (!wantsDetails || facts === null) return fields;
+  const details = [{ typeUrl: ERROR_INFO, value: errorInfo(facts) }];
+  const status = encodeProtobuf('Status', { code: grpcCode, message: text, details });
+  return [...fields, { name: 'grpc-status-details-bin', value: unpadded(status) }];
+}
+
+/** The code is one of errors.ts; the outcome says whether a write may have been applied. */
+function errorInfo({ code, outcome, retryable, details }: ErrorFacts): Buffer {
+  const metadata = Object.entries({ outcome, retryable, ...details });
+  return encodeProtobuf('ErrorInfo', {
+    reason: code,
+    domain: 'kvd',
+    metadata: metadata.map(([key, value]) => ({ key, value: String(value) })),
+  });
+}
+
+/** Base64 as gRPC writes binary metadata. */
+function unpadded(bytes: Buffer): string {
+  return bytes.toString('base64').replace(/=+$/, '');
 }
 
 /** Printable ASCII but '%' stays; every other byte of the UTF-8 text becomes %XX. */
