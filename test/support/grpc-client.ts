@@ -9,7 +9,7 @@ import { pino } from 'pino';
 import { Metrics } from '../../src/metrics.js';
 import type { NodeFace } from '../../src/node.js';
 import type { Handlers } from '../../src/rpc/api/handler.js';
-import { GrpcServer } from '../../src/rpc/grpc/grpc-server.js';
+import { GrpcServer, type GrpcServerOptions } from '../../src/rpc/grpc/grpc-server.js';
 import { apiHandlers } from '../../src/rpc/handlers.js';
 
 const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128, quotaBytes: 2 ** 31 };
@@ -22,7 +22,11 @@ export interface ServedGrpc {
   stop(): Promise<void>;
 }
 
-export async function serveGrpc(node: NodeFace, handlers?: Handlers): Promise<ServedGrpc> {
+export async function serveGrpc(
+  node: NodeFace,
+  handlers?: Handlers,
+  more: Partial<GrpcServerOptions> = {},
+): Promise<ServedGrpc> {
   const metrics = new Metrics();
   const unexpected: unknown[] = [];
   const server = new GrpcServer(node, {
@@ -32,6 +36,7 @@ export async function serveGrpc(node: NodeFace, handlers?: Handlers): Promise<Se
     maxRequestBytes: LIMITS.maxRequestBytes,
     slowRequestMs: 300,
     onUnexpected: (error) => unexpected.push(error),
+    ...more,
   });
   const listener = net.createServer((socket) => {
     socket.once('data', (first: Buffer) => server.attach(socket, first));

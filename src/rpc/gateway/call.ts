@@ -11,7 +11,12 @@ import type { CallScope, CallWish } from '../call.js';
 export interface GatewayScope extends CallScope {
   /** Headers of every answer, as a flat list of names and values. */
   readonly commonHeaders: readonly string[];
+  /** For the client to read on in a large answer; for tests. */
+  readonly answerMs?: number | undefined;
 }
+
+const ANSWER_BYTES_WITHOUT_LIMIT = 64 * 1024;
+const ANSWER_MS = 60_000;
 
 export function wishOf(headers: IncomingHttpHeaders): CallWish {
   return {
@@ -27,7 +32,7 @@ function single(value: string | string[] | undefined): string | undefined {
 /** Writes a whole answer. `text` is ASCII. */
 export function respond(
   response: ServerResponse,
-  scope: Pick<GatewayScope, 'commonHeaders'>,
+  scope: Pick<GatewayScope, 'commonHeaders' | 'answerMs'>,
   status: number,
   text: string,
   type = 'application/json',
@@ -40,5 +45,9 @@ export function respond(
     'content-length',
     String(text.length),
   ]);
+  if (text.length > ANSWER_BYTES_WITHOUT_LIMIT) {
+    // Ends when nothing of it is taken for so long; whatever comes next on the connection sets its own.
+    response.setTimeout(scope.answerMs ?? ANSWER_MS, () => response.destroy());
+  }
   response.end(text, 'latin1');
 }

@@ -4,8 +4,8 @@
  * It listens on nothing itself. server.ts accepts connections, looks at their first bytes, and hands
  * those that are not HTTP/2 to `attach`, together with the bytes that it has read.
  *
- * Bounds: headers 16 KiB and HEADERS_MS, a unary body `bodyBytes` and BODY_MS, idle connections
- * IDLE_MS. A stream has no time limit. An idle connection costs its socket and parser only.
+ * Bounds: headers 16 KiB and HEADERS_MS, a unary body `bodyBytes` and BODY_MS, a large answer of which
+ * nothing is read ANSWER_MS (call.ts), idle connections IDLE_MS. A stream has no time limit. An idle connection costs its socket and parser only.
  *
  * Invariants:
  * 1. Every request gets an answer in the shape of the API or a closed connection; no error of a
@@ -55,6 +55,7 @@ export interface GatewayOptions {
   /** Bounds on time, for tests. */
   readonly headersMs?: number;
   readonly bodyMs?: number;
+  readonly answerMs?: number;
 }
 
 export interface Gateway {
@@ -97,6 +98,7 @@ export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
     metrics,
     slowRequestMs: options.slowRequestMs,
     commonHeaders: commonHeaders(options),
+    answerMs: options.answerMs,
     onUnexpected:
       options.onUnexpected ?? ((error) => logger.error({ err: error }, 'a request failed inside')),
   };

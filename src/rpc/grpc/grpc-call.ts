@@ -51,6 +51,13 @@ export interface CallOptions {
 /** Single answers up to this size are given in any case: they may tell of a write. */
 const SMALL_BYTES = 64 * 1024;
 
+/** In the words of the gateway. */
+const OVERDUE: WireError = wireErrorOf(
+  GrpcCode.DEADLINE_EXCEEDED,
+  'the request took too long to arrive',
+  factsOf('TIMEOUT_NO_EFFECT'),
+);
+
 export const UNREAD: WireError = wireErrorOf(
   GrpcCode.RESOURCE_EXHAUSTED,
   'too many answers of this connection wait to be read',
@@ -80,6 +87,10 @@ export interface StreamOwner {
   readonly wantsDrain: boolean;
   /** It ends by itself, soon. */
   readonly isShort: boolean;
+  /** A request, or the rest of one, must come before anything else can happen. */
+  readonly isRequestOwed: boolean;
+  /** What is owed has not come. */
+  onOverdue(): void;
 }
 
 export abstract class GrpcCall implements StreamOwner {
@@ -93,6 +104,7 @@ export abstract class GrpcCall implements StreamOwner {
   private deadlineTimer: NodeJS.Timeout | null = null;
   private readonly assembler: MessageAssembler;
   private requests = 0;
+  private areRequestsOver = false;
   private hasHead = false;
 
   constructor({ scope, served, path, head, wire, messageBytesMax }: CallOptions) {
@@ -108,6 +120,7 @@ export abstract class GrpcCall implements StreamOwner {
       this.assembler.push(bytes, this.take);
       if (!isEnd || this.isOver) return;
       if (this.assembler.isInside) throw malformed('the stream ends inside a message');
+      this.areRequestsOver = true;
       this.requestsEnded();
     });
   }
@@ -116,6 +129,19 @@ export abstract class GrpcCall implements StreamOwner {
     if (this.isOver) return;
     this.release();
     this.call.finish(wireErrorOf(GrpcCode.CANCELLED, 'the client went away'), this.bytes);
+  }
+
+  /** A unary call begins at the end of its request, a stream with its first message; one of many messages
+   *  may well be silent between them. */
+  get isRequestOwed(): boolean {
+    if (this.isOver || this.areRequestsOver) return false;
+    const { requestStream, responseStream } = this.served.method;
+    if (requestStream) return this.assembler.isInside;
+    return !responseStream || this.requests === 0;
+  }
+
+  onOverdue(): void {
+    this.end(OVERDUE);
   }
 
   abstract readonly wantsDrain: boolean;

@@ -4,12 +4,14 @@
  * Everything that is said within one turn of the event loop leaves in one write: whoever has something to
  * say marks the connection, and the server flushes all marked ones at the end of the turn.
  *
- * Bounds: a socket that takes nothing is not read either; answers that nobody reads are bounded by
- * `UNREAD_BYTES_MAX`, above which new calls are refused; streams are told to wait.
+ * Bounds: a socket that takes nothing is not read either, and is closed when it takes nothing of answers
+ * for long; answers that nobody reads are bounded by `UNREAD_BYTES_MAX`, above which new calls are refused; streams
+ * are told to wait; what is left half done is ended by `sweep`.
  */
 import type { Socket } from 'node:net';
 import type { CallScope } from '../call.js';
 import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import { Http2Code } from '../http2/frame.js';
 import type { RequestHead } from '../http2/message-head.js';
 import { Http2ServerConnection, type ServerEvents } from '../http2/server-connection.js';
 import type { Http2Stream } from '../http2/stream.js';
@@ -44,10 +46,22 @@ const UNFINISHED = wireErrorOf(
   factsOf('OVERLOADED'),
 );
 
+/** How long a client may leave something half done, in ms. */
+export interface StallLimits {
+  /** For a request to be complete, or to go on. */
+  readonly requestMs: number;
+  /** For an answer to be read, or to be read on. Those that never end, like watches, have no limit. */
+  readonly answerMs: number;
+}
+
+/** What has to move within these times, to count as going on. */
+const PROGRESS_BYTES = 16 * 1024;
+
 export interface ConnectionOptions {
   readonly scope: CallScope;
   readonly methods: ReadonlyMap<string, ServedMethod>;
   readonly messageBytesMax: number;
+  readonly limits: StallLimits;
   /** Calls `flush` at the end of the turn. */
   readonly mark: (connection: GrpcConnection) => void;
 }
@@ -58,7 +72,10 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   private readonly http2: Http2ServerConnection<StreamOwner>;
   /** Told to wait because the socket is full. */
   private readonly paused = new Set<StreamOwner>();
+  private suspects: ReadonlyMap<Http2Stream<StreamOwner>, Suspicion> = new Map();
   private isFull = false;
+  /** Of calls that end, since the socket was empty: what else fills it are watches, which may wait. */
+  private hasAnswers = false;
   private keptBytes = 0;
   private isMarked = false;
   private isEnding = false;
@@ -69,6 +86,9 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     this.http2 = new Http2ServerConnection<StreamOwner>(this, performance.now());
     socket.on('data', (bytes: Buffer) => this.receive(bytes));
     socket.on('drain', () => this.onSocketDrain());
+    socket.on('timeout', () => {
+      if (this.hasAnswers) socket.destroy();
+    });
     socket.on('error', () => socket.destroy());
     // A client that shuts its side down has gone: nobody reads what would still be written.
     socket.on('end', () => {
@@ -116,10 +136,41 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       // Node says so from 16 KiB on, which one turn of a busy watcher has.
       if (!isTaken && socket.writableLength > FULL_BYTES) {
         this.isFull = true;
-        if (socket.writableLength > UNSENT_BYTES_MAX) socket.pause();
+        if (socket.writableLength > UNSENT_BYTES_MAX) {
+          socket.pause();
+          // Neither read nor, if it comes to this, written to.
+          socket.setTimeout(this.options.limits.answerMs);
+        }
       }
     }
     if (http2.isOver) this.endSocket();
+  }
+
+  /**
+   * Ends streams whose client owes a request, or the reading of an answer, and lets it be: it would hold
+   * their memory for ever. To be called every now and then, with the time in ms.
+   */
+  sweep(now: number): void {
+    const { http2, suspects, options } = this;
+    const { requestMs, answerMs } = options.limits;
+    const still = new Map<Http2Stream<StreamOwner>, Suspicion>();
+    for (const stream of [...http2.underWay()]) {
+      const { owner } = stream;
+      const isRequestOwed = owner?.isRequestOwed === true;
+      const isAnswerOwed =
+        stream.waitingBytes > 0 && (stream.endsAfterData || owner?.isShort === true);
+      if (!isRequestOwed && !isAnswerOwed) continue;
+      const bytes = isRequestOwed ? stream.received : stream.sentLate;
+      const before = suspects.get(stream);
+      const isOld =
+        before?.isRequestOwed === isRequestOwed && bytes - before.bytes < PROGRESS_BYTES;
+      const suspicion = isOld ? before : { isRequestOwed, bytes, since: now };
+      if (now - suspicion.since < (isRequestOwed ? requestMs : answerMs)) {
+        still.set(stream, suspicion);
+      } else if (isRequestOwed) owner.onOverdue();
+      else this.abandon(stream);
+    }
+    this.suspects = still;
   }
 
   /** Says what is left to be said, and ends. */
@@ -141,6 +192,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
         http2.respond(stream, httpHead(httpStatus, error), false);
         http2.write(stream, Buffer.from(`${error.message}\n`));
         http2.finish(stream, null);
+        this.mark();
       });
       if (isEnd) stream.owner.onData(NO_BYTES, true);
       return;
@@ -193,6 +245,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   write(stream: Http2Stream<StreamOwner>, bytes: Buffer): boolean {
     const isTaken = this.http2.write(stream, bytes);
     this.mark();
+    if (stream.owner?.isShort === true) this.hasAnswers = true;
     if (isTaken && this.isFull && stream.owner?.wantsDrain === true) this.paused.add(stream.owner);
     return isTaken && !this.isFull;
   }
@@ -228,6 +281,15 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     stream.owner = null;
   }
 
+  /** Nobody reads what is left of the answer. */
+  private abandon(stream: Http2Stream<StreamOwner>): void {
+    const { owner } = stream;
+    this.http2.reset(stream, Http2Code.Cancel);
+    if (owner !== null) this.paused.delete(owner);
+    owner?.onReset();
+    this.mark();
+  }
+
   private receive(bytes: Buffer): void {
     try {
       this.http2.receive(bytes, performance.now());
@@ -245,7 +307,11 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   private onSocketDrain(): void {
     this.isFull = false;
-    if (this.socket.isPaused()) this.socket.resume();
+    this.hasAnswers = false;
+    if (this.socket.isPaused()) {
+      this.socket.setTimeout(0);
+      this.socket.resume();
+    }
     const calls = [...this.paused];
     this.paused.clear();
     for (const call of calls) call.onDrained();
@@ -261,6 +327,13 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 }
 
 const NO_BYTES = Buffer.alloc(0);
+
+/** What a stream owed when it was looked at, and how far it had come. */
+interface Suspicion {
+  readonly isRequestOwed: boolean;
+  readonly bytes: number;
+  readonly since: number;
+}
 
 /** The stream of one call, as the call sees it. */
 class StreamWire implements CallWire {
@@ -302,6 +375,7 @@ class StreamWire implements CallWire {
 class Refusal implements StreamOwner {
   readonly wantsDrain = false;
   readonly isShort = true;
+  readonly isRequestOwed = true;
   private readonly refuse: () => void;
 
   constructor(refuse: () => void) {
@@ -310,6 +384,10 @@ class Refusal implements StreamOwner {
 
   onData(_bytes: Buffer, isEnd: boolean): void {
     if (isEnd) this.refuse();
+  }
+
+  onOverdue(): void {
+    this.refuse();
   }
 
   onReset(): void {}

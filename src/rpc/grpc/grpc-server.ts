@@ -9,7 +9,7 @@ import type { Metrics } from '../../metrics.js';
 import type { NodeFace } from '../../node.js';
 import type { Handlers } from '../api/handler.js';
 import type { CallScope } from '../call.js';
-import { GrpcConnection } from './grpc-connection.js';
+import { GrpcConnection, type StallLimits } from './grpc-connection.js';
 import { servedMethods } from './served-method.js';
 
 export interface GrpcServerOptions {
@@ -19,10 +19,14 @@ export interface GrpcServerOptions {
   readonly maxRequestBytes: number;
   readonly slowRequestMs: number;
   readonly onUnexpected: (error: unknown) => void;
+  /** Bounds on time, for tests. */
+  readonly limits?: Partial<StallLimits>;
 }
 
 /** What a message may be larger than the write in it. */
 const MESSAGE_OVERHEAD_BYTES = 512 * 1024;
+/** The gateway gives a body as long. */
+const DEFAULT_LIMITS: StallLimits = { requestMs: 30_000, answerMs: 60_000 };
 const DRAIN_MS = 3000;
 /** For clients to hear that this server leaves. */
 const GOODBYE_MS = 300;
@@ -31,12 +35,17 @@ export class GrpcServer {
   private readonly connections = new Set<GrpcConnection>();
   private marked: GrpcConnection[] = [];
   private readonly options;
+  private readonly sweepTimer: NodeJS.Timeout;
 
   constructor(node: NodeFace, options: GrpcServerOptions) {
     const { logger, metrics, handlers, maxRequestBytes, slowRequestMs, onUnexpected } = options;
     const scope: CallScope = { node, logger, metrics, slowRequestMs, onUnexpected };
+    const limits = { ...DEFAULT_LIMITS, ...options.limits };
+    const sweepMs = Math.min(limits.requestMs, limits.answerMs) / 4;
+    this.sweepTimer = setInterval(() => this.sweep(), sweepMs).unref();
     this.options = {
       scope,
+      limits,
       methods: servedMethods(handlers, metrics),
       messageBytesMax: maxRequestBytes + MESSAGE_OVERHEAD_BYTES,
       mark: (connection: GrpcConnection) => this.mark(connection),
@@ -68,7 +77,13 @@ export class GrpcServer {
 
   /** Ends what is left. */
   close(): void {
+    clearInterval(this.sweepTimer);
     for (const connection of this.connections) connection.close();
+  }
+
+  private sweep(): void {
+    const now = performance.now();
+    for (const connection of this.connections) connection.sweep(now);
   }
 
   private mark(connection: GrpcConnection): void {

@@ -122,6 +122,10 @@ export abstract class Http2Connection<Owner = unknown> {
     for (const { owner } of this.streams.values()) if (owner !== null) yield owner;
   }
 
+  underWay(): Iterable<Http2Stream<Owner>> {
+    return this.streams.values();
+  }
+
   /** Streams whose last data, or trailers, wait for windows of the peer. */
   get isFinishing(): boolean {
     for (const { endsAfterData } of this.streams.values()) if (endsAfterData) return true;
@@ -337,6 +341,7 @@ export abstract class Http2Connection<Owner = unknown> {
       return;
     }
     stream.receiveWindow -= payload.length;
+    stream.received += payload.length;
     if (stream.receiveWindow < 0) {
       this.breakStream(stream, Http2Code.FlowControlError);
       return;
@@ -625,6 +630,7 @@ export abstract class Http2Connection<Owner = unknown> {
       output.bytes(length === first.length ? first : first.subarray(stream.offset, end));
       stream.sendWindow -= length;
       this.sendWindow -= length;
+      stream.sentLate += length;
       stream.waitingBytes -= length;
       this.waitingBytes -= length;
       if (end === first.length) {

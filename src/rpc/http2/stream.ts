@@ -27,6 +27,9 @@ export class Http2Stream<Owner = unknown> {
   isHeld = false;
   /** Bytes of data that are promised by content-length and have not come; -1 = nothing was promised. */
   owed = -1;
+  /** Bytes of data so far; of what was sent only those that had to wait for windows. */
+  received = 0;
+  sentLate = 0;
   /** What waits for the windows, and how much of the first piece has gone. */
   readonly waiting: Buffer[] = [];
   offset = 0;
