@@ -54,9 +54,12 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
     values: ['base', 'src/rpc', 'src/rpc/*', 'src/kv', 'src/watch', 'src/metrics.ts'],
     types: ['src/node.ts', 'src/watch/io'],
   },
-  'src/client': { values: ['base', 'src/rpc/api', 'src/rpc/http2', 'src/rpc/grpc'], types: [] },
-  'src/client/*': { values: ['base', 'src/client', 'src/client/*'], types: [] },
-  cli: { values: ['base', 'cli/*', 'src/client', 'src/server.ts'], types: [] },
+  'src/client': { values: ['base', 'src/rpc/api', 'src/client/*'], types: [] },
+  'src/client/*': {
+    values: ['base', 'src/client', 'src/rpc/api', 'src/rpc/http2', 'src/rpc/grpc'],
+    types: [],
+  },
+  cli: { values: ['base', 'cli/*', 'src/client', 'src/server.ts'], types: ['src/client/*'] },
   'cli/*': { values: ['base', 'cli', 'src/client'], types: [] },
 };
 
