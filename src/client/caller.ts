@@ -196,7 +196,10 @@ export class Caller {
     }
     if (error instanceof WrongProtocolError) {
       const message = `${at}: ${error.message}; the client's option "protocol" has a way around`;
-      return new ClientError('UNEXPECTED_ANSWER', message, { outcome: 'not-applied', endpoint: at });
+      return new ClientError('UNEXPECTED_ANSWER', message, {
+        outcome: 'not-applied',
+        endpoint: at,
+      });
     }
     if (!(error instanceof ExchangeError) && !(error instanceof TimeLimitError)) throw error;
     const outcome = error.reached && kind !== 'read' ? 'unknown' : 'not-applied';
