@@ -145,7 +145,8 @@ export class Rpcs {
     keys: BytesInput | KeyRange,
     options: CallOptions & { readonly prevKv?: boolean | undefined } = {},
   ): Promise<DeleteResponse> {
-    const request = wire.deleteOut({ ...asRange(keys), prevKv: options.prevKv });
+    const { key, rangeEnd } = asRange(keys);
+    const request = wire.deleteOut({ key, rangeEnd, prevKv: options.prevKv });
     return await this.ask(DELETE, request, 'write', wire.deleteIn, options);
   }
 
