@@ -53,13 +53,29 @@ describe('the tree', () => {
     expect(problems).toEqual([]);
   });
 
+  it('asks for no package where the SDK is used', () => {
+    const seen = new Set<string>();
+    const packages: string[] = [];
+    for (const waiting = ['src/index.ts']; waiting.length > 0; ) {
+      const path = waiting.pop() as string;
+      if (seen.has(path)) continue;
+      seen.add(path);
+      for (const target of runImports(path)) {
+        if (!target.startsWith('node:') && !target.endsWith('.ts')) packages.push(target);
+        if (target.endsWith('.ts')) waiting.push(target);
+      }
+    }
+
+    expect(packages).toEqual([]);
+    expect(seen.size).toBeGreaterThan(30);
+  });
+
   it('has no cycle of imports that run in the machine', () => {
     const graph = new Map<string, string[]>();
-    for (const { path, text } of sources.filter((file) => file.path.startsWith('src/'))) {
-      const targets = importsOf(text).filter((each) => !each.typeOnly && each.from.startsWith('.'));
+    for (const { path } of sources.filter((file) => file.path.startsWith('src/'))) {
       graph.set(
         path,
-        targets.map(({ from }) => join(path, '..', from).replace(/\.js$/, '.ts')),
+        runImports(path).filter((target) => target.endsWith('.ts')),
       );
     }
 
@@ -70,6 +86,16 @@ describe('the tree', () => {
     expect(cycles.filter((cycle) => !cycle.includes('src/raft/raft.ts'))).toEqual([]);
   });
 });
+
+/** What a file imports to run: files by their paths, packages by their names. */
+function runImports(path: string): string[] {
+  const text = sources.find((file) => file.path === path)?.text ?? '';
+  return importsOf(text)
+    .filter(({ typeOnly }) => !typeOnly)
+    .map(({ from }) =>
+      from.startsWith('.') ? join(path, '..', from).replace(/\.js$/, '.ts') : from,
+    );
+}
 
 /** A way from the file back to itself, as text. */
 function cycleFrom(start: string, graph: ReadonlyMap<string, readonly string[]>): string[] | null {
