@@ -5,7 +5,7 @@
  *   node examples/configuration.js
  */
 import { prefix } from 'kvd';
-import { connect } from './shared.js';
+import { connect } from './connect.js';
 
 const client = connect();
 const stop = new AbortController();

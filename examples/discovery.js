@@ -5,7 +5,7 @@
  *   node examples/discovery.js
  */
 import { prefix, REGISTRY_PREFIX, readInstance } from 'kvd';
-import { connect } from './shared.js';
+import { connect } from './connect.js';
 
 const client = connect();
 const service = 'example-billing';

@@ -4,7 +4,7 @@
  *   node examples/election.js
  */
 import { put } from 'kvd';
-import { connect } from './shared.js';
+import { connect } from './connect.js';
 
 const client = connect();
 

@@ -5,7 +5,7 @@
  *
  *   node examples/lock.js
  */
-import { connect } from './shared.js';
+import { connect } from './connect.js';
 
 const client = connect();
 

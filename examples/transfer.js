@@ -5,7 +5,7 @@
  *   node examples/transfer.js
  */
 import { put, when } from 'kvd';
-import { connect } from './shared.js';
+import { connect } from './connect.js';
 
 const client = connect();
 const [from, to] = ['example/account/ann', 'example/account/bob'];

@@ -37,7 +37,7 @@ const PROMISED: Readonly<Record<string, readonly string[]>> = {
 
 describe('the examples', () => {
   it('are all here', () => {
-    const files = readdirSync('examples').filter((name) => name !== 'shared.js');
+    const files = readdirSync('examples').filter((name) => name !== 'connect.js');
     expect(files.sort()).toEqual(Object.keys(PROMISED).sort());
   });
 
