@@ -41,6 +41,7 @@ import type {
   NodeFace,
   NodeStatus,
   ProposeOutcome,
+  RangePart,
   ReadOutcome,
   RequestContext,
 } from './node.js';
@@ -64,6 +65,7 @@ import type { Raft } from './raft/raft.js';
 import type { Leadership, RaftEvent, ReadState } from './raft/ready.js';
 import { Role } from './raft/ready.js';
 import { statusOf } from './raft/status.js';
+import { readRangeParts } from './range-parts.js';
 import { ReadRounds } from './read-rounds.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
@@ -122,6 +124,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   private leader: NodeId = 0;
   /** Monotonic ms; streams that require a leader end an election timeout later. */
   private leaderlessSince: number;
+  /** Streams that require a leader. */
+  private readonly leaderLost = new Set<() => void>();
   private role: Role = Role.Follower;
   /** The last one that watchers were told of. */
   private compactRevision: number;
@@ -248,6 +252,12 @@ export class ClusterNode implements NodeFace, DriverHost {
     return this.leader !== 0;
   }
 
+  onLeaderLost(run: () => void): () => void {
+    const each = (): void => run();
+    this.leaderLost.add(each);
+    return () => this.leaderLost.delete(each);
+  }
+
   get isLearner(): boolean {
     return this.raft.configuration.learners.includes(this.memberId);
   }
@@ -360,6 +370,18 @@ export class ClusterNode implements NodeFace, DriverHost {
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
     return await readRange(() => this.machine, request, this.clock, check);
+  }
+
+  async *rangeParts(
+    request: RangeRequest,
+    serializable: boolean,
+    context: RequestContext,
+  ): AsyncGenerator<RangePart, void, void> {
+    const { signal, requireLeader } = context;
+    if (serializable) this.assertRunning();
+    else await this.linearize(this.context(undefined, signal, requireLeader));
+    const check = (): void => this.assertInTime(context);
+    yield* readRangeParts(() => this.machine, request, this.clock, check);
   }
 
   async readTxn(
@@ -797,7 +819,10 @@ export class ClusterNode implements NodeFace, DriverHost {
         this.reads.sweep(now, Math.min(electionMs, 4 * heartbeatMs), this.hasLeader);
         this.leases.tick();
         this.maybeSayFarewell();
-        if (!this.hasLeader && now - this.leaderlessSince > electionMs) this.watches.onLeaderLost();
+        if (!this.hasLeader && now - this.leaderlessSince > electionMs) {
+          this.watches.onLeaderLost();
+          for (const run of [...this.leaderLost]) run();
+        }
         const queued = this.writes.waiting.queued + this.changes.waiting.queued;
         if (queued + this.reads.unasked > 0) this.driver.wake();
         this.armSweep();

@@ -53,6 +53,9 @@ export const ERROR_TABLE = {
   COMPACTED: refused,
   FUTURE_REVISION: refused,
   NO_SPACE: refused,
+  BAD_VERSION: refused,
+  NO_DOWNGRADE: refused,
+  UNKNOWN_ACTION: refused,
   // Leases, locks, elections
   LEASE_NOT_FOUND: refused,
   LEASE_EXISTS: refused,

@@ -31,6 +31,16 @@ export interface ReadOutcome {
   readonly response: RangeResponse;
 }
 
+/** A piece of the answer to a range; the last one has what only the end can tell. */
+export interface RangePart {
+  readonly kvs: readonly KeyValue[];
+  readonly end: {
+    readonly revision: number;
+    readonly more: boolean;
+    readonly count: number;
+  } | null;
+}
+
 export interface LeaseInfo {
   /** Seconds left; -1 when the lease does not exist. */
   readonly ttl: number;
@@ -68,6 +78,9 @@ export interface NodeFace {
   readonly watches: WatchService;
   readonly raftTerm: number;
   readonly hasLeader: boolean;
+  /** Calls `run` when this member has known no leader for an election timeout, perhaps more than once;
+   *  until the function that is returned is called. */
+  onLeaderLost(run: () => void): () => void;
   /** Has no vote: serves only what needs no word of the cluster. */
   readonly isLearner: boolean;
   /** Monotonic ms. */
@@ -87,6 +100,13 @@ export interface NodeFace {
     serializable: boolean,
     context: RequestContext,
   ): Promise<ReadOutcome>;
+  /** A range in the order of keys and without filters, in parts that are read when they are asked for,
+   *  all of one revision. Whoever reads decides how long it takes; the context may end it. */
+  rangeParts(
+    request: RangeRequest,
+    serializable: boolean,
+    context: RequestContext,
+  ): AsyncIterable<RangePart>;
   /** A transaction that only reads, all of it at one revision; no entry of the log. */
   readTxn(txn: ReadTxn, serializable: boolean, context: RequestContext): Promise<ProposeOutcome>;
   /** The pair as it was at exactly this modification revision; null if compaction took it. */

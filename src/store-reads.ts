@@ -20,7 +20,7 @@ import type { StateReplica } from './state-replica.js';
 import type { History } from './watch/io/watch-service.js';
 
 /** Keys that a range reads before it lets the event loop turn. */
-const RANGE_STEP_KEYS = 1000;
+export const RANGE_STEP_KEYS = 1000;
 const RANGE_RESTARTS = 3;
 const HASH_STEP_BYTES = 2 ** 20;
 
@@ -161,7 +161,7 @@ export async function readHistory(
   return { revisions, next: page.nextMain };
 }
 
-function readError(code: ErrorCode, machine: StateMachine): KvError {
+export function readError(code: ErrorCode, machine: StateMachine): KvError {
   const { revision, compactRevision } = machine.store;
   if (code === 'COMPACTED') {
     return new KvError('COMPACTED', `revisions below ${compactRevision} are compacted`, {

@@ -79,6 +79,23 @@ export function callContext(
   };
 }
 
+/**
+ * Streams whose client requires a leader end when this member has had none for a while: the client then
+ * asks a member that is on the side of the majority. To be called when the stream is over.
+ */
+export function endWithoutLeader(
+  node: NodeFace,
+  { requireLeader }: RequestContext,
+  end: (error: KvError) => void,
+): () => void {
+  if (!requireLeader) return nothing;
+  return node.onLeaderLost(() => {
+    end(new KvError('NO_LEADER', 'this member has lost its leader; ask another member'));
+  });
+}
+
+function nothing(): void {}
+
 /** One call under way. */
 export class Call {
   readonly scope: CallScope;

@@ -13,6 +13,7 @@ import * as kv from './services/kv.js';
 import * as lease from './services/lease.js';
 import * as lock from './services/lock.js';
 import * as maintenance from './services/maintenance.js';
+import { openRangeStream } from './services/range-stream.js';
 import { openReflection } from './services/reflection.js';
 import { openWatch } from './services/watch.js';
 
@@ -60,6 +61,7 @@ function unlessLearner(key: string, handler: Handler): Handler {
 function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>> {
   return {
     'etcdserverpb.KV/Range': unary(kv.range),
+    'etcdserverpb.KV/RangeStream': stream(openRangeStream),
     'etcdserverpb.KV/Put': unary(limited(kv.put, limits)),
     'etcdserverpb.KV/DeleteRange': unary(limited(kv.deleteRange, limits)),
     'etcdserverpb.KV/Txn': unary(limited(kv.txn, limits)),
@@ -81,6 +83,7 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'etcdserverpb.Maintenance/Alarm': unary(maintenance.alarm),
     'etcdserverpb.Maintenance/MoveLeader': unary(maintenance.moveLeader),
     'etcdserverpb.Maintenance/Defragment': unary(maintenance.defragment),
+    'etcdserverpb.Maintenance/Downgrade': unary(maintenance.downgrade),
     'v3lockpb.Lock/Lock': unary(lock.lock),
     'v3lockpb.Lock/Unlock': unary(lock.unlock),
     'v3electionpb.Election/Campaign': unary(election.campaign),

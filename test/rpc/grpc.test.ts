@@ -337,6 +337,26 @@ describe('a server', () => {
     await waitFor('the end', 2000, () => client.session.destroyed);
   });
 
+  it('that drains waits until the answers that it has given are out', async () => {
+    await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
+    const reading = client.open(RANGE);
+    reading.stream.pause();
+    reading.send(range('large'));
+    reading.end();
+    const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
+    await waitFor('the answer', 2000, () => handled.get('OK') === 1);
+    let isDrained = false;
+    const drained = served.server.drain().then(() => {
+      isDrained = true;
+    });
+    await staysFalse('the end', 200, () => isDrained);
+
+    reading.stream.resume();
+    await drained;
+    served.server.close();
+    answer('RangeResponse', await reading.outcome);
+  });
+
   it('ends a watch that nobody reads behind too many unread answers, and serves on', async () => {
     await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
     const socket = net.connect(served.port, '127.0.0.1');
@@ -456,6 +476,12 @@ describe('both faces', () => {
       'LeaseTimeToLiveResponse',
     ],
     ['etcdserverpb.Maintenance/Hash', '/v3/maintenance/hash', 'HashRequest', 'HashResponse'],
+    [
+      'etcdserverpb.Maintenance/Downgrade',
+      '/v3/maintenance/downgrade',
+      'DowngradeRequest',
+      'DowngradeResponse',
+    ],
     ['etcdserverpb.Auth/AuthStatus', '/v3/auth/status', 'AuthStatusRequest', 'AuthStatusResponse'],
   ] as const;
 

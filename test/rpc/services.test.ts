@@ -3,6 +3,7 @@
  * error comes for which mistake.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { KvError } from '../../src/errors.js';
 import type { Handlers } from '../../src/rpc/api/handler.js';
 import { decodeJson, encodeJson } from '../../src/rpc/api/json.js';
 import { METHODS, methodKey } from '../../src/rpc/api/methods.js';
@@ -644,6 +645,54 @@ describe('Maintenance', () => {
     expect(huge).toBe('etcdserver: bad leader transferee');
     expect(moved).toEqual({});
     expect(follower).toBe('etcdserver: not leader');
+  });
+
+  it.each([
+    '',
+    '3',
+    'v3.5.0',
+    '3.5.x',
+    '3.5-rc.1',
+    '3.5.0-ä',
+    '3.5.0+a+b',
+    '3.5.0.0',
+    ' 3.5',
+    '99999999999999999999.0',
+  ])('takes %j for no version to go back to', async (version) => {
+    for (const action of ['VALIDATE', 'ENABLE']) {
+      expect(await refusal('Maintenance/Downgrade', { action, version })).toBe(
+        'etcdserver: wrong downgrade target version format',
+      );
+    }
+  });
+
+  it.each(['3.5', '3.5.0', '3.6.0', '3.7', '2.3.8', '3.5.0-rc.1', '3.5.0+a-b', '3.5.0-rc.1+a'])(
+    'cannot go back to %j',
+    async (version) => {
+      for (const action of ['VALIDATE', 'ENABLE']) {
+        expect(await refusal('Maintenance/Downgrade', { action, version })).toBe(
+          'etcdserver: invalid downgrade target version',
+        );
+      }
+    },
+  );
+
+  it('asks the cluster before it says so', async () => {
+    node.failure = new KvError('NO_LEADER', '');
+
+    expect(await refusal('Maintenance/Downgrade', { version: '3.5' })).toBe(
+      'etcdserver: no leader',
+    );
+  });
+
+  it('calls a downgrade off that nobody began, and knows nothing else to do about one', async () => {
+    const cancel = await call('Maintenance/Downgrade', { action: 'CANCEL', version: 'any' });
+
+    expect(cancel).toEqual({ header: header(1), version: '3.6' });
+    expect(await refusal('Maintenance/Downgrade', { action: 7, version: '3.5' })).toBe(
+      'etcdserver: unknown method',
+    );
+    expect(await call('Maintenance/Status')).toMatchObject({ downgradeInfo: {} });
   });
 
   it('defragments with an empty answer', async () => {

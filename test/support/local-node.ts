@@ -15,9 +15,11 @@ import type {
   NodeFace,
   NodeStatus,
   ProposeOutcome,
+  RangePart,
   ReadOutcome,
   RequestContext,
 } from '../../src/node.js';
+import { readRangeParts } from '../../src/range-parts.js';
 import { readTxn } from '../../src/store-reads.js';
 import { WatchService } from '../../src/watch/io/watch-service.js';
 import { MachineRig } from './machine-rig.js';
@@ -40,6 +42,10 @@ export class LocalNode implements NodeFace {
   failure: unknown = null;
   readonly proposed: Command[] = [];
   readonly contexts: RequestContext[] = [];
+  /** Ranges in parts that are being read now, and their parts so far. */
+  partReaders = 0;
+  partsRead = 0;
+  readonly leaderLost = new Set<() => void>();
   private lastLeaseId = 1000;
   private deletedTo = 0;
 
@@ -61,6 +67,19 @@ export class LocalNode implements NodeFace {
 
   get machine(): StateMachine {
     return this.rig.machine;
+  }
+
+  onLeaderLost(run: () => void): () => void {
+    this.leaderLost.add(run);
+    return () => this.leaderLost.delete(run);
+  }
+
+  /** The leader has been gone for an election timeout. */
+  loseLeader(): void {
+    this.hasLeader = false;
+    this.leader = 0;
+    this.watches.onLeaderLost();
+    for (const run of [...this.leaderLost]) run();
   }
 
   now(): number {
@@ -124,6 +143,25 @@ export class LocalNode implements NodeFace {
     if (!serializable) await this.admit(context);
     const check = (): void => undefined;
     return await readTxn(() => this.machine, txn, systemClock, check);
+  }
+
+  async *rangeParts(
+    request: RangeRequest,
+    serializable: boolean,
+    context: RequestContext,
+  ): AsyncGenerator<RangePart, void, void> {
+    this.partReaders += 1;
+    try {
+      if (!serializable) await this.admit(context);
+      const machine = (): StateMachine => this.machine;
+      const parts = readRangeParts(machine, request, systemClock, () => undefined);
+      for await (const part of parts) {
+        this.partsRead += 1;
+        yield part;
+      }
+    } finally {
+      this.partReaders -= 1;
+    }
   }
 
   pairAt(key: string, modRevision: number): KeyValue | null {

@@ -5,7 +5,8 @@
  * `paths` are below the version prefix; the first is the usual one, the rest are old aliases. A method
  * without one is served over gRPC alone.
  * `waits` marks calls that may rightly last for ever (a lock that somebody else holds): only the
- * client's own deadline ends them.
+ * client's own deadline ends them. `isShort` marks those that end by themselves as soon as their answer is
+ * read: a server that stops waits for them, and a client that does not read them loses them.
  */
 import type { MessageName } from './schema.js';
 
@@ -17,10 +18,11 @@ export interface Method {
   readonly requestStream: boolean;
   readonly responseStream: boolean;
   readonly waits: boolean;
+  readonly isShort: boolean;
   readonly paths: readonly string[];
 }
 
-type Shape = Partial<Pick<Method, 'request' | 'response' | 'waits'>> & {
+type Shape = Partial<Pick<Method, 'request' | 'response' | 'waits' | 'isShort'>> & {
   readonly stream?: 'out' | 'both';
 };
 
@@ -38,6 +40,7 @@ function method(
     requestStream: shape.stream === 'both',
     responseStream: shape.stream !== undefined,
     waits: shape.waits ?? false,
+    isShort: shape.isShort ?? (shape.stream === undefined && shape.waits !== true),
     paths,
   };
 }
@@ -68,6 +71,7 @@ const REFLECTION = {
 
 export const METHODS: readonly Method[] = [
   method(KV, 'Range', ['/kv/range']),
+  method(KV, 'RangeStream', [], { request: 'RangeRequest', stream: 'out', isShort: true }),
   method(KV, 'Put', ['/kv/put']),
   method(KV, 'DeleteRange', ['/kv/deleterange']),
   method(KV, 'Txn', ['/kv/txn']),
@@ -91,7 +95,7 @@ export const METHODS: readonly Method[] = [
   method(MAINTENANCE, 'Defragment', ['/maintenance/defragment']),
   method(MAINTENANCE, 'Hash', ['/maintenance/hash']),
   method(MAINTENANCE, 'HashKV', ['/maintenance/hashkv']),
-  method(MAINTENANCE, 'Snapshot', ['/maintenance/snapshot'], { stream: 'out' }),
+  method(MAINTENANCE, 'Snapshot', ['/maintenance/snapshot'], { stream: 'out', isShort: true }),
   method(MAINTENANCE, 'MoveLeader', ['/maintenance/transfer-leadership']),
   method(MAINTENANCE, 'Downgrade', ['/maintenance/downgrade']),
   authMethod('AuthEnable', 'enable'),

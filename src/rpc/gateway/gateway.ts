@@ -295,7 +295,7 @@ function onClientError(error: NodeJS.ErrnoException, socket: Socket): void {
 
 async function drain(server: Server | null, underWay: Set<Call>): Promise<void> {
   const endsBy = performance.now() + DRAIN_MS;
-  const isShort = ({ method }: Call): boolean => !method.waits;
+  const isShort = ({ method }: Call): boolean => method.isShort;
   while ([...underWay].some(isShort) && performance.now() < endsBy) {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }

@@ -16,7 +16,7 @@ import type { ResponseSink, StreamHandler, StreamSession } from '../api/handler.
 import { decodeJson, encodeJson } from '../api/json.js';
 import { JsonSequence } from '../api/json-sequence.js';
 import type { Method } from '../api/methods.js';
-import { Call, callContext } from '../call.js';
+import { Call, callContext, endWithoutLeader } from '../call.js';
 import { DEADLINE_EXCEEDED, streamErrorBody, type WireError } from '../error-mapping.js';
 import { type GatewayScope, wishOf } from './call.js';
 import { WatchEncoder } from './watch-encoder.js';
@@ -54,6 +54,7 @@ class StreamExchange implements ResponseSink {
   private readonly encode: (response: object) => string;
   private readonly departure = new AbortController();
   private session: StreamSession<object> | null = null;
+  private unfollowLeader: (() => void) | null = null;
   private deadlineTimer: NodeJS.Timeout | null = null;
   private requests = 0;
   private bytes = 0;
@@ -82,7 +83,8 @@ class StreamExchange implements ResponseSink {
       this.armDeadline(call.context.clientDeadline - node.now());
       const session = open(node, call.context, this as ResponseSink<never>);
       this.session = session as StreamSession<object>;
-      if (this.over) session.close();
+      this.unfollowLeader = endWithoutLeader(node, call.context, (error) => this.end(error));
+      if (this.over) this.close();
     });
     response.on('drain', () => this.attempt(() => this.session?.drained()));
     response.once('close', () => this.leave());
@@ -190,8 +192,13 @@ class StreamExchange implements ResponseSink {
     if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
     this.request.socket.removeListener('end', this.onHalfClose);
     this.departure.abort();
-    this.session?.close();
+    this.close();
     // The rest of the body, if any, must not stop the connection.
     this.request.resume();
+  }
+
+  private close(): void {
+    this.unfollowLeader?.();
+    this.session?.close();
   }
 }

@@ -10,7 +10,7 @@ import type { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamHandler, StreamSession, UnaryHandler } from '../api/handler.js';
 import { decodeProtobuf } from '../api/protobuf.js';
-import { Call, type CallScope, callContext } from '../call.js';
+import { Call, type CallScope, callContext, endWithoutLeader } from '../call.js';
 import { DEADLINE_EXCEEDED, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 import type { CallHead } from './call-head.js';
 import { MessageAssembler, MessageError } from './message-assembler.js';
@@ -107,7 +107,11 @@ export abstract class GrpcCall implements StreamOwner {
   }
 
   abstract readonly wantsDrain: boolean;
-  abstract readonly isShort: boolean;
+
+  get isShort(): boolean {
+    return this.served.method.isShort;
+  }
+
   abstract onDrained(): void;
   protected abstract request(message: object): void;
   protected abstract requestsEnded(): void;
@@ -175,14 +179,12 @@ export abstract class GrpcCall implements StreamOwner {
 
 export class UnaryGrpcCall extends GrpcCall {
   readonly wantsDrain = false;
-  readonly isShort: boolean;
   private readonly handler: UnaryHandler;
   private message: object | null = null;
 
   constructor(options: CallOptions, handler: UnaryHandler) {
     super(options);
     this.handler = handler;
-    this.isShort = !options.served.method.waits;
   }
 
   override onDrained(): void {}
@@ -223,8 +225,8 @@ export class UnaryGrpcCall extends GrpcCall {
 
 export class StreamGrpcCall extends GrpcCall implements ResponseSink {
   readonly wantsDrain = true;
-  readonly isShort = false;
   private session: StreamSession<object> | null = null;
+  private unfollowLeader: (() => void) | null = null;
 
   /** Opens the stream of the service, before the first request. */
   start(open: StreamHandler): void {
@@ -235,7 +237,9 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
       this.armDeadline(this.call.context.clientDeadline - scope.node.now());
       const session = open(scope.node, this.call.context, this as ResponseSink<never>);
       this.session = session as StreamSession<object>;
-      if (this.isOver) session.close();
+      const end = (error: KvError): void => this.end(error);
+      this.unfollowLeader = endWithoutLeader(scope.node, this.call.context, end);
+      if (this.isOver) this.close();
     });
   }
 
@@ -269,6 +273,11 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
 
   protected override release(): void {
     super.release();
+    this.close();
+  }
+
+  private close(): void {
+    this.unfollowLeader?.();
     this.session?.close();
   }
 }

@@ -84,10 +84,11 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     this.receive(firstBytes);
   }
 
-  /** Calls under way that end by themselves: no watches, no locks that wait. */
+  /** Calls under way that end by themselves: no watches, no locks that wait. They end when their answer
+   *  is out. */
   get hasShortCalls(): boolean {
     for (const { isShort } of this.http2.owners()) if (isShort) return true;
-    return false;
+    return this.http2.isFinishing;
   }
 
   /** After `shutdown`: no call of this client is on its way here that did not know of it. */

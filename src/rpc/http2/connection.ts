@@ -122,6 +122,12 @@ export abstract class Http2Connection<Owner = unknown> {
     for (const { owner } of this.streams.values()) if (owner !== null) yield owner;
   }
 
+  /** Streams whose last data, or trailers, wait for windows of the peer. */
+  get isFinishing(): boolean {
+    for (const { endsAfterData } of this.streams.values()) if (endsAfterData) return true;
+    return false;
+  }
+
   get openStreams(): number {
     return this.streams.size;
   }

@@ -39,8 +39,7 @@ export async function range(
   request: Decoded<'RangeRequest'>,
   context: RequestContext,
 ): Promise<Encodable<'RangeResponse'>> {
-  const wanted = toRange(request);
-  refuse(checkRange(wanted));
+  const wanted = checkedRange(request);
   const { revision, response } = await node.range(wanted, request.serializable, context);
   const { kvs, more, count } = response;
   return { header: header(node, revision), kvs, more, count };
@@ -119,6 +118,12 @@ export async function compact(
   const command = { kind: 'compact', revision: toRevision(request.revision) } as const;
   const { revision } = await node.propose(command, context);
   return { header: header(node, revision) };
+}
+
+export function checkedRange(request: Decoded<'RangeRequest'>): RangeRequest {
+  const range = toRange(request);
+  refuse(checkRange(range));
+  return range;
 }
 
 function toRange(request: Decoded<'RangeRequest'>): RangeRequest {

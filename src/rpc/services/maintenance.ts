@@ -14,6 +14,9 @@ import { currentHeader, header } from './header.js';
 
 /** The version of etcd's API that is served. Digits only: clients parse it. */
 export const API_VERSION = '3.6.0';
+const CLUSTER_VERSION = '3.6';
+/** What etcd reads as a version: three numbers with what may follow them, or the first two alone. */
+const VERSION = /^\d{1,18}\.\d{1,18}(?:\.\d{1,18}(?:-[0-9A-Za-z.-]*)?(?:\+[0-9A-Za-z.-]*)?)?$/;
 
 export async function status(
   node: NodeFace,
@@ -124,6 +127,30 @@ export async function defragment(
 ): Promise<Encodable<'DefragmentResponse'>> {
   await node.defragment(context);
   return {};
+}
+
+/**
+ * The files of kvd are those of no version of etcd, so there is no version to go back to: any target is
+ * the wrong one. Calling off a downgrade that nobody began is no error; etcd 3.6 logs it and answers.
+ */
+export async function downgrade(
+  node: NodeFace,
+  { action, version }: Decoded<'DowngradeRequest'>,
+  context: RequestContext,
+): Promise<Encodable<'DowngradeResponse'>> {
+  switch (ENUMS.DowngradeAction[action]) {
+    case 'CANCEL':
+      return { header: currentHeader(node), version: CLUSTER_VERSION };
+    case 'VALIDATE':
+    case 'ENABLE':
+      if (!VERSION.test(version)) {
+        throw new KvError('BAD_VERSION', `"${version}" is no version such as 3.5 or 3.5.0`);
+      }
+      await node.linearize(context);
+      throw new KvError('NO_DOWNGRADE', `this cluster cannot be run by etcd ${version}`);
+    default:
+      throw new KvError('UNKNOWN_ACTION', `there is no downgrade action ${action}`);
+  }
 }
 
 function alarmType(value: number): AlarmType {
