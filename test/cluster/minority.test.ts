@@ -29,7 +29,7 @@ async function cutOffLeader(): Promise<{ cluster: Cluster; old: Member; leader: 
   await old.api.put('k', 'before');
   await cluster.assertSameState();
   cluster.isolate(old);
-  const leader = await cluster.waitLeader(10_000, cluster.others(old));
+  const leader = await cluster.waitLeader(cluster.others(old));
   return { cluster, old, leader };
 }
 
@@ -122,7 +122,7 @@ it('a leader that can hear but not speak is replaced', { timeout: 60_000 }, asyn
   await mute.api.put('k', 'before');
 
   for (const other of cluster.others(mute)) cluster.cutLink(mute, other);
-  const leader = await cluster.waitLeader(15_000, cluster.others(mute));
+  const leader = await cluster.waitLeader(cluster.others(mute));
   await leader.api.put('k', 'after');
 
   const lie = await mute.api.range('k').catch((error: unknown) => error);

@@ -22,7 +22,7 @@ it('a leader that slept 5 s answers no stale linearizable read', { timeout: 60_0
   const impatient = new HttpApi(old.clientUrl, { timeoutMs: 15_000 });
 
   old.freeze();
-  const leader = await cluster.waitLeader(10_000, cluster.others(old));
+  const leader = await cluster.waitLeader(cluster.others(old));
   await leader.api.put('k', 'after');
   // These wait in the socket of the sleeper and are the first thing that it sees.
   const reads = Array.from({ length: 50 }, () => impatient.range('k').catch(() => null));
@@ -46,7 +46,7 @@ it('a leader that slept revokes no lease that was renewed meanwhile', {
   await Promise.all(leases.map(({ id }) => old.api.put(`l/${id}`, 'x', { lease: id })));
 
   old.freeze();
-  const leader = await cluster.waitLeader(10_000, cluster.others(old));
+  const leader = await cluster.waitLeader(cluster.others(old));
   let stop = false;
   let renewals = 0;
   const renewing = (async () => {
@@ -78,7 +78,7 @@ it('a leader that slept starts no election', { timeout: 60_000 }, async () => {
 
   for (let round = 0; round < 2; round += 1) {
     old.freeze();
-    const leader = await cluster.waitLeader(10_000, cluster.others(old));
+    const leader = await cluster.waitLeader(cluster.others(old));
     const { raftTerm } = await leader.api.status();
     await pause(2_000);
     old.thaw();

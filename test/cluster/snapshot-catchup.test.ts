@@ -116,7 +116,7 @@ it('a leader killed while it sends a snapshot is replaced as sender', {
 
   await away.start();
   await leader.kill();
-  const next = await cluster.waitLeader(15_000);
+  const next = await cluster.waitLeader();
   await cluster.waitWritable();
   await caughtUp(away, next, 30_000);
   await leader.start();

@@ -319,7 +319,7 @@ export class HttpApi {
     return number((await this.call('/v3/lease/timetolive', { ID: id }))['TTL']);
   }
 
-  async status(timeoutMs = 1_000): Promise<StatusReply> {
+  async status(timeoutMs = this.timeoutMs): Promise<StatusReply> {
     const reply = await this.call('/v3/maintenance/status', {}, timeoutMs);
     return {
       header: toHeader(reply['header']),
