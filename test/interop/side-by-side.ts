@@ -129,35 +129,46 @@ export function masked({ code, out, err }: Told): string {
 }
 
 export interface Etcd {
+  /** Of the first member. */
   readonly endpoint: string;
+  readonly endpoints: readonly string[];
   stop(): Promise<void>;
 }
 
-/** One etcd of Debian's package, ready to serve. */
-export async function startEtcd(): Promise<Etcd> {
-  const client = `http://127.0.0.1:${await freePort()}`;
-  const peer = `http://127.0.0.1:${await freePort()}`;
-  const child: ChildProcess = spawn(
-    ETCD,
-    [
-      ...['--name', 'm1', '--data-dir', join(tempFolder('etcd'), 'data')],
-      ...['--listen-client-urls', client, '--advertise-client-urls', client],
-      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
-      ...['--initial-cluster', `m1=${peer}`, '--logger', 'zap', '--log-level', 'error'],
-    ],
-    { stdio: 'ignore' },
+/** A cluster of Debian's etcd, ready to serve. */
+export async function startEtcd(size = 1): Promise<Etcd> {
+  const members: { name: string; client: string; peer: string }[] = [];
+  for (let at = 1; at <= size; at += 1) {
+    const client = `http://127.0.0.1:${await freePort()}`;
+    members.push({ name: `m${at}`, client, peer: `http://127.0.0.1:${await freePort()}` });
+  }
+  const initial = members.map(({ name, peer }) => `${name}=${peer}`).join(',');
+  const children: ChildProcess[] = members.map(({ name, client, peer }) =>
+    spawn(
+      ETCD,
+      [
+        ...['--name', name, '--data-dir', join(tempFolder('etcd'), 'data')],
+        ...['--listen-client-urls', client, '--advertise-client-urls', client],
+        ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+        ...['--initial-cluster', initial, '--logger', 'zap', '--log-level', 'error'],
+      ],
+      { stdio: 'ignore' },
+    ),
   );
-  const endpoint = client.slice('http://'.length);
+  const endpoints = members.map(({ client }) => client.slice('http://'.length));
   await waitFor('etcd', 40_000, async () => {
-    const { code } = await etcdctl(endpoint, { args: ['endpoint', 'health'] });
+    const { code } = await etcdctl(endpoints.join(), { args: ['endpoint', 'health'] });
     return code === 0;
   });
   return {
-    endpoint,
+    endpoint: endpoints[0] as string,
+    endpoints,
     stop: async () => {
-      if (child.exitCode !== null) return;
-      child.kill('SIGKILL');
-      await once(child, 'close');
+      for (const child of children) {
+        if (child.exitCode !== null) continue;
+        child.kill('SIGKILL');
+        await once(child, 'close');
+      }
     },
   };
 }
