@@ -350,11 +350,11 @@ describe('a connection', () => {
     node.hold = null;
 
     const drained = served.server.drain();
-    const puts = Array.from({ length: 200 }, (_, at) => client.put(`k${at}`, '1'));
-    await Promise.all(puts);
+    // The first of these may leave before the client has heard; those behind them come by another way.
+    for (let at = 0; at < 20; at += 1) await client.put(`k${at}`, '1');
     go();
 
-    expect((await slow).header.revision).toBe(203);
+    expect((await slow).header.revision).toBe(23);
     await drained;
     node.stop();
     await served.stop();

@@ -398,10 +398,6 @@ export class ClientCall {
 
   private onStatus(fields: readonly HeaderField[]): void {
     const code = Number(fieldOf(fields, 'grpc-status') ?? UNKNOWN);
-    if (code === OK && this.assembler?.isInside === true) {
-      this.channel.finish(this, new ExchangeError('the answer was cut short', true));
-      return;
-    }
     const message = percentDecoded(fieldOf(fields, 'grpc-message') ?? '');
     this.channel.finish(this, code === OK ? null : new StatusError(code, message));
   }
