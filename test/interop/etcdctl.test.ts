@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Cluster } from '../support/cluster-processes.js';
+import { HttpApi } from '../support/http-api.js';
 import { removeTempFolders } from '../support/temp-folder.js';
 import { waitFor } from '../support/wait.js';
 import {
@@ -54,11 +55,6 @@ async function same(wish: Wish): Promise<void> {
 }
 
 const words = (text: string): string[] => text.split(' ');
-
-async function watcherCount(endpoint: string): Promise<number> {
-  const metrics = await (await fetch(`http://${endpoint}/metrics`)).text();
-  return Number(/^etcd_debugging_mvcc_watcher_total (\d+)/m.exec(metrics)?.[1]);
-}
 
 /** In this order: later ones see what earlier ones did. */
 const COMMANDS: readonly (string | Wish)[] = [
@@ -189,10 +185,13 @@ describe('etcdctl', () => {
 
   it('watches what happens alike', async () => {
     const watches = started('watch live --prev-kv');
-    await waitFor('both watches', 30_000, async () => {
-      const counts = await Promise.all([kvd, etcd.endpoint].map(watcherCount));
-      return counts.every((count) => count === 1);
-    });
+    for (const endpoint of [kvd, etcd.endpoint]) {
+      const api = new HttpApi(`http://${endpoint}`);
+      await waitFor(`the watch at ${endpoint}`, 30_000, async () => {
+        return (await api.metric('etcd_debugging_mvcc_watcher_total')) === 1;
+      });
+      api.close();
+    }
     for (const text of ['put live 1', 'put live 2', 'del live']) await same({ args: words(text) });
     await Promise.all(watches.map((run) => run.printed('DELETE\nlive\n2\nlive\n')));
     const [ours, theirs] = await ended(watches);
