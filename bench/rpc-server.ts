@@ -1,6 +1,6 @@
 /**
- * A server of one empty call, for rpc.ts: `node rpc-server.js kvd|grpc-js`. Prints its port, and on a line
- * of its input its CPU time so far in microseconds.
+ * A server of one empty call, for rpc.ts: `node rpc-server.js kvd|grpc-js PATH`. Prints its port, and on a
+ * line of its input its CPU time so far in microseconds.
  */
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -11,8 +11,7 @@ import type { NodeFace } from '../src/node.js';
 import { unary } from '../src/rpc/api/handler.js';
 import { GrpcServer } from '../src/rpc/grpc/grpc-server.js';
 
-/** A call of the API whose request and answer may be empty. */
-export const PATH = '/etcdserverpb.Maintenance/Defragment';
+const [, , codec = '', path = ''] = process.argv;
 const NOTHING = Buffer.alloc(0);
 
 function listenKvd(): void {
@@ -25,7 +24,7 @@ function listenKvd(): void {
   const server = new GrpcServer(node, {
     logger: pino({ level: 'silent' }),
     metrics: new Metrics(),
-    handlers: new Map([[PATH.slice(1), unary(() => Promise.resolve({}))]]),
+    handlers: new Map([[path.slice(1), unary(() => Promise.resolve({}))]]),
     maxRequestBytes: 2 ** 20,
     slowRequestMs: 60_000,
     onUnexpected: (error) => process.stderr.write(`${String(error)}\n`),
@@ -40,12 +39,12 @@ function listenKvd(): void {
 
 function listenGrpcJs(): void {
   const server = new grpcJs.Server({ 'grpc.enable_channelz': 0 });
-  const [, service = '', name = ''] = PATH.split('/');
+  const name = path.split('/').at(-1) as string;
   const identity = (bytes: Buffer): Buffer => bytes;
   server.addService(
     {
       [name]: {
-        path: `/${service}/${name}`,
+        path,
         requestStream: false,
         responseStream: false,
         requestSerialize: identity,
@@ -64,7 +63,7 @@ function listenGrpcJs(): void {
   });
 }
 
-if (process.argv[2] === 'kvd') listenKvd();
+if (codec === 'kvd') listenKvd();
 else listenGrpcJs();
 createInterface({ input: process.stdin })
   .on('line', () => {

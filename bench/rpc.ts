@@ -13,6 +13,7 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { spread, thousands } from './report.js';
 
+/** A call of the API whose request and answer may be empty. */
 const PATH = '/etcdserverpb.Maintenance/Defragment';
 const CONNECTIONS = 10;
 const STREAMS = 10;
@@ -21,8 +22,6 @@ export interface RpcSettings {
   readonly seconds: number;
   readonly repetitions: number;
 }
-
-export class NoH2load extends Error {}
 
 interface Measured {
   readonly perSecond: number;
@@ -38,7 +37,9 @@ class Server {
   constructor(name: string) {
     this.name = name;
     const program = fileURLToPath(new URL('./rpc-server.js', import.meta.url));
-    this.child = spawn(process.execPath, [program, name], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.child = spawn(process.execPath, [program, name, PATH], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
   }
 
@@ -92,7 +93,7 @@ export async function benchRpc(
   say: (text: string) => void,
 ): Promise<void> {
   if (spawnSync('h2load', ['--version']).status !== 0) {
-    throw new NoH2load('h2load is missing: apt-get install nghttp2-client');
+    throw new Error('h2load is missing: apt-get install nghttp2-client');
   }
   const folder = mkdtempSync(join(tmpdir(), 'kvd-bench-rpc-'));
   const body = join(folder, 'empty');

@@ -4,9 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
+import { KvdClient } from '../src/client/client.js';
 import { parseEndpoints } from '../src/client/endpoints.js';
-import { HttpClient } from '../src/client/http-client.js';
-import type { TlsOptions } from '../src/client/http-exchange.js';
+import type { TlsOptions } from '../src/client/transport/transport.js';
 import { anyAborted } from './child.js';
 import { CommandError, EXIT, InterruptedError, usageError } from './exit.js';
 import type { Io } from './io.js';
@@ -31,7 +31,7 @@ export class CommandContext {
   /** Set by the command that ran. */
   exitCode: number = EXIT.done;
   private readonly root: Command;
-  private opened: HttpClient | null = null;
+  private opened: KvdClient | null = null;
   private parsed: Settings | null = null;
 
   constructor(io: Io, root: Command, childCommand: readonly string[] | null) {
@@ -50,10 +50,11 @@ export class CommandContext {
     return this.parsed?.endpoints ?? [];
   }
 
-  get client(): HttpClient {
+  get client(): KvdClient {
     const { endpoints, commandTimeoutMs, dialTimeoutMs, tls } = this.settings;
-    this.opened ??= new HttpClient({
+    this.opened ??= new KvdClient({
       endpoints,
+      protocol: 'grpc-or-http',
       timeoutMs: commandTimeoutMs,
       dialTimeoutMs,
       waitForServer: false,

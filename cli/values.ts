@@ -4,6 +4,9 @@
  * Every parser throws a usage error that names the option and says what was expected.
  */
 import { fromUtf8 } from '../src/bytes.js';
+import type { KeyRange } from '../src/client/messages.js';
+import { fromKey, prefix } from '../src/client/ranges.js';
+import { toBytes } from '../src/client/wire-messages.js';
 import type { Int64 } from '../src/int64.js';
 import { int64 } from '../src/int64.js';
 import { usageError } from './exit.js';
@@ -71,35 +74,30 @@ export interface ParsedRange {
   readonly many: boolean;
 }
 
-const ZERO = Uint8Array.of(0);
-
 /** The range that a key, an end and the flags --prefix and --from-key mean together. */
 export function parseRange(key: string, end: string | undefined, options: KeyOptions): ParsedRange {
-  const { prefix, fromKey } = options;
-  if (prefix === true && fromKey === true)
+  if (options.prefix === true && options.fromKey === true) {
     throw usageError('--prefix and --from-key exclude each other');
-  if (end !== undefined && (prefix === true || fromKey === true)) {
-    throw usageError(
-      `a range end and ${prefix === true ? '--prefix' : '--from-key'} exclude each other`,
-    );
+  }
+  if (end !== undefined && (options.prefix === true || options.fromKey === true)) {
+    const flag = options.prefix === true ? '--prefix' : '--from-key';
+    throw usageError(`a range end and ${flag} exclude each other`);
   }
   const bytes = fromUtf8(key);
-  if (prefix === true) return prefixRange(bytes);
-  if (fromKey === true)
-    return { key: bytes.length === 0 ? ZERO : bytes, rangeEnd: ZERO, many: true };
+  if (options.prefix === true) return prefixRange(bytes);
+  if (options.fromKey === true) return rangeOf(fromKey(bytes));
   if (key === '') throw usageError('the key is empty: give one, or "" with --prefix for all keys');
   if (end === undefined) return { key: bytes, rangeEnd: undefined, many: false };
   if (end === '') throw usageError('the range end is empty: use --from-key for an open end');
   return { key: bytes, rangeEnd: fromUtf8(end), many: true };
 }
 
-/** Everything that starts with `prefix`. */
-export function prefixRange(prefix: Uint8Array): ParsedRange {
-  if (prefix.length === 0) return { key: ZERO, rangeEnd: ZERO, many: true };
-  let length = prefix.length;
-  while (length > 0 && prefix[length - 1] === 0xff) length -= 1;
-  if (length === 0) return { key: prefix, rangeEnd: ZERO, many: true };
-  const rangeEnd = Uint8Array.from(prefix.subarray(0, length));
-  rangeEnd[length - 1] = (rangeEnd[length - 1] ?? 0) + 1;
-  return { key: prefix, rangeEnd, many: true };
+/** Everything that starts with `start`. */
+export function prefixRange(start: Uint8Array): ParsedRange {
+  return rangeOf(prefix(start));
+}
+
+function rangeOf({ key, rangeEnd }: KeyRange): ParsedRange {
+  const end = rangeEnd === undefined ? undefined : toBytes(rangeEnd);
+  return { key: toBytes(key), rangeEnd: end, many: true };
 }

@@ -1,13 +1,13 @@
 /**
  * The house rules, held over the whole tree: who imports whom, what the machine must not touch, where
- * packages may be named, how files begin and are called. The rules are in support/tidy-rules.ts; the
- * second half of this file breaks each of them on purpose and sees it caught.
+ * packages may be named, how files begin and are called, where links lead. The rules are in
+ * support/tidy-rules.ts; the second half of this file breaks each of them on purpose and sees it caught.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { addresses, importsOf, SOURCE_RULES, stripText } from './support/tidy-rules.js';
+import { addresses, importsOf, links, SOURCE_RULES, stripText } from './support/tidy-rules.js';
 
 const FOLDERS = ['src', 'cli', 'bench', 'test', 'examples', 'scripts'];
 const TEXT =
@@ -28,7 +28,10 @@ const sources = FOLDERS.flatMap(filesBelow)
 
 /** Every file that git tracks; without git, everything that is not ignored by its place. */
 function trackedFiles(): string[] {
-  if (!existsSync('.git')) return [...FOLDERS, 'docs', '.ci', 'deploy'].flatMap(filesBelow);
+  if (!existsSync('.git')) {
+    const pages = readdirSync('.').filter((name) => name.endsWith('.md'));
+    return [...pages, ...[...FOLDERS, 'docs', '.ci', 'deploy'].flatMap(filesBelow)];
+  }
   const list = execFileSync('git', ['ls-files', '-z'], { encoding: 'utf8' });
   return list.split('\0').filter((path) => path !== '' && existsSync(path));
 }
@@ -53,13 +56,44 @@ describe('the tree', () => {
     expect(problems).toEqual([]);
   });
 
+  it('asks for no package where the SDK is used', () => {
+    const seen = new Set<string>();
+    const packages: string[] = [];
+    for (const waiting = ['src/index.ts']; waiting.length > 0; ) {
+      const path = waiting.pop() as string;
+      if (seen.has(path)) continue;
+      seen.add(path);
+      for (const target of runImports(path)) {
+        if (!target.startsWith('node:') && !target.endsWith('.ts')) packages.push(target);
+        if (target.endsWith('.ts')) waiting.push(target);
+      }
+    }
+
+    expect(packages).toEqual([]);
+    expect(seen.size).toBeGreaterThan(30);
+  });
+
+  it('keeps the rule "links"', () => {
+    const read = (path: string): string | null => {
+      if (!existsSync(path)) return null;
+      return statSync(path).isDirectory() ? '' : readFileSync(path, 'utf8');
+    };
+    const pages = trackedFiles().filter((path) => path.endsWith('.md'));
+    const problems = pages.flatMap((path) => {
+      const file = { path, text: readFileSync(path, 'utf8') };
+      return links(file, read).map((what) => `${path} ${what}`);
+    });
+
+    expect(pages.length).toBeGreaterThan(10);
+    expect(problems).toEqual([]);
+  });
+
   it('has no cycle of imports that run in the machine', () => {
     const graph = new Map<string, string[]>();
-    for (const { path, text } of sources.filter((file) => file.path.startsWith('src/'))) {
-      const targets = importsOf(text).filter((each) => !each.typeOnly && each.from.startsWith('.'));
+    for (const { path } of sources.filter((file) => file.path.startsWith('src/'))) {
       graph.set(
         path,
-        targets.map(({ from }) => join(path, '..', from).replace(/\.js$/, '.ts')),
+        runImports(path).filter((target) => target.endsWith('.ts')),
       );
     }
 
@@ -70,6 +104,16 @@ describe('the tree', () => {
     expect(cycles.filter((cycle) => !cycle.includes('src/raft/raft.ts'))).toEqual([]);
   });
 });
+
+/** What a file imports to run: files by their paths, packages by their names. */
+function runImports(path: string): string[] {
+  const text = sources.find((file) => file.path === path)?.text ?? '';
+  return importsOf(text)
+    .filter(({ typeOnly }) => !typeOnly)
+    .map(({ from }) =>
+      from.startsWith('.') ? join(path, '..', from).replace(/\.js$/, '.ts') : from,
+    );
+}
 
 /** A way from the file back to itself, as text. */
 function cycleFrom(start: string, graph: ReadonlyMap<string, readonly string[]>): string[] | null {
@@ -170,6 +214,23 @@ describe('the rules', () => {
     expect(check(`cd /${'work'}/main`)).toHaveLength(1);
     expect(check(`https://registry.${'npmjs'}.org/level`)).toHaveLength(1);
     expect(check('POST /v3/kv/put, framework/home/x, ./work/x, /usr/bin/python3')).toEqual([]);
+  });
+
+  it('"links" objects to links that lead nowhere', () => {
+    const tree: Readonly<Record<string, string>> = {
+      'docs/b.md': '# One\n\n## Two `x`: 3\n',
+      src: '',
+    };
+    const check = (text: string): string[] => {
+      return links({ path: 'docs/a.md', text }, (path) => tree[path] ?? null);
+    };
+
+    expect(check('see [b](c.md)')).toHaveLength(1);
+    expect(check('see [b](docs/b.md) and ![c](d.png)')).toHaveLength(2);
+    expect(check('see [b]\n\n[b]: ../b.md')).toHaveLength(1);
+    expect(check('see [b](b.md#three) and [here](#one)')).toHaveLength(2);
+    expect(check('[b](b.md#two-x-3), [src](../src), [here](#own)\n# Own\n')).toEqual([]);
+    expect(check('[b](https://example.org/x), `[c](d)`\n```\n[e](f)\n```\n')).toEqual([]);
   });
 
   it('let through what is allowed', () => {

@@ -16,7 +16,7 @@ export function addCompactCommand(root: Command, context: CommandContext): void 
     .option('--physical', 'wait until the space is free')
     .action(
       context.run(async (revision: number, options: { readonly physical?: boolean }) => {
-        const header = await context.client.compact(revision, options.physical === true);
+        const header = await context.client.compact(revision, { physical: options.physical });
         context.print({
           simple: () => [`compacted revision ${revision}`],
           json: () => ({ header: jsonHeader(header), compacted: revision }),

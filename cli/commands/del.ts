@@ -29,7 +29,8 @@ export function addDelCommand(root: Command, context: CommandContext): void {
     .argument('[range-end]', 'where the range ends; itself not part of it')
     .action(
       context.run(async (key: string, end: string | undefined, options: DelOptions) => {
-        const response = await context.client.delete(deleteRequest(key, end, options));
+        const range = deleteRequest(key, end, options);
+        const response = await context.client.delete(range, { prevKv: range.prevKv });
         context.print(deleteReport(response, context.settings.hex));
         if (response.deleted > 0) return EXIT.done;
         context.note('nothing to delete: no such key');

@@ -3,10 +3,7 @@
  * `kvctl elect --listen NAME` prints each leader as it comes.
  */
 import type { Command } from 'commander';
-import { ClientError } from '../../src/client/client-error.js';
-import { asObject, base64, decodeKeyValue } from '../../src/client/gateway-json.js';
-import { pauseMs, sleep } from '../../src/client/limit.js';
-import { campaign } from '../../src/client/lock.js';
+import { observe } from '../../src/client/lock.js';
 import type { KeyValue } from '../../src/client/messages.js';
 import { waitFor } from '../child.js';
 import type { CommandContext } from '../context.js';
@@ -55,7 +52,7 @@ async function lead(
   ttl: number,
 ): Promise<number> {
   const { io } = context;
-  const led = await campaign(context.client, name, value, { ttl, signal: io.interrupt });
+  const led = await context.client.campaign(name, value, { ttl, signal: io.interrupt });
   const { leader } = led;
   context.print({
     simple: () => [leader.key, value],
@@ -69,38 +66,17 @@ async function lead(
 
 async function listen(context: CommandContext, name: string): Promise<number> {
   const { client, io } = context;
-  let shown = '';
-  let lost = false;
-  let failures = 0;
-  while (!io.interrupt.aborted) {
-    const endpoint = client.ring.current;
-    try {
-      const body = { name: base64(name) };
-      const stream = client.stream('/v3/election/observe', body, {
-        endpoint,
-        signal: io.interrupt,
-      });
-      for await (const answer of stream) {
-        failures = 0;
-        if (lost) context.note(`listening again, at ${endpoint.name}`);
-        lost = false;
-        const kv = decodeKeyValue(asObject(answer)['kv']);
-        const version = `${kv.createRevision}.${kv.modRevision}`;
-        // After a reconnect the leader of before is told once more.
-        if (version !== shown) show(context, kv);
-        shown = version;
-      }
-    } catch (error) {
-      if (io.interrupt.aborted) break;
-      const known = error instanceof ClientError && error.retryable;
-      if (!known || (shown === '' && failures + 1 >= client.ring.all.length)) throw error;
-      if (!lost) context.note(`lost the server, trying others: ${describeFailure(error).text}`);
-      lost = true;
-    }
-    client.ring.failed(endpoint);
-    failures += 1;
-    await sleep(pauseMs(failures), io.interrupt);
-  }
+  const leaders = observe(client, name, {
+    signal: io.interrupt,
+    failFast: true,
+    onLost: (error) =>
+      context.note(
+        error === null
+          ? `listening again, at ${client.ring.current.name}`
+          : `lost the server, trying others: ${describeFailure(error).text}`,
+      ),
+  });
+  for await (const kv of leaders) show(context, kv);
   return EXIT.done;
 }
 

@@ -5,8 +5,8 @@
  * answer does not hide the others; it makes the exit code 1, and 5 if none answers.
  */
 import type { Command } from 'commander';
+import type { CallOptions } from '../../src/client/client.js';
 import { ClientError } from '../../src/client/client-error.js';
-import type { CallOptions } from '../../src/client/http-client.js';
 import { hexInt64 } from '../../src/int64.js';
 import type { CommandContext } from '../context.js';
 import { describeFailure, EXIT } from '../exit.js';

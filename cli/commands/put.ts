@@ -50,7 +50,8 @@ async function put(
   if (options.ignoreValue !== true && (value === undefined || value === '-')) {
     if (key !== '') content = await readStdin(context.io);
   }
-  const response = await context.client.put(putRequest(key, content, options));
+  const { value: checked, ...request } = putRequest(key, content, options);
+  const response = await context.client.put(key, checked, request);
   context.print(putReport(response, context.settings.hex));
   return EXIT.done;
 }

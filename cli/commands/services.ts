@@ -1,15 +1,13 @@
 /**
  * `kvctl services [NAME] [--watch]`: what is registered, now and as it changes.
  *
- * Reads the layout of docs/registry.md, and shows what it can of values that others have written: a
- * JSON value with an `Addr`, or plain text, is taken as the address.
+ * Reads the layout of docs/registry.md, and shows what it can of values that others have written.
  */
 import { isUtf8 } from 'node:buffer';
 import type { Command } from 'commander';
-import { fromUtf8, toUtf8 } from '../../src/bytes.js';
+import { fromUtf8 } from '../../src/bytes.js';
 import type { KeyValue } from '../../src/client/messages.js';
-import { REGISTRY_PREFIX } from '../../src/client/registration.js';
-import { watch } from '../../src/client/watcher.js';
+import { REGISTRY_PREFIX, readInstance } from '../../src/client/registration.js';
 import type { CommandContext } from '../context.js';
 import { CommandError, EXIT, usageError } from '../exit.js';
 import type { JsonFields } from '../output.js';
@@ -119,7 +117,7 @@ async function follow(
 ): Promise<number> {
   const known = new Map(instances.map((instance) => [pathOf(instance), instance]));
   const signal = context.io.interrupt;
-  for await (const item of watch(context.client, { ...range, startRevision, signal })) {
+  for await (const item of context.client.watch(range, { startRevision, signal })) {
     switch (item.type) {
       case 'events':
         for (const event of item.events) {
@@ -170,33 +168,12 @@ function pathOf({ name, id }: Instance): string {
 }
 
 function instanceFrom(kv: KeyValue, prefix: string): Instance {
-  const path = inlineBytes(kv.key).slice(prefix.length);
-  const slash = path.indexOf('/');
-  const name = slash === -1 ? path : path.slice(0, slash);
-  const id = slash === -1 ? '' : path.slice(slash + 1);
-  const lease = kv.lease === 0 ? '' : leaseText(kv.lease);
-  return { name, id, lease, ...valueFrom(kv.value) };
-}
-
-function valueFrom(value: Uint8Array): Pick<Instance, 'address' | 'meta'> {
-  const plain = { address: inlineBytes(value), meta: {} };
-  if (!isUtf8(value)) return plain;
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(toUtf8(value));
-  } catch {
-    return plain;
-  }
-  if (parsed === null || typeof parsed !== 'object') return plain;
-  const fields = parsed as { readonly [field: string]: unknown };
-  const address = fields['address'] ?? fields['Addr'];
-  if (typeof address !== 'string') return plain;
-  const meta: Record<string, string> = {};
-  const given = fields['meta'] ?? fields['metadata'] ?? fields['Metadata'];
-  if (given !== null && typeof given === 'object') {
-    for (const [key, fact] of Object.entries(given)) {
-      meta[key] = typeof fact === 'string' ? fact : JSON.stringify(fact);
-    }
-  }
-  return { address, meta };
+  const { name, id, address, meta } = readInstance(kv, prefix);
+  return {
+    name: printable(name),
+    id: printable(id),
+    address: isUtf8(kv.value) ? printable(address) : inlineBytes(kv.value),
+    meta,
+    lease: kv.lease === 0 ? '' : leaseText(kv.lease),
+  };
 }

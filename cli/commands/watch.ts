@@ -10,7 +10,6 @@ import { Option } from 'commander';
 import { toUtf8 } from '../../src/bytes.js';
 import type { WatchEvent } from '../../src/client/messages.js';
 import type { WatchItem } from '../../src/client/watcher.js';
-import { watch } from '../../src/client/watcher.js';
 import { runChild } from '../child.js';
 import type { CommandContext } from '../context.js';
 import { CommandError, EXIT } from '../exit.js';
@@ -61,9 +60,8 @@ async function follow(
   options: WatchOptions,
 ): Promise<number> {
   const { key: start, rangeEnd } = parseRange(key, end, options);
-  const items = watch(context.client, {
-    key: start,
-    rangeEnd,
+  const range = { key: start, rangeEnd };
+  const items = context.client.watch(range, {
     startRevision: options.rev,
     prevKv: options.prevKv,
     progressNotify: options.progressNotify,

@@ -1,33 +1,51 @@
 /**
  * One call on a cluster: which endpoint, how often, how long, and what a failure means.
  *
- * Under HttpClient, which knows the calls of the API; this file knows their delivery. A call goes
- * to the endpoint in use; if it fails in a way that allows a second try, the next endpoint has its
- * turn, after a pause once all have been tried.
+ * Under rpcs.ts, which knows the calls of the API; this file knows their delivery. A call goes to the
+ * endpoint in use; if it fails in a way that allows a second try, the next endpoint has its turn, after
+ * a pause once all have been tried.
  *
  * Invariants:
  * 1. A write is sent a second time only if the first is proved not to have been applied
  *    (ClientError.outcome). Otherwise the caller is told that the outcome is unknown.
  * 2. Every call ends by its deadline. A patient call (a lock that waits) and a stream are watched:
- *    an endpoint that stays silent is asked for its version every PROBE_EVERY_MS, and given up if
+ *    an endpoint that stays silent is asked for a sign of life every PROBE_EVERY_MS, and given up if
  *    it has no answer, so that a frozen server or a dead link cannot hold the caller for ever.
  */
+import type { Method } from '../rpc/api/methods.js';
 import type { CallKind } from './client-error.js';
 import { ClientError, errorFromAnswer } from './client-error.js';
 import type { Endpoint } from './endpoints.js';
 import { EndpointRing, parseEndpoint } from './endpoints.js';
-import type { JsonObject } from './gateway-json.js';
-import { asObject, UnexpectedAnswerError } from './gateway-json.js';
-import type { TlsOptions } from './http-exchange.js';
-import { Connections, ExchangeError, readAll, readLines } from './http-exchange.js';
 import { Limit, pauseMs, sleep, TimeLimitError } from './limit.js';
+import { FallbackTransport } from './transport/fallback-transport.js';
+import { GatewayTransport } from './transport/gateway-transport.js';
+import { GrpcTransport } from './transport/grpc-transport.js';
+import type { TlsOptions, Transport } from './transport/transport.js';
+import {
+  ExchangeError,
+  StatusError,
+  UnexpectedAnswerError,
+  WrongProtocolError,
+} from './transport/transport.js';
 
 export const PROBE_EVERY_MS = 10_000;
 const PROBE_TIMEOUT_MS = 5_000;
 
-export interface HttpClientOptions {
-  /** `host:port` or URLs. */
+const TRANSPORTS = {
+  grpc: GrpcTransport,
+  http: GatewayTransport,
+  'grpc-or-http': FallbackTransport,
+};
+
+export interface ClientOptions {
+  /** `host:port`, URLs, or `unix:///path`. */
   readonly endpoints: readonly string[];
+  /**
+   * How to ask: gRPC (the default), the JSON gateway over HTTP/1.1, or the gateway where an endpoint
+   * turns out not to speak HTTP/2.
+   */
+  readonly protocol?: keyof typeof TRANSPORTS | undefined;
   /** For one call, with all its tries. Default 5 s. */
   readonly timeoutMs?: number | undefined;
   /** For one connection. Default 2 s. */
@@ -35,6 +53,7 @@ export interface HttpClientOptions {
   /** Keep trying until the deadline when no endpoint can be reached. Default true. */
   readonly waitForServer?: boolean | undefined;
   readonly tls?: TlsOptions | undefined;
+  /** Sent with every call, as metadata or headers. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Told about every try, for tracing. */
   readonly onTry?: ((line: string) => void) | undefined;
@@ -53,40 +72,41 @@ export interface CallOptions {
 }
 
 interface Call {
-  readonly path: string;
-  readonly body: JsonObject;
+  readonly method: Method;
+  readonly request: object;
   readonly kind: CallKind;
 }
 
 export class Caller {
   readonly ring: EndpointRing;
-  private readonly connections: Connections;
+  private readonly transport: Transport;
   private readonly timeoutMs: number;
   private readonly dialTimeoutMs: number;
   private readonly waitForServer: boolean;
-  private readonly headers: Readonly<Record<string, string>>;
   private readonly onTry: (line: string) => void;
 
-  constructor(options: HttpClientOptions) {
+  constructor(options: ClientOptions) {
     this.ring = new EndpointRing(options.endpoints.map(parseEndpoint));
-    this.connections = new Connections(options.tls ?? {});
+    this.transport = new TRANSPORTS[options.protocol ?? 'grpc']({
+      tls: options.tls ?? {},
+      metadata: options.headers ?? {},
+    });
     this.timeoutMs = options.timeoutMs ?? 5_000;
     this.dialTimeoutMs = options.dialTimeoutMs ?? 2_000;
     this.waitForServer = options.waitForServer ?? true;
-    this.headers = options.headers ?? {};
     this.onTry = options.onTry ?? (() => {});
   }
 
   close(): void {
-    this.connections.close();
+    this.transport.close();
   }
 
-  /** One call: the answer as `decode` reads it. */
+  /** One call: the answer, as `read` shows it. */
   async call<T>(
-    path: string,
-    body: JsonObject,
+    method: Method,
+    request: object,
     kind: CallKind,
-    decode: (answer: JsonObject) => T,
+    read: (answer: object) => T,
     options: CallOptions,
   ): Promise<T> {
     const deadline = performance.now() + (options.timeoutMs ?? this.timeoutMs);
@@ -99,8 +119,7 @@ export class Caller {
       const endpoint = pinned ?? this.ring.current;
       let failure: ClientError;
       try {
-        const answer = await this.attempt({ path, body, kind }, endpoint, deadline, options);
-        return decode(answer);
+        return read(await this.attempt({ method, request, kind }, endpoint, deadline, options));
       } catch (error) {
         failure = this.failureOf(error, kind, endpoint, options.signal);
       }
@@ -110,7 +129,7 @@ export class Caller {
       tries += 1;
       this.ring.failed(endpoint);
       allUnreachable &&= failure.code === 'UNREACHABLE';
-      this.onTry(`${endpoint.name} ${path}: ${failure.code} ${failure.message}`);
+      this.onTry(`${endpoint.name} ${method.name}: ${failure.code} ${failure.message}`);
       if (!failure.retryable) throw failure;
       const roundOver = tries % perRound === 0;
       if (roundOver && allUnreachable && !this.waitForServer) throw failure;
@@ -126,7 +145,7 @@ export class Caller {
     endpoint: Endpoint,
     deadline: number,
     options: CallOptions,
-  ): Promise<JsonObject> {
+  ): Promise<object> {
     const leftMs = Math.max(1, deadline - performance.now());
     // A read that may go elsewhere does not wait for a frozen server until the very end.
     const alone = options.endpoint !== undefined || this.ring.all.length === 1;
@@ -138,18 +157,16 @@ export class Caller {
     const watchdog = options.patient === true ? this.watch(endpoint, limit) : null;
     try {
       const started = performance.now();
-      const answer = await this.connections.ask({
-        endpoint,
-        method: 'POST',
-        path: call.path,
-        body: JSON.stringify(call.body),
-        headers: options.patient === true ? this.headers : this.headersWithDeadline(limitMs),
+      const answer = await this.transport.ask({
+        ...{ endpoint, method: call.method, request: call.request },
+        serverLimitMs: options.patient === true ? null : serverLimit(limitMs),
+        requireLeader: false,
         dialTimeoutMs: Math.min(this.dialTimeoutMs, limitMs),
         signal: limit.signal,
       });
       const took = (performance.now() - started).toFixed(1);
-      this.onTry(`${endpoint.name} ${call.path}: ${answer.status} in ${took} ms`);
-      return readAnswer(answer.status, answer.body, call.kind, endpoint);
+      this.onTry(`${endpoint.name} ${call.method.name}: answered in ${took} ms`);
+      return answer;
     } catch (error) {
       if (limit.reason !== null && error instanceof ExchangeError) {
         throw new TimeLimitError(limit.reason, error.reached);
@@ -161,12 +178,6 @@ export class Caller {
     }
   }
 
-  /** The server is to give up a little earlier: it knows whether a write had an effect, we do not. */
-  private headersWithDeadline(limitMs: number): Readonly<Record<string, string>> {
-    const serverMs = Math.max(1, Math.floor(limitMs - Math.min(250, limitMs / 10)));
-    return { 'grpc-timeout': `${serverMs}m`, ...this.headers };
-  }
-
   /** What a failed try means for the call. */
   private failureOf(
     error: unknown,
@@ -176,9 +187,19 @@ export class Caller {
   ): ClientError {
     const at = endpoint.name;
     if (error instanceof ClientError) return error;
-    if (error instanceof UnexpectedAnswerError || error instanceof SyntaxError) {
+    if (error instanceof StatusError) {
+      return errorFromAnswer(error.message, error.grpcCode, kind, at);
+    }
+    if (error instanceof UnexpectedAnswerError) {
       const message = `${at} does not speak the API: ${error.message}`;
       return new ClientError('UNEXPECTED_ANSWER', message, { endpoint: at, cause: error });
+    }
+    if (error instanceof WrongProtocolError) {
+      const message = `${at}: ${error.message}; the client's option "protocol" has a way around`;
+      return new ClientError('UNEXPECTED_ANSWER', message, {
+        outcome: 'not-applied',
+        endpoint: at,
+      });
     }
     if (!(error instanceof ExchangeError) && !(error instanceof TimeLimitError)) throw error;
     const outcome = error.reached && kind !== 'read' ? 'unknown' : 'not-applied';
@@ -196,38 +217,33 @@ export class Caller {
   }
 
   /**
-   * One streaming call on one endpoint: the `result` of each line. Ends when the server ends it,
-   * and throws ClientError when it breaks or carries an error.
+   * One streaming call on one endpoint: its answers. Ends when the server ends it, and throws
+   * ClientError when it breaks or ends with an error.
    */
-  async *stream(
-    path: string,
-    body: JsonObject,
+  async *stream<T>(
+    method: Method,
+    request: object,
+    read: (answer: object) => T,
     options: { readonly signal?: AbortSignal | undefined; readonly endpoint: Endpoint },
-  ): AsyncGenerator<JsonObject> {
+  ): AsyncGenerator<T> {
     const { endpoint } = options;
     const limit = new Limit(Number.POSITIVE_INFINITY, options.signal);
     const watchdog = this.watch(endpoint, limit);
     try {
-      const response = await this.connections.open({
-        endpoint,
-        method: 'POST',
-        path,
-        body: JSON.stringify(body),
-        headers: { 'grpc-metadata-hasleader': 'true', ...this.headers },
+      const answers = this.transport.stream({
+        ...{ endpoint, method, request },
+        serverLimitMs: null,
+        requireLeader: true,
         dialTimeoutMs: this.dialTimeoutMs,
         signal: limit.signal,
       });
-      const status = response.statusCode ?? 0;
-      if (status !== 200) {
-        readAnswer(status, await readAll(response), 'read', endpoint);
-        throw new UnexpectedAnswerError(`status ${status}`);
-      }
-      for await (const line of readLines(response)) {
+      for await (const answer of answers) {
         watchdog.heard();
-        yield streamResult(line, endpoint);
+        yield read(answer);
       }
     } catch (error) {
-      const known = limit.reason === null ? error : new TimeLimitError(limit.reason, true);
+      const isOurs = error instanceof ExchangeError && limit.reason !== null;
+      const known = isOurs ? new TimeLimitError(limit.reason ?? '', true) : error;
       throw this.failureOf(known, 'read', endpoint, options.signal);
     } finally {
       limit.clear();
@@ -242,15 +258,7 @@ export class Caller {
       if (performance.now() - heardAt < PROBE_EVERY_MS / 2) return;
       const probeLimit = new Limit(PROBE_TIMEOUT_MS, limit.signal);
       try {
-        await this.connections.ask({
-          endpoint,
-          method: 'GET',
-          path: '/version',
-          body: '',
-          headers: this.headers,
-          dialTimeoutMs: this.dialTimeoutMs,
-          signal: probeLimit.signal,
-        });
+        await this.transport.probe(endpoint, this.dialTimeoutMs, probeLimit.signal);
         heardAt = performance.now();
       } catch (error) {
         limit.expire(error instanceof Error ? `no sign of life: ${error.message}` : 'no sign');
@@ -269,31 +277,8 @@ export class Caller {
   }
 }
 
-/** The JSON of a good answer; throws what a bad one stands for. */
-function readAnswer(status: number, body: string, kind: CallKind, endpoint: Endpoint): JsonObject {
-  let parsed: JsonObject;
-  try {
-    parsed = asObject(JSON.parse(body));
-  } catch (error) {
-    if (status === 200) throw error;
-    const text = body.length > 80 ? `${body.slice(0, 80)}...` : body.trim();
-    throw new UnexpectedAnswerError(`status ${status}: ${text}`);
-  }
-  const nested = parsed['error'];
-  if (status === 200 && nested === undefined) return parsed;
-  const detail = typeof nested === 'object' ? asObject(nested) : parsed;
-  const message = detail['message'] ?? detail['error'];
-  const code = detail['code'] ?? detail['grpc_code'];
-  if (typeof message !== 'string' || typeof code !== 'number') {
-    throw new UnexpectedAnswerError(`status ${status} without an error text`);
-  }
-  throw errorFromAnswer(message, code, kind, endpoint.name);
-}
-
-function streamResult(line: string, endpoint: Endpoint): JsonObject {
-  const message = readAnswer(200, line, 'read', endpoint);
-  if (message['result'] === undefined) {
-    throw new UnexpectedAnswerError('a line of a stream has no result');
-  }
-  return asObject(message['result']);
+/** The server is to give up a little earlier: it knows whether a write had an effect, we do not. */
+function serverLimit(limitMs: number): number | null {
+  if (limitMs === Number.POSITIVE_INFINITY) return null;
+  return Math.max(1, Math.floor(limitMs - Math.min(250, limitMs / 10)));
 }

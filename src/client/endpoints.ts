@@ -12,15 +12,24 @@ export interface Endpoint {
   readonly secure: boolean;
   readonly host: string;
   readonly port: number;
+  /** File of a Unix socket, which is asked instead of host and port; null for TCP. */
+  readonly socketPath: string | null;
 }
 
 export class EndpointSyntaxError extends Error {
   override readonly name = 'EndpointSyntaxError';
 }
 
-/** Parses `host`, `host:port`, `[::1]:port`, `http://host:port` or `https://host:port`. */
+/**
+ * Parses `host`, `host:port`, `[::1]:port`, `http://host:port`, `https://host:port` or
+ * `unix:///path`.
+ */
 export function parseEndpoint(text: string): Endpoint {
   const trimmed = text.trim();
+  const socketPath = /^unix:\/\/(.+)$/i.exec(trimmed)?.[1];
+  if (socketPath !== undefined) {
+    return { name: trimmed, secure: false, host: 'localhost', port: 0, socketPath };
+  }
   const withScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(trimmed) ? trimmed : `http://${trimmed}`;
   let url: URL;
   try {
@@ -31,7 +40,9 @@ export function parseEndpoint(text: string): Endpoint {
     });
   }
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw new EndpointSyntaxError(`"${text}": only http:// and https:// endpoints are known`);
+    throw new EndpointSyntaxError(
+      `"${text}": only http://, https:// and unix:// endpoints are known`,
+    );
   }
   if (url.hostname === '' || (url.pathname !== '/' && url.pathname !== '')) {
     throw new EndpointSyntaxError(`"${text}" is not an endpoint: write host:port`);
@@ -42,6 +53,7 @@ export function parseEndpoint(text: string): Endpoint {
     secure: url.protocol === 'https:',
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: explicitPort === undefined ? 2379 : Number(explicitPort),
+    socketPath: null,
   };
 }
 

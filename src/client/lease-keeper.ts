@@ -17,19 +17,19 @@
 import type { Int64 } from '../int64.js';
 import { hexInt64 } from '../int64.js';
 import { ClientError } from './client-error.js';
-import type { HttpClient } from './http-client.js';
 import { sleep } from './limit.js';
+import type { Rpcs } from './rpcs.js';
 
 export interface LeaseKeeperOptions {
   /** Told after each successful renewal with the TTL that the server answered, in seconds. */
   readonly onRenewed?: ((ttl: number) => void) | undefined;
 }
 
-export class LeaseKeeper {
+export class LeaseKeeper implements AsyncDisposable {
   readonly leaseId: Int64;
   /** Aborted when the lease is lost; its reason is a ClientError with code LEASE_LOST. */
   readonly signal: AbortSignal;
-  private readonly client: HttpClient;
+  private readonly client: Rpcs;
   private readonly onRenewed: (ttl: number) => void;
   private readonly lost = new AbortController();
   private readonly stopping = new AbortController();
@@ -39,7 +39,7 @@ export class LeaseKeeper {
 
   /** `grantedAt`: performance.now() from before the grant was asked for. */
   constructor(
-    client: HttpClient,
+    client: Rpcs,
     leaseId: Int64,
     ttl: number,
     grantedAt: number,
@@ -72,6 +72,10 @@ export class LeaseKeeper {
     } catch (error) {
       if (!(error instanceof ClientError) || error.code !== 'LEASE_NOT_FOUND') throw error;
     }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.revoke();
   }
 
   private async run(): Promise<void> {
@@ -124,7 +128,7 @@ export class LeaseKeeper {
 
 /** Grants a lease and keeps it. Seconds. */
 export async function keepLease(
-  client: HttpClient,
+  client: Rpcs,
   ttl: number,
   options: LeaseKeeperOptions & { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<LeaseKeeper> {

@@ -1,7 +1,7 @@
 /**
  * Deadlines and pauses of client calls.
  *
- * Used by http-client.ts and what stands on it. A Limit joins a deadline with the caller's signal
+ * Used by caller.ts and what stands on it. A Limit joins a deadline with the caller's signal
  * and remembers which of the two struck, because they are reported as different errors.
  */
 

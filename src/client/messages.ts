@@ -2,10 +2,13 @@
  * The requests and answers of the API as a program sees them: bytes are Uint8Array, revisions are
  * numbers, ids are Int64, absent zero values are back in place.
  *
- * Only shapes, no code; gateway-json.ts turns them into the JSON of the wire and back. Text given
+ * Only shapes, no code; wire-messages.ts turns them into the messages of the API and back. Text given
  * for bytes means its UTF-8 encoding.
  */
 import type { Int64 } from '../int64.js';
+import type { KeyValue } from './key-value.js';
+
+export type { KeyValue };
 
 export type BytesInput = Uint8Array | string;
 
@@ -14,16 +17,6 @@ export interface ResponseHeader {
   readonly memberId: Int64;
   readonly revision: number;
   readonly raftTerm: number;
-}
-
-export interface KeyValue {
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
-  readonly createRevision: number;
-  readonly modRevision: number;
-  readonly version: number;
-  /** 0 = no lease. */
-  readonly lease: Int64;
 }
 
 /**
@@ -58,13 +51,20 @@ export interface RangeResponse {
   readonly count: number;
 }
 
-export interface PutRequest {
+export interface PutOptions {
+  /** The key goes when this lease ends. */
+  readonly lease?: Int64 | undefined;
+  /** Answer with what the key held before. */
+  readonly prevKv?: boolean | undefined;
+  /** Keep the value, change the lease only. */
+  readonly ignoreValue?: boolean | undefined;
+  /** Keep the lease, change the value only. */
+  readonly ignoreLease?: boolean | undefined;
+}
+
+export interface PutRequest extends PutOptions {
   readonly key: BytesInput;
   readonly value?: BytesInput | undefined;
-  readonly lease?: Int64 | undefined;
-  readonly prevKv?: boolean | undefined;
-  readonly ignoreValue?: boolean | undefined;
-  readonly ignoreLease?: boolean | undefined;
 }
 
 export interface PutResponse {

@@ -11,12 +11,17 @@
  * 2. `stop` removes only the key's current incarnation under our own lease: an instance with the
  *    same id that has taken the key over stays.
  */
+
+import { isUtf8 } from 'node:buffer';
 import type { Int64 } from '../int64.js';
+import type { CallOptions } from './caller.js';
 import { ClientError } from './client-error.js';
-import type { HttpClient } from './http-client.js';
+import type { KeyValue } from './key-value.js';
 import type { LeaseKeeper } from './lease-keeper.js';
 import { keepLease } from './lease-keeper.js';
 import { pauseMs, sleep } from './limit.js';
+import { prefix as prefixRange } from './ranges.js';
+import type { Rpcs } from './rpcs.js';
 
 export const REGISTRY_PREFIX = '/services/';
 
@@ -55,12 +60,12 @@ export function instanceKey(instance: ServiceInstance, prefix = REGISTRY_PREFIX)
 export class Registration {
   /** Resolves when stopped; rejects when the server refuses the registration for good. */
   readonly done: Promise<void>;
-  private readonly client: HttpClient;
+  private readonly client: Rpcs;
   private readonly instance: ServiceInstance;
   private readonly options: RegistrationOptions;
   private readonly stopping = new AbortController();
 
-  constructor(client: HttpClient, instance: ServiceInstance, options: RegistrationOptions = {}) {
+  constructor(client: Rpcs, instance: ServiceInstance, options: RegistrationOptions = {}) {
     assertSegment('the service name', instance.name);
     assertSegment('the instance id', instance.id);
     this.client = client;
@@ -118,7 +123,7 @@ export class Registration {
     const signal = AbortSignal.any([this.stopping.signal, keeper.signal]);
     for (let round = 1; ; round += 1) {
       try {
-        await this.client.put({ key, value, lease: keeper.leaseId }, { signal });
+        await this.client.put(key, value, { lease: keeper.leaseId, signal });
         return;
       } catch (error) {
         const unsure = error instanceof ClientError && error.outcome === 'unknown';
@@ -153,4 +158,56 @@ function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     signal.addEventListener('abort', () => resolve(), { once: true });
   });
+}
+
+/**
+ * The instance in a pair of the registry. Of values that others have written, what can be understood: a
+ * JSON value with an `Addr`, or plain text, is taken as the address.
+ */
+export function readInstance(kv: KeyValue, prefix = REGISTRY_PREFIX): ServiceInstance {
+  const path = kv.name.slice(prefix.length);
+  const slash = path.indexOf('/');
+  const name = slash === -1 ? path : path.slice(0, slash);
+  const id = slash === -1 ? '' : path.slice(slash + 1);
+  return { name, id, ...readValue(kv) };
+}
+
+function readValue(kv: KeyValue): Pick<ServiceInstance, 'address' | 'meta'> {
+  const plain = { address: kv.text(), meta: {} };
+  if (!isUtf8(kv.value)) return plain;
+  let parsed: unknown;
+  try {
+    parsed = kv.json();
+  } catch {
+    return plain;
+  }
+  if (parsed === null || typeof parsed !== 'object') return plain;
+  const fields = parsed as { readonly [field: string]: unknown };
+  const address = fields['address'] ?? fields['Addr'];
+  if (typeof address !== 'string') return plain;
+  const meta: Record<string, string> = {};
+  const given = fields['meta'] ?? fields['metadata'] ?? fields['Metadata'];
+  if (given !== null && typeof given === 'object') {
+    for (const [key, fact] of Object.entries(given)) {
+      meta[key] = typeof fact === 'string' ? fact : JSON.stringify(fact);
+    }
+  }
+  return { address, meta };
+}
+
+/** The instances of one service that are registered now, by id. */
+export async function instancesOf(
+  client: Rpcs,
+  service: string,
+  options: CallOptions & {
+    readonly prefix?: string | undefined;
+    readonly revision?: number | undefined;
+    readonly serializable?: boolean | undefined;
+  },
+): Promise<ServiceInstance[]> {
+  assertSegment('the service name', service);
+  const { prefix = REGISTRY_PREFIX, revision, serializable } = options;
+  const range = prefixRange(`${prefix}${service}/`);
+  const { kvs } = await client.range({ ...range, revision, serializable }, options);
+  return kvs.map((kv) => readInstance(kv, prefix));
 }

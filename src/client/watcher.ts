@@ -1,11 +1,11 @@
 /**
  * A watch that outlives connections: every event once, in order, from a revision on.
  *
- * Stands on HttpClient.stream, one stream per watch. When the stream breaks, the watcher goes to
+ * Stands on Rpcs.watchStream, one stream per watch. When the stream breaks, the watcher goes to
  * the next endpoint and asks for exactly the revision after the last one it has handed out:
  *
  *     server:  5 6 7 | 8 9        cut while 8 was half sent
- *     handed:  5 6 7              a line without its newline is never parsed
+ *     handed:  5 6 7              half a message is never handed out
  *     resume:  start_revision 8   so 8 comes whole, and 7 does not come again
  *
  * This is exact because the server sends all events of one revision in one message. Should a server
@@ -18,15 +18,15 @@
  *    item.
  */
 import { toLatin1 } from '../bytes.js';
+import type { Encodable } from '../rpc/api/schema.js';
 import { ClientError, errorFromAnswer } from './client-error.js';
 import type { Endpoint } from './endpoints.js';
-import type { JsonObject } from './gateway-json.js';
-import { base64, decodeWatchMessage, integer } from './gateway-json.js';
-import type { HttpClient } from './http-client.js';
 import { pauseMs, sleep } from './limit.js';
 import type { KeyRange, WatchEvent, WatchMessage } from './messages.js';
+import type { Rpcs } from './rpcs.js';
+import { keysOut } from './wire-messages.js';
 
-export interface WatchRequest extends KeyRange {
+export interface WatchOptions {
   /** First revision to hand out; absent or 0 = what comes after the watch was created. */
   readonly startRevision?: number | undefined;
   readonly prevKv?: boolean | undefined;
@@ -37,6 +37,8 @@ export interface WatchRequest extends KeyRange {
   /** Fail when no endpoint can be reached for the first time, instead of trying for ever. */
   readonly failFast?: boolean | undefined;
 }
+
+export type WatchRequest = KeyRange & WatchOptions;
 
 export type WatchItem =
   /** The server watches. Events after `revision`, or from startRevision on, will come. */
@@ -57,7 +59,7 @@ export type WatchItem =
   | { readonly type: 'compacted'; readonly lostFrom: number; readonly compactRevision: number };
 
 /** Watches until the signal says so. Throws ClientError when the server refuses the watch. */
-export async function* watch(client: HttpClient, request: WatchRequest): AsyncGenerator<WatchItem> {
+export async function* watch(client: Rpcs, request: WatchRequest): AsyncGenerator<WatchItem> {
   const cursor = new WatchCursor(request.startRevision ?? 0);
   let lost = false;
   let round = 0;
@@ -67,10 +69,9 @@ export async function* watch(client: HttpClient, request: WatchRequest): AsyncGe
     const endpoint = client.ring.current;
     let failure: ClientError | null = null;
     try {
-      const body = createBody(request, cursor.nextRevision);
-      const stream = client.stream('/v3/watch', body, { signal: request.signal, endpoint });
-      for await (const answer of stream) {
-        const message = decodeWatchMessage(answer);
+      const { signal } = request;
+      const create = createRequest(request, cursor.nextRevision);
+      for await (const message of client.watchStream(create, { signal, endpoint })) {
         if (message.created && !message.canceled) {
           round = 0;
           triesInRound = 0;
@@ -80,7 +81,8 @@ export async function* watch(client: HttpClient, request: WatchRequest): AsyncGe
         if (message.canceled) break;
       }
     } catch (error) {
-      failure = asFailure(error, endpoint);
+      if (!(error instanceof ClientError)) throw error;
+      failure = error;
       if (stopped()) return;
       if (!worthAnotherTry(failure)) throw failure;
       const first = !lost && !cursor.created;
@@ -199,24 +201,16 @@ function* itemsOf(
   }
 }
 
-function createBody(request: WatchRequest, startRevision: number): JsonObject {
+function createRequest(
+  request: WatchRequest,
+  startRevision: number,
+): Encodable<'WatchCreateRequest'> {
+  const { prevKv, progressNotify } = request;
   const filters = [
-    ...(request.noPut === true ? ['NOPUT'] : []),
-    ...(request.noDelete === true ? ['NODELETE'] : []),
+    ...(request.noPut === true ? [0] : []),
+    ...(request.noDelete === true ? [1] : []),
   ];
-  return {
-    create_request: {
-      key: base64(request.key),
-      range_end:
-        request.rangeEnd === undefined || request.rangeEnd.length === 0
-          ? undefined
-          : base64(request.rangeEnd),
-      start_revision: integer(startRevision),
-      progress_notify: request.progressNotify === true ? true : undefined,
-      prev_kv: request.prevKv === true ? true : undefined,
-      filters: filters.length > 0 ? filters : undefined,
-    },
-  };
+  return { ...keysOut(request), startRevision, progressNotify, prevKv, filters };
 }
 
 /** The reason of a canceled watch is text, with the gRPC code only as the name that Go prints. */
@@ -229,16 +223,7 @@ function cancelError(message: WatchMessage, endpoint: Endpoint): ClientError {
   return new ClientError('WATCH_CANCELED', text, { outcome: 'not-applied' });
 }
 
-function asFailure(error: unknown, endpoint: Endpoint): ClientError {
-  if (error instanceof ClientError) return error;
-  if (error instanceof Error && error.name === 'UnexpectedAnswerError') {
-    const text = `${endpoint.name} does not speak the API: ${error.message}`;
-    return new ClientError('UNEXPECTED_ANSWER', text, { endpoint: endpoint.name, cause: error });
-  }
-  throw error;
-}
-
-/** A broken line of JSON is a broken connection; what the server refuses stays refused. */
+/** A broken stream is a broken connection; what the server refuses stays refused. */
 function worthAnotherTry(failure: ClientError): boolean {
   return failure.retryable || failure.code === 'CONNECTION_LOST';
 }

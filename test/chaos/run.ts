@@ -287,7 +287,9 @@ async function gate(
 
 async function liveness(arena: Arena, recorder: Recorder): Promise<void> {
   const { cluster } = arena;
-  await gate(recorder, 'a leader', LEADER_BOUND_MS, () => cluster.waitLeader(LEADER_BOUND_MS));
+  await gate(recorder, 'a leader', LEADER_BOUND_MS, () => {
+    return cluster.waitLeader(cluster.running, LEADER_BOUND_MS);
+  });
   await gate(recorder, 'all members serve', SERVICE_BOUND_MS, () => {
     return Promise.all(arena.members.map((member) => member.waitReady(SERVICE_BOUND_MS)));
   });

@@ -287,7 +287,7 @@ describe('txn', () => {
 
     expect(result).toMatchObject({ code: 0, stdout: 'SUCCESS\n\nOK\n\na\nx y\n', stderr: '' });
     expect(only('/v3/kv/txn')).toEqual({
-      compare: [{ key: base64('a'), target: 'MOD', result: 'EQUAL', mod_revision: '5' }],
+      compare: [{ key: base64('a'), target: 'MOD', mod_revision: '5' }],
       success: [
         { request_put: { key: base64('a'), value: base64('x y') } },
         { request_range: { key: base64('a') } },
@@ -314,7 +314,8 @@ describe('txn', () => {
 
     expect(result).toMatchObject({ code: 0, stdout: 'SUCCESS\n' });
     expect(result.stderr.match(/:\n/g)).toHaveLength(3);
-    expect(only('/v3/kv/txn')).toMatchObject({ compare: [], failure: [] });
+    expect(only('/v3/kv/txn')).not.toHaveProperty('compare');
+    expect(only('/v3/kv/txn')).not.toHaveProperty('failure');
   });
 
   it('quotes the line that it does not understand and sends nothing', async () => {

@@ -2,7 +2,7 @@
  * Leases that are kept, and locks and registrations on top of them: what happens when one is lost.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { HttpClient } from '../../src/client/http-client.js';
+import { KvdClient } from '../../src/client/client.js';
 import { keepLease } from '../../src/client/lease-keeper.js';
 import { acquireLock } from '../../src/client/lock.js';
 import type { RegistrationEvent } from '../../src/client/registration.js';
@@ -20,11 +20,11 @@ import {
 import { waitFor } from '../support/wait.js';
 
 let gateway: ScriptedGateway;
-let client: HttpClient;
+let client: KvdClient;
 
 beforeEach(async () => {
   gateway = await ScriptedGateway.start();
-  client = new HttpClient({ endpoints: [gateway.endpoint], timeoutMs: 2_000 });
+  client = new KvdClient({ protocol: 'http', endpoints: [gateway.endpoint], timeoutMs: 2_000 });
   let next = 100;
   gateway.always('/v3/lease/grant', ({ body, response }) => {
     next += 1;

@@ -3,7 +3,7 @@
  */
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { HttpClient } from '../../src/client/http-client.js';
+import { KvdClient } from '../../src/client/client.js';
 import type { WatchItem, WatchRequest } from '../../src/client/watcher.js';
 import { watch } from '../../src/client/watcher.js';
 import { checkProperty } from '../support/property.js';
@@ -23,11 +23,11 @@ import {
 import { within } from '../support/wait.js';
 
 let gateway: ScriptedGateway;
-let client: HttpClient;
+let client: KvdClient;
 
 beforeEach(async () => {
   gateway = await ScriptedGateway.start();
-  client = new HttpClient({ endpoints: [gateway.endpoint], timeoutMs: 2_000 });
+  client = new KvdClient({ protocol: 'http', endpoints: [gateway.endpoint], timeoutMs: 2_000 });
 });
 
 afterEach(async () => {
@@ -263,7 +263,7 @@ describe('a watch', () => {
   it('goes to another endpoint when its own is gone', async () => {
     const other = await ScriptedGateway.start();
     client.close();
-    client = new HttpClient({ endpoints: [gateway.endpoint, other.endpoint] });
+    client = new KvdClient({ protocol: 'http', endpoints: [gateway.endpoint, other.endpoint] });
     gateway.next(
       '/v3/watch',
       streamingThenCut(createdLine(4), eventsLine(5, keyValue('a', '1', 5))),

@@ -3,7 +3,7 @@
  * judged again from its folder, and leaves no process and no folder behind; wrong flags and damaged
  * runs are one clear line.
  */
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { appendFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
@@ -17,16 +17,18 @@ interface Result {
   readonly error: string;
 }
 
-/** Runs the command with its temporary files below a folder of this test. */
-function chaos(args: readonly string[], temporary = tempFolder('chaos-command')): Result {
-  const options = {
-    encoding: 'utf8',
-    timeout: 100_000,
-    env: { ...process.env, TMPDIR: temporary },
-  } as const;
+/**
+ * Runs the command with its temporary files below a folder of this test. Not synchronously: a worker that
+ * does not answer for a minute is given up by the test runner.
+ */
+function chaos(args: readonly string[], temporary = tempFolder('chaos-command')): Promise<Result> {
   const start = join('test', 'chaos', 'start.js');
-  const { status, stdout, stderr } = spawnSync(process.execPath, [start, ...args], options);
-  return { code: status, out: stdout, error: stderr };
+  const env = { ...process.env, TMPDIR: temporary };
+  return new Promise((done) => {
+    execFile(process.execPath, [start, ...args], { env, timeout: 200_000 }, (error, out, text) => {
+      done({ code: error === null ? 0 : Number(error.code), out, error: text });
+    });
+  });
 }
 
 /** Command lines of all processes. */
@@ -43,14 +45,16 @@ function commands(): string[] {
     });
 }
 
-it('a short run holds every promise, and its folder is judged the same', () => {
+it('a short run holds every promise, and its folder is judged the same', {
+  timeout: 300_000,
+}, async () => {
   const temporary = join(tempFolder('chaos-temporary'), 'tmp');
   mkdirSync(temporary);
   const folder = join(tempFolder('chaos-out'), 'run');
   const faults = 'kill-leader,pause-follower,reset-links,compaction';
   const args = ['--minutes', '0.08', '--seed', '3', '--faults', faults, '--out', folder];
 
-  const run = chaos(args, temporary);
+  const run = await chaos(args, temporary);
 
   expect(run.code, `${run.out}\n${run.error}`).toBe(0);
   expect(run.out).toContain('no violation');
@@ -58,18 +62,18 @@ it('a short run holds every promise, and its folder is judged the same', () => {
   expect(commands().filter((line) => line.includes(temporary))).toEqual([]);
   expect(readFileSync(join(folder, 'report.md'), 'utf8')).toContain('kill-leader');
   const verdict = readFileSync(join(folder, 'verdict.json'), 'utf8');
-  const again = chaos(['check', folder]);
+  const again = await chaos(['check', folder]);
   expect(again.code, again.error).toBe(0);
   expect(readFileSync(join(folder, 'verdict.json'), 'utf8')).toBe(verdict);
 
   appendFileSync(join(folder, 'history.jsonl'), '{"torn":');
-  const damaged = chaos(['check', folder]);
+  const damaged = await chaos(['check', folder]);
   expect(damaged.code).toBe(3);
   expect(damaged.error).toMatch(/^chaos: .*history\.jsonl ends in the middle of a line\n$/);
 });
 
-it('wrong flags are one line and exit code 2', () => {
-  const result = chaos(['--members', '4']);
+it('wrong flags are one line and exit code 2', async () => {
+  const result = await chaos(['--members', '4']);
 
   expect([result.code, result.error]).toEqual([2, 'chaos: --members must be 3 or 5\n']);
 });

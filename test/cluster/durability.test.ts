@@ -40,12 +40,12 @@ async function chooseVictims(cluster: Cluster, what: Victims, prng: Prng): Promi
 /** Waits until clients get acknowledgements again. */
 async function waitProgress(workload: Workload, more: number): Promise<void> {
   const before = workload.acknowledgedCount;
-  await waitFor('acknowledged writes', 20_000, () => workload.acknowledgedCount >= before + more);
+  await waitFor('acknowledged writes', 60_000, () => workload.acknowledgedCount >= before + more);
 }
 
 describe('durability', () => {
   it(`keeps every acknowledged write over ${rounds} rounds of kill -9`, {
-    timeout: 240_000,
+    timeout: 100_000 + rounds * 10_000,
   }, async () => {
     process.stderr.write(`repeat with SEED=${seed}\n`);
     const prng = new Prng(seed);

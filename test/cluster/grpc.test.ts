@@ -4,13 +4,14 @@
 import { describe, expect, it } from 'vitest';
 import { decodeProtobuf, encodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import { useClusters } from '../support/cluster-fixture.js';
+import { CALM } from '../support/cluster-processes.js';
 import { GrpcClient } from '../support/grpc-client.js';
 
 const clusters = useClusters();
 
 describe('one connection', () => {
   it('with 2,000 calls for 100 locks by 20 sessions gives every lock to everyone, one after the other', async () => {
-    const cluster = await clusters.start();
+    const cluster = await clusters.start({ flags: CALM });
     const client = new GrpcClient(cluster.member(0).clientPort);
     let goodbyes = 0;
     client.session.on('goaway', () => (goodbyes += 1));
@@ -33,7 +34,7 @@ describe('one connection', () => {
 
     const sessions = Array.from({ length: 20 }, async (_, at) => {
       const lease = 1000 + at;
-      const grant = encodeProtobuf('LeaseGrantRequest', { ID: lease, TTL: 100 });
+      const grant = encodeProtobuf('LeaseGrantRequest', { ID: lease, TTL: 1000 });
       expect((await client.call('/etcdserverpb.Lease/LeaseGrant', grant)).status).toBe(0);
       const names = Array.from({ length: 100 }, (_each, place) => `lock${place}`);
       await Promise.all(names.map((name) => lockAndUnlock(lease, name)));

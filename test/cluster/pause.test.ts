@@ -10,19 +10,22 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { useClusters } from '../support/cluster-fixture.js';
+import { CALM } from '../support/cluster-processes.js';
 import { HttpApi } from '../support/http-api.js';
 import { staysFalse, waitFor } from '../support/wait.js';
 
 const clusters = useClusters();
+/** Longer than anybody waits for a leader before calling an election. */
+const LONG_MS = 3_500;
 
-it('a leader that slept 5 s answers no stale linearizable read', { timeout: 60_000 }, async () => {
+it('a leader that slept 5 s answers no stale linearizable read', async () => {
   const cluster = await clusters.start();
   const old = await cluster.waitLeader();
   await old.api.put('k', 'before');
-  const impatient = new HttpApi(old.clientUrl, { timeoutMs: 15_000 });
+  const impatient = new HttpApi(old.clientUrl, { timeoutMs: 30_000 });
 
   old.freeze();
-  const leader = await cluster.waitLeader(10_000, cluster.others(old));
+  const leader = await cluster.waitLeader(cluster.others(old));
   await leader.api.put('k', 'after');
   // These wait in the socket of the sleeper and are the first thing that it sees.
   const reads = Array.from({ length: 50 }, () => impatient.range('k').catch(() => null));
@@ -31,22 +34,20 @@ it('a leader that slept 5 s answers no stale linearizable read', { timeout: 60_0
 
   const replies = await Promise.all(reads);
   for (const reply of replies) expect(reply?.kvs[0]?.value ?? 'after').toBe('after');
-  const answered = await waitFor('an answer of the sleeper', 10_000, () => old.api.range('k'));
+  const answered = await waitFor('an answer of the sleeper', 30_000, () => old.api.range('k'));
   expect(answered.kvs[0]?.value).toBe('after');
   impatient.close();
 });
 
-it('a leader that slept revokes no lease that was renewed meanwhile', {
-  timeout: 60_000,
-}, async () => {
-  const cluster = await clusters.start();
+it('a leader that slept revokes no lease that was renewed meanwhile', async () => {
+  const cluster = await clusters.start({ flags: CALM });
   const old = await cluster.waitLeader();
   const ttl = 3;
   const leases = await Promise.all(Array.from({ length: 20 }, () => old.api.grantLease(ttl)));
   await Promise.all(leases.map(({ id }) => old.api.put(`l/${id}`, 'x', { lease: id })));
 
   old.freeze();
-  const leader = await cluster.waitLeader(10_000, cluster.others(old));
+  const leader = await cluster.waitLeader(cluster.others(old));
   let stop = false;
   let renewals = 0;
   const renewing = (async () => {
@@ -69,20 +70,21 @@ it('a leader that slept revokes no lease that was renewed meanwhile', {
     await renewing;
   }
 
-  expect(renewals).toBeGreaterThan(5);
+  // Often enough, in seven seconds, to keep leases of three.
+  expect(renewals).toBeGreaterThan(3);
 });
 
-it('a leader that slept starts no election', { timeout: 60_000 }, async () => {
-  const cluster = await clusters.start();
+it('a leader that slept starts no election', async () => {
+  const cluster = await clusters.start({ flags: CALM });
   const old = await cluster.waitLeader();
 
   for (let round = 0; round < 2; round += 1) {
     old.freeze();
-    const leader = await cluster.waitLeader(10_000, cluster.others(old));
+    const leader = await cluster.waitLeader(cluster.others(old));
     const { raftTerm } = await leader.api.status();
-    await pause(2_000);
+    await pause(LONG_MS);
     old.thaw();
-    await waitFor('the sleeper to follow', 10_000, async () => {
+    await waitFor('the sleeper to follow', 30_000, async () => {
       return (await old.api.status()).leader === leader.id;
     });
     await staysFalse('an election', 2_000, async () => {
@@ -94,25 +96,25 @@ it('a leader that slept starts no election', { timeout: 60_000 }, async () => {
   }
 });
 
-it('a follower that slept starts no election', { timeout: 60_000 }, async () => {
-  const cluster = await clusters.start();
+it('a follower that slept starts no election', async () => {
+  const cluster = await clusters.start({ flags: CALM });
   const leader = await cluster.waitLeader();
   const sleeper = cluster.others(leader)[0];
   if (sleeper === undefined) throw new Error('no follower');
   const { raftTerm } = await leader.api.status();
 
-  for (let round = 0; round < 3; round += 1) {
+  for (let round = 0; round < 2; round += 1) {
     sleeper.freeze();
-    await pause(1_500);
+    await pause(LONG_MS);
     sleeper.thaw();
-    await staysFalse('an election', 1_500, async () => {
+    await staysFalse('an election', 2_000, async () => {
       const status = await leader.api.status();
       return status.raftTerm !== raftTerm || status.leader !== leader.id;
     });
   }
 });
 
-it('all members that slept at once go on', { timeout: 60_000 }, async () => {
+it('all members that slept at once go on', async () => {
   const cluster = await clusters.start();
   await cluster.waitLeader();
   const api = cluster.member(0).api;

@@ -2,16 +2,18 @@
  * npm's etcd3, the client that Node programs use with etcd, against a real cluster: all it can do, and
  * the same while a member is killed.
  */
+import { once } from 'node:events';
 import {
   Etcd3,
   EtcdLeaseInvalidError,
   EtcdLockFailedError,
   type IOptions,
   type Role,
+  type WatchBuilder,
   type Watcher,
 } from 'etcd3';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { Cluster } from '../support/cluster-processes.js';
+import { CALM, Cluster } from '../support/cluster-processes.js';
 import { removeTempFolders } from '../support/temp-folder.js';
 import { waitFor } from '../support/wait.js';
 
@@ -27,8 +29,8 @@ const connect = (options: Partial<IOptions> = {}): Etcd3 =>
   new Etcd3({ hosts: hosts(), ...options });
 
 beforeAll(async () => {
-  cluster = await Cluster.start();
-}, 60_000);
+  cluster = await Cluster.start({ flags: CALM });
+}, 100_000);
 
 afterAll(async () => {
   await cluster?.stop();
@@ -113,7 +115,7 @@ describe('single keys', () => {
 
   it('are read from one member alone', async () => {
     await client.put(`${p}k`).value('1');
-    await waitFor('the member', 5000, async () => {
+    await waitFor('the member', 30_000, async () => {
       return (await client.get(`${p}k`).serializable(true).string()) === '1';
     });
   });
@@ -255,20 +257,25 @@ describe('transactional memory', () => {
   // Serializable snapshot, serializable, repeatable reads, read committed: the library keeps the names to
   // its types.
   it.each([0, 1, 2, 3])('of isolation %i moves money', async (isolation) => {
+    // The library reads (at the stricter levels all but the first key) at the member it happens to meet, which
+    // does not ask the others. One that lags shows an old value, which the weakest level does not notice, or
+    // does not have the revision yet. So it is given one member, which has applied all that it has answered.
+    const one = connect({ hosts: hosts()[0] as string });
     // At one revision: with two the library's strictest level never commits, on etcd neither.
-    await client
+    await one
       .if(`${p}from`, 'Create', '==', 0)
-      .then(client.put(`${p}from`).value('10'), client.put(`${p}to`).value('0'))
+      .then(one.put(`${p}from`).value('10'), one.put(`${p}to`).value('0'))
       .commit();
     const move = (): Promise<unknown> =>
-      client.stm({ isolation, retries: 50 }).transact(async (tx) => {
+      one.stm({ isolation, retries: 50 }).transact(async (tx) => {
         const from = Number(await tx.get(`${p}from`).string());
         const to = Number(await tx.get(`${p}to`).string());
         await tx.put(`${p}from`).value(from - 1);
         await tx.put(`${p}to`).value(to + 1);
       });
     for (let at = 0; at < 4; at += 1) await move();
-    expect(await client.getAll().prefix(p).numbers()).toEqual({ [`${p}from`]: 6, [`${p}to`]: 4 });
+    expect(await one.getAll().prefix(p).numbers()).toEqual({ [`${p}from`]: 6, [`${p}to`]: 4 });
+    one.close();
   });
 
   it('loses no update of ten writers at once', async () => {
@@ -303,29 +310,29 @@ describe('namespaces', () => {
     const seen: string[] = [];
     watcher.on('put', ({ key }) => seen.push(key.toString()));
     await client.put(`${p}k`).value('1');
-    await waitFor('the event', 5000, () => seen.length === 1);
+    await waitFor('the event', 30_000, () => seen.length === 1);
     expect(seen).toEqual(['k']);
     await watcher.cancel();
   });
 });
 
 describe('watches', () => {
-  async function recorded(
-    watcher: Promise<Watcher>,
-  ): Promise<{ watcher: Watcher; seen: string[] }> {
+  async function recorded(builder: WatchBuilder): Promise<{ watcher: Watcher; seen: string[] }> {
     const seen: string[] = [];
-    const created = await watcher;
-    created.on('put', (pair) => seen.push(`put ${pair.key} ${pair.value}`));
-    created.on('delete', (pair) => seen.push(`delete ${pair.key}`));
-    return { watcher: created, seen };
+    // Heard from the start: events of the past may come in one piece with the news that it is created.
+    const watcher = builder.watcher();
+    watcher.on('put', (pair) => seen.push(`put ${pair.key} ${pair.value}`));
+    watcher.on('delete', (pair) => seen.push(`delete ${pair.key}`));
+    await once(watcher, 'connected');
+    return { watcher, seen };
   }
 
   it('of a key show puts and deletes in order', async () => {
-    const { watcher, seen } = await recorded(client.watch().key(`${p}k`).create());
+    const { watcher, seen } = await recorded(client.watch().key(`${p}k`));
     await client.put(`${p}k`).value('1');
     await client.put(`${p}other`).value('1');
     await client.delete().key(`${p}k`);
-    await waitFor('both', 5000, () => seen.length === 2);
+    await waitFor('both', 30_000, () => seen.length === 2);
     expect(seen).toEqual([`put ${p}k 1`, `delete ${p}k`]);
     await watcher.cancel();
   });
@@ -333,19 +340,19 @@ describe('watches', () => {
   it('of a prefix begin at an old revision', async () => {
     const { header } = await client.put(`${p}a`).value('1');
     await client.put(`${p}b`).value('2');
-    const begun = client.watch().prefix(p).startRevision(header.revision).create();
-    const { watcher, seen } = await recorded(begun);
-    await waitFor('both', 5000, () => seen.length === 2);
+    const past = client.watch().prefix(p).startRevision(header.revision);
+    const { watcher, seen } = await recorded(past);
+    await waitFor('both', 30_000, () => seen.length === 2);
     expect(seen).toEqual([`put ${p}a 1`, `put ${p}b 2`]);
     await watcher.cancel();
   });
 
   it('leave out what is not wanted', async () => {
     // The library means it the other way round.
-    const { watcher, seen } = await recorded(client.watch().prefix(p).ignore('delete').create());
+    const { watcher, seen } = await recorded(client.watch().prefix(p).ignore('delete'));
     await client.put(`${p}k`).value('1');
     await client.delete().key(`${p}k`);
-    await waitFor('the event', 5000, () => seen.length === 1);
+    await waitFor('the event', 30_000, () => seen.length === 1);
     expect(seen).toEqual([`delete ${p}k`]);
     await watcher.cancel();
   });
@@ -358,13 +365,13 @@ describe('watches', () => {
       before = String(previous?.value);
     });
     await client.put(`${p}k`).value('2');
-    await waitFor('the event', 5000, () => before !== '');
+    await waitFor('the event', 30_000, () => before !== '');
     expect(before).toBe('1');
     await watcher.cancel();
   });
 
   it('that are cancelled show nothing more', async () => {
-    const { watcher, seen } = await recorded(client.watch().key(`${p}k`).create());
+    const { watcher, seen } = await recorded(client.watch().key(`${p}k`));
     await watcher.cancel();
     await client.put(`${p}k`).value('1');
     await client.get(`${p}k`).string();
@@ -380,7 +387,7 @@ describe('watches', () => {
     expect(error.message).toContain('Watcher canceled');
   });
 
-  it('are 5,000 on one connection, made and cancelled', { timeout: 120_000 }, async () => {
+  it('are 5,000 on one connection, made and cancelled', async () => {
     const own = connect({ hosts: hosts()[0] as string });
     for (let round = 0; round < 10; round += 1) {
       const watchers = await Promise.all(
@@ -389,7 +396,7 @@ describe('watches', () => {
       let seen = 0;
       for (const watcher of watchers) watcher.on('put', () => (seen += 1));
       await Promise.all([0, 250, 499].map((at) => own.put(`${p}${at}`).value(String(round))));
-      await waitFor('the events', 10_000, () => seen === 3);
+      await waitFor('the events', 30_000, () => seen === 3);
       await Promise.all(watchers.map((watcher) => watcher.cancel()));
     }
     own.close();
@@ -405,18 +412,18 @@ describe('leases', () => {
     expect(await client.get(`${p}k`).string()).toBeNull();
   });
 
-  it('end when nobody renews them', { timeout: 30_000 }, async () => {
-    const lease = client.lease(2, { autoKeepAlive: false });
+  it('end when nobody renews them', async () => {
+    const lease = client.lease(3, { autoKeepAlive: false });
     await lease.put(`${p}k`).value('1');
-    await waitFor('the end', 15_000, async () => !(await client.get(`${p}k`).exists()));
+    await waitFor('the end', 30_000, async () => !(await client.get(`${p}k`).exists()));
   });
 
-  it('live while they are renewed by themselves', { timeout: 30_000 }, async () => {
-    const lease = client.lease(2);
+  it('live while they are renewed by themselves', async () => {
+    const lease = client.lease(4);
     let renewed = 0;
     lease.on('keepaliveSucceeded', () => (renewed += 1));
     await lease.put(`${p}k`).value('1');
-    await waitFor('renewals', 15_000, () => renewed >= 5);
+    await waitFor('renewals', 30_000, () => renewed >= 5);
     expect(await client.get(`${p}k`).exists()).toBe(true);
     await lease.revoke();
   });
@@ -428,8 +435,8 @@ describe('leases', () => {
     await lease.revoke();
   });
 
-  it('that are lost say so', { timeout: 30_000 }, async () => {
-    const lease = client.lease(2);
+  it('that are lost say so', async () => {
+    const lease = client.lease(4);
     const id = await lease.grant();
     const lost = new Promise<Error>((resolve) => lease.once('lost', resolve));
     await client.leaseClient.leaseRevoke({ ID: id });
@@ -484,8 +491,8 @@ describe('locks and elections', () => {
     await (await client.lock(`${p}lock`).acquire()).release();
   });
 
-  it('elect one after the other', { timeout: 30_000 }, async () => {
-    const election = client.election(`${p}e`, 5);
+  it('elect one after the other', async () => {
+    const election = client.election(`${p}e`, 20);
     const first = election.campaign('one');
     await first.wait();
     const second = election.campaign('two');
@@ -497,15 +504,15 @@ describe('locks and elections', () => {
     await second.resign();
   });
 
-  it('show their leaders to observers, and what they proclaim', { timeout: 30_000 }, async () => {
-    const election = client.election(`${p}e`, 5);
+  it('show their leaders to observers, and what they proclaim', async () => {
+    const election = client.election(`${p}e`, 20);
     const campaign = election.campaign('one');
     await campaign.wait();
     const observer = await election.observe();
     const seen: (string | undefined)[] = [observer.leader()];
     observer.on('change', (value) => seen.push(value));
     await campaign.proclaim('still one');
-    await waitFor('the news', 5000, () => seen.includes('still one'));
+    await waitFor('the news', 30_000, () => seen.includes('still one'));
     await observer.cancel();
     await campaign.resign();
   });
@@ -539,7 +546,7 @@ describe('the cluster', () => {
 describe('while a member is killed', () => {
   /** Until it works: what a program does whose server has gone away. */
   async function again<T>(work: () => Promise<T>): Promise<T> {
-    const deadline = performance.now() + 30_000;
+    const deadline = performance.now() + 60_000;
     for (;;) {
       try {
         return await work();
@@ -552,7 +559,6 @@ describe('while a member is killed', () => {
 
   it.each(['the leader', 'a follower'])(
     '(%s) writes, reads, watches, leases and locks go on',
-    { timeout: 120_000 },
     async (who) => {
       const leader = await cluster.waitLeader();
       const victim =
@@ -584,7 +590,7 @@ describe('while a member is killed', () => {
         );
       }
 
-      await waitFor('all events', 20_000, () => new Set(seen).size === 30);
+      await waitFor('all events', 30_000, () => new Set(seen).size === 30);
       const order = seen.map(Number);
       expect(order).toEqual([...order].sort((a, b) => a - b));
       expect(isLost).toBe(false);

@@ -6,56 +6,36 @@
  * Needs the packages python3-etcd3gw, python3-oslotest and python3-testtools; without them the file
  * fails, because a suite that silently proves nothing is worse than none.
  */
-import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { useClusters } from '../support/cluster-fixture.js';
+import { CALM } from '../support/cluster-processes.js';
+import { python } from '../support/python.js';
 
-const PYTHON = '/usr/bin/python3';
 const PACKAGES = 'apt-get install python3-etcd3gw python3-oslotest python3-testtools';
 const clusters = useClusters();
 
-interface Run {
-  readonly code: number | null;
-  readonly output: string;
-}
-
-function python(args: readonly string[], deadlineMs: number): Promise<Run> {
-  return new Promise((done, fail) => {
-    const child = spawn(PYTHON, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    let output = '';
-    const timer = setTimeout(() => child.kill('SIGKILL'), deadlineMs);
-    child.stdout.on('data', (bytes) => (output += String(bytes)));
-    child.stderr.on('data', (bytes) => (output += String(bytes)));
-    child.on('error', fail);
-    child.on('close', (code) => {
-      clearTimeout(timer);
-      done({ code, output });
-    });
-  });
-}
-
 beforeAll(async () => {
-  const probe = await python(['-c', 'import etcd3gw.tests.test_etcd3gw'], 20_000);
+  const probe = await python(['-c', 'import etcd3gw.tests.test_etcd3gw'], 50_000);
   if (probe.code !== 0) throw new Error(`etcd3gw is not installed: ${PACKAGES}\n${probe.output}`);
 });
 
 describe('etcd3gw', () => {
   for (const prefix of ['/v3/', '/v3alpha/', '/v3beta/']) {
-    it(`does everything it can do, under ${prefix}`, { timeout: 120_000 }, async () => {
-      const cluster = await clusters.start();
+    it(`does everything it can do, under ${prefix}`, async () => {
+      const cluster = await clusters.start({ flags: CALM });
       const port = String(cluster.member(1).clientPort);
 
       const script = resolve('test', 'interop', 'etcd3gw_client.py');
-      const { code, output } = await python([script, port, prefix], 90_000);
+      const { code, output } = await python([script, port, prefix], 120_000);
 
       expect(output).toContain('ok: cluster');
       expect(code, output).toBe(0);
     });
   }
 
-  it('passes its own tests', { timeout: 240_000 }, async () => {
-    await clusters.start({ firstClientPort: 2379 });
+  it('passes its own tests', async () => {
+    await clusters.start({ firstClientPort: 2379, flags: CALM });
 
     const args = ['-m', 'testtools.run', 'etcd3gw.tests.test_etcd3gw'];
     const { code, output } = await python(args, 200_000);
@@ -66,10 +46,10 @@ describe('etcd3gw', () => {
     expect(code, output).toBe(0);
   });
 
-  it('passes its own tests of the client', { timeout: 60_000 }, async () => {
+  it('passes its own tests of the client', async () => {
     const args = ['-m', 'testtools.run', 'etcd3gw.tests.test_client'];
 
-    const { code, output } = await python(args, 50_000);
+    const { code, output } = await python(args, 100_000);
 
     expect(code, output).toBe(0);
   });

@@ -61,14 +61,14 @@ def test_transactions():
 
 
 def test_lease():
-    lease = client.lease(ttl=2)
+    lease = client.lease(ttl=3)
     check(client.put('leased', 'x', lease), 'put under a lease')
     check(lease.keys() == [b'leased'], 'keys of the lease')
     for _ in range(8):
         time.sleep(0.5)
-        check(lease.refresh() == 2, 'keep-alive')
+        check(lease.refresh() == 3, 'keep-alive')
     check(client.get('leased') == [b'x'], 'key lives while the lease is kept alive')
-    wait_until(lambda: client.get('leased') == [], 5, 'key goes when the lease ends')
+    wait_until(lambda: client.get('leased') == [], 20, 'key goes when the lease ends')
     check(lease.refresh() == -1, 'keep-alive of a lease that ended')
     check(lease.ttl() == -1, 'ttl of a lease that ended')
 
@@ -90,17 +90,29 @@ def test_watch(kind):
     for place in range(20):
         client.put('w/1', str(place))
     client.delete('w/1')
-    wait_until(lambda: len(seen) >= 21, 10, 'events of a watched ' + kind)
+    wait_until(lambda: len(seen) >= 21, 20, 'events of a watched ' + kind)
     cancel()
-    wait_until(done.is_set, 5, 'end of the watch of a ' + kind)
+    wait_until(done.is_set, 20, 'end of the watch of a ' + kind)
     values = [value for _, _, value in seen[:20]]
     check(values == [str(place).encode() for place in range(20)], 'order of events')
     check(seen[20][0] == 'DELETE', 'event of the deletion')
 
 
 def test_watch_once():
-    threading.Timer(0.3, lambda: client.put('once', 'now')).start()
-    event = client.watch_once('once', timeout=5)
+    # Nothing tells when the watch is there, so the key is put until it was seen.
+    seen = threading.Event()
+
+    def put():
+        while not seen.wait(0.3):
+            client.put('once', 'now')
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    try:
+        event = client.watch_once('once', timeout=20)
+    finally:
+        seen.set()
+        thread.join()
     check(event['kv']['value'] == b'now', 'watch_once')
 
 

@@ -2,14 +2,23 @@
  * Debian's etcd next to a kvd cluster, and Debian's etcdctl asked for the same of both. What differs by
  * nature (ids, addresses, times, sizes) is masked in both outputs before they are compared.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import net from 'node:net';
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../support/cluster-processes.js';
 import { tempFolder } from '../support/temp-folder.js';
 import { waitFor } from '../support/wait.js';
 
 export const ETCDCTL = '/usr/bin/etcdctl';
 export const ETCD = '/usr/bin/etcd';
+
+/** Requests of a busy machine are not to fail; only what must not happen comes this late. */
+const PATIENCE = ['--dial-timeout=20s', '--command-timeout=40s'];
+const HOPELESS_MS = 100_000;
+const PRINTED_MS = 30_000;
+/** For what should not be printed behind what should. */
+const SETTLE_MS = 300;
 
 export interface Told {
   readonly code: number | null;
@@ -17,34 +26,78 @@ export interface Told {
   readonly err: string;
 }
 
+/** A line to say, if any, and what is to be printed before the conversation goes on. */
+export interface Exchange {
+  readonly say?: string;
+  readonly until: string;
+}
+
 export interface Wish {
   readonly args: readonly string[];
   readonly input?: string;
-  /** Ends the command with SIGINT after so long: it would go on for ever. */
-  readonly endAfterMs?: number;
+  /** For a command that would go on for ever: it is ended with SIGINT behind the last of these. */
+  readonly talk?: readonly Exchange[];
 }
 
-export function etcdctl(endpoints: string, { args, input, endAfterMs }: Wish): Promise<Told> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(ETCDCTL, [`--endpoints=${endpoints}`, ...args], {
+/** An etcdctl under way. */
+export class Etcdctl {
+  out = '';
+  err = '';
+  readonly told: Promise<Told>;
+  private readonly child: ChildProcessWithoutNullStreams;
+
+  constructor(endpoints: string, args: readonly string[]) {
+    this.child = spawn(ETCDCTL, [`--endpoints=${endpoints}`, ...PATIENCE, ...args], {
       env: { ...process.env, ETCDCTL_API: '3' },
-      stdio: ['pipe', 'pipe', 'pipe'],
     });
-    let out = '';
-    let err = '';
-    child.stdout.on('data', (bytes) => (out += String(bytes)));
-    child.stderr.on('data', (bytes) => (err += String(bytes)));
-    child.on('error', reject);
-    child.on('close', (code) => {
+    const { child } = this;
+    child.stdout.on('data', (bytes) => (this.out += String(bytes)));
+    child.stderr.on('data', (bytes) => (this.err += String(bytes)));
+    // It may end before it has read.
+    child.stdin.on('error', () => undefined);
+    const limit = setTimeout(() => child.kill('SIGKILL'), HOPELESS_MS);
+    this.told = once(child, 'close').then(([code]: (number | null)[]) => {
       clearTimeout(limit);
-      resolve({ code, out, err });
+      return { code: code ?? null, out: this.out, err: this.err };
     });
-    const limit = setTimeout(
-      () => child.kill(endAfterMs === undefined ? 'SIGKILL' : 'SIGINT'),
-      endAfterMs ?? 60_000,
-    );
-    child.stdin.end(input ?? '');
-  });
+  }
+
+  say(text: string): void {
+    this.child.stdin.write(text);
+  }
+
+  /** No more input. */
+  endInput(): void {
+    this.child.stdin.end();
+  }
+
+  async printed(text: string): Promise<void> {
+    await waitFor(`etcdctl to print ${JSON.stringify(text)}`, PRINTED_MS, () => {
+      if (this.out.includes(text)) return true;
+      throw new Error(`it printed ${JSON.stringify(this.out + this.err)}`);
+    });
+  }
+
+  /** Ctrl-C. */
+  interrupt(): Promise<Told> {
+    this.child.kill('SIGINT');
+    return this.told;
+  }
+}
+
+export async function etcdctl(endpoints: string, { args, input, talk }: Wish): Promise<Told> {
+  const run = new Etcdctl(endpoints, args);
+  if (talk === undefined) {
+    run.say(input ?? '');
+    run.endInput();
+    return run.told;
+  }
+  for (const { say, until } of talk) {
+    run.say(say ?? '');
+    await run.printed(until);
+  }
+  await pause(SETTLE_MS);
+  return run.interrupt();
 }
 
 /** Fields of JSON and of `-w fields` that differ by nature. */
@@ -76,43 +129,46 @@ export function masked({ code, out, err }: Told): string {
 }
 
 export interface Etcd {
+  /** Of the first member. */
   readonly endpoint: string;
+  readonly endpoints: readonly string[];
   stop(): Promise<void>;
 }
 
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** One etcd of Debian's package, ready to serve. */
-export async function startEtcd(): Promise<Etcd> {
-  const client = `http://127.0.0.1:${await freePort()}`;
-  const peer = `http://127.0.0.1:${await freePort()}`;
-  const child: ChildProcess = spawn(
-    ETCD,
-    [
-      ...['--name', 'm1', '--data-dir', join(tempFolder('etcd'), 'data')],
-      ...['--listen-client-urls', client, '--advertise-client-urls', client],
-      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
-      ...['--initial-cluster', `m1=${peer}`, '--logger', 'zap', '--log-level', 'error'],
-    ],
-    { stdio: 'ignore' },
+/** A cluster of Debian's etcd, ready to serve. */
+export async function startEtcd(size = 1): Promise<Etcd> {
+  const members: { name: string; client: string; peer: string }[] = [];
+  for (let at = 1; at <= size; at += 1) {
+    const client = `http://127.0.0.1:${await freePort()}`;
+    members.push({ name: `m${at}`, client, peer: `http://127.0.0.1:${await freePort()}` });
+  }
+  const initial = members.map(({ name, peer }) => `${name}=${peer}`).join(',');
+  const children: ChildProcess[] = members.map(({ name, client, peer }) =>
+    spawn(
+      ETCD,
+      [
+        ...['--name', name, '--data-dir', join(tempFolder('etcd'), 'data')],
+        ...['--listen-client-urls', client, '--advertise-client-urls', client],
+        ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
+        ...['--initial-cluster', initial, '--logger', 'zap', '--log-level', 'error'],
+      ],
+      { stdio: 'ignore' },
+    ),
   );
-  const endpoint = client.slice('http://'.length);
-  await waitFor('etcd', 20_000, async () => {
-    const { code } = await etcdctl(endpoint, { args: ['endpoint', 'health'] });
+  const endpoints = members.map(({ client }) => client.slice('http://'.length));
+  await waitFor('etcd', 40_000, async () => {
+    const { code } = await etcdctl(endpoints.join(), { args: ['endpoint', 'health'] });
     return code === 0;
   });
   return {
-    endpoint,
-    stop: () =>
-      new Promise((resolve) => {
-        child.once('close', () => resolve());
+    endpoint: endpoints[0] as string,
+    endpoints,
+    stop: async () => {
+      for (const child of children) {
+        if (child.exitCode !== null) continue;
         child.kill('SIGKILL');
-      }),
+        await once(child, 'close');
+      }
+    },
   };
 }

@@ -17,19 +17,22 @@ import { JsonSequence } from '../../src/rpc/api/json-sequence.js';
 import { decodeProtobuf, encodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import type { Encodable, MessageName } from '../../src/rpc/api/schema.js';
 import { MessageAssembler, MessageError } from '../../src/rpc/grpc/message-assembler.js';
+import { Http2ClientConnection } from '../../src/rpc/http2/client-connection.js';
+import type { Http2Connection } from '../../src/rpc/http2/connection.js';
 import { Flag, FrameType } from '../../src/rpc/http2/frame.js';
 import { HpackDecoder, HpackError } from '../../src/rpc/http2/hpack-decoder.js';
 import { encodeHeaders } from '../../src/rpc/http2/hpack-encoder.js';
 import { Http2ServerConnection } from '../../src/rpc/http2/server-connection.js';
 import { FrameError, FrameReader } from '../../src/rpc/peer/frame.js';
 import { decodeMessage, encodeMessage } from '../../src/rpc/peer/raft-frame.js';
-import { frame, hello, request, u32 } from '../support/http2-frames.js';
+import { frame, hello, request, requestBlock, settings, u32 } from '../support/http2-frames.js';
 
 const COUNT = Number(process.env['FUZZ_COUNT'] ?? 200_000);
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const REPEAT = `SEED=${SEED} FUZZ_COUNT=${COUNT} npm run test:long -- test/long/fuzz.test.ts`;
 /** No input is worth more time. */
 const SLOW_MS = 200;
+const NINE_BYTES = Buffer.alloc(9);
 
 function mutated(valid: Buffer, random: Prng): Buffer {
   let bytes = Buffer.from(valid);
@@ -112,13 +115,55 @@ const MESSAGES: readonly (readonly [MessageName, Encodable<MessageName>])[] = [
 ];
 
 describe(`garbage (${REPEAT})`, { timeout: 3_600_000 }, () => {
-  it('in HTTP/2, in any pieces', () => {
-    const events = {
-      onHeaders() {},
-      onData() {},
-      onReset() {},
-      onDrained() {},
-    };
+  const events = {
+    onHeaders() {},
+    onData() {},
+    onTrailers() {},
+    onReset() {},
+    onDrained() {},
+  };
+  const inPieces = (connection: Http2Connection, bytes: Buffer, random: Prng): void => {
+    for (let at = 0; at < bytes.length; ) {
+      const length = 1 + random.below(bytes.length);
+      connection.receive(Buffer.from(bytes.subarray(at, at + length)), 0);
+      at += length;
+    }
+    connection.output.take();
+  };
+
+  it('in the answers of HTTP/2, in any pieces', () => {
+    const block = (fields: Readonly<Record<string, string>>): Buffer =>
+      encodeHeaders(Object.entries(fields).map(([name, value]) => ({ name, value })));
+    const end = Flag.EndHeaders | Flag.EndStream;
+    const head = block({ ':status': '200', 'content-type': 'application/grpc' });
+    const valid = Buffer.concat([
+      settings([3, 100], [4, 1000]),
+      frame(FrameType.Headers, Flag.EndHeaders, 1, head),
+      frame(FrameType.Data, 0, 1, Buffer.alloc(9)),
+      frame(FrameType.Headers, end, 1, block({ 'grpc-status': '0' })),
+      frame(FrameType.Headers, end, 3, block({ ':status': '200', 'grpc-status': '5' })),
+      frame(FrameType.WindowUpdate, 0, 5, u32(100)),
+      frame(FrameType.Ping, 0, 0, Buffer.alloc(8)),
+      frame(FrameType.ResetStream, 0, 5, u32(7)),
+      frame(FrameType.GoAway, 0, 0, Buffer.concat([u32(7), u32(0)])),
+    ]);
+    const asked = requestBlock();
+    fuzz(
+      [valid],
+      (bytes, random) => {
+        const connection = new Http2ClientConnection(events, 0);
+        for (let at = 0; at < 4; at += 1) {
+          const stream = connection.open(asked, null);
+          connection.write(stream, NINE_BYTES);
+          connection.finish(stream, null);
+        }
+        inPieces(connection, bytes, random);
+      },
+      () => false,
+    );
+  });
+
+  it('in the requests of HTTP/2, in any pieces', () => {
     const valid = Buffer.concat([
       hello([4, 1000]),
       request(1, { 'content-length': '9' }),
@@ -138,12 +183,7 @@ describe(`garbage (${REPEAT})`, { timeout: 3_600_000 }, () => {
       (bytes, random) => {
         const connection = new Http2ServerConnection(events, 0);
         connection.receive(preface, 0);
-        for (let at = 0; at < bytes.length; ) {
-          const length = 1 + random.below(bytes.length);
-          connection.receive(Buffer.from(bytes.subarray(at, at + length)), 0);
-          at += length;
-        }
-        connection.output.take();
+        inPieces(connection, bytes, random);
       },
       () => false,
     );

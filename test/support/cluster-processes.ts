@@ -28,8 +28,17 @@ import { tempFolder } from './temp-folder.js';
 import { GiveUp, waitFor } from './wait.js';
 
 const READY_TEXT = 'ready to serve client requests';
+/** Limits of waits that end much earlier on an idle machine. */
+const START_MS = 40_000;
+const AGREE_MS = 30_000;
 const LOG_LINES_MAX = 2_000;
 const PORT_ATTEMPTS = 5;
+
+/**
+ * Flags for tests in which nobody may be elected unless the test makes it so. With the default of
+ * 500 ms a busy processor or a slow disk does that too.
+ */
+export const CALM: readonly string[] = ['--election-timeout', '1500'];
 
 export interface ExitResult {
   readonly code: number | null;
@@ -49,7 +58,6 @@ export interface ClusterOptions {
   readonly firstClientPort?: number;
   /** Folder that holds the data folders; default a fresh temporary one. */
   readonly folder?: string;
-  readonly readyDeadlineMs?: number;
 }
 
 /** The program under test: the compiled kvd, or what KVD_TEST_PROGRAM says. */
@@ -61,14 +69,21 @@ export function serverCommand(): readonly string[] {
   return [process.execPath, compiled];
 }
 
+const PORTS_FROM = 10_000;
+const PORTS_OF_WORKER = 5_000;
+const PORT_RANGES = 4;
+
 /**
  * A port on 127.0.0.1 that was free a moment ago and that no call in this process gave out before; the
  * first one of `count` in a row. Below the range from which the system takes ports for outgoing
- * connections, so that none of those gets in between.
+ * connections, so that none of those gets in between, and each worker of a test run has a range of its
+ * own: the port of a member that is being restarted looks free to all others.
  */
 export async function freePort(count = 1): Promise<number> {
+  const worker = Number(process.env['VITEST_POOL_ID'] ?? 0) % PORT_RANGES;
+  const from = PORTS_FROM + worker * PORTS_OF_WORKER;
   for (;;) {
-    const first = randomInt(10_000, 30_000);
+    const first = randomInt(from, from + PORTS_OF_WORKER - count);
     const ports = Array.from({ length: count }, (_, place) => first + place);
     if (ports.some((port) => givenPorts.has(port))) continue;
     const free = await Promise.all(ports.map(isFree));
@@ -299,12 +314,12 @@ export class Member extends ServerProcess {
     this.run([...serverCommand(), ...this.flags], this.environment);
   }
 
-  async start(deadlineMs = 20_000): Promise<void> {
+  async start(deadlineMs = START_MS): Promise<void> {
     this.launch();
     await this.waitReady(deadlineMs);
   }
 
-  async waitReady(deadlineMs = 20_000): Promise<void> {
+  async waitReady(deadlineMs = START_MS): Promise<void> {
     await this.waitLog(READY_TEXT, deadlineMs);
     if (this.id === '') this.id = (await this.api.status(5_000)).header.memberId;
   }
@@ -328,8 +343,7 @@ export class Cluster {
       const cluster = await Cluster.prepare(options);
       try {
         for (const member of cluster.members) member.launch();
-        const deadline = options.readyDeadlineMs ?? 30_000;
-        await Promise.all(cluster.members.map((member) => member.waitReady(deadline)));
+        await Promise.all(cluster.members.map((member) => member.waitReady()));
         await cluster.waitLeader();
         return cluster;
       } catch (error) {
@@ -394,10 +408,13 @@ export class Cluster {
   }
 
   /** Waits until a majority of the members agrees that one of them, which agrees too, leads. */
-  async waitLeader(deadlineMs = 15_000, among: readonly Member[] = this.running): Promise<Member> {
+  async waitLeader(
+    among: readonly Member[] = this.running,
+    deadlineMs = AGREE_MS,
+  ): Promise<Member> {
     const quorum = Math.floor(this.members.length / 2) + 1;
     return waitFor('a leader', deadlineMs, async () => {
-      const replies = await Promise.allSettled(among.map((member) => member.api.status()));
+      const replies = await Promise.allSettled(among.map((member) => member.api.status(1_000)));
       const votes = new Map<string, number>();
       let leader: Member | null = null;
       let highest = 0;
@@ -418,9 +435,9 @@ export class Cluster {
   }
 
   /** Waits until a write through any running member is accepted; how long that took, in ms. */
-  async waitWritable(deadlineMs = 15_000): Promise<number> {
+  async waitWritable(): Promise<number> {
     const start = performance.now();
-    await waitFor('an accepted write', deadlineMs, async () => {
+    await waitFor('an accepted write', AGREE_MS, async () => {
       for (const member of this.running) {
         const accepted = await member.api.put('probe/writable', String(start)).catch(() => null);
         if (accepted !== null) return true;
@@ -434,7 +451,7 @@ export class Cluster {
    * Waits until all running members have the same revision, then compares their hashes at it; the
    * revision. Only for a cluster that nobody writes to.
    */
-  async assertSameState(deadlineMs = 20_000): Promise<number> {
+  async assertSameState(deadlineMs = AGREE_MS): Promise<number> {
     const revision = await waitFor('equal revisions on all members', deadlineMs, async () => {
       const asked = this.running.map((member) => member.api.status());
       const revisions = (await Promise.all(asked)).map((status) => status.header.revision);

@@ -319,7 +319,7 @@ export class HttpApi {
     return number((await this.call('/v3/lease/timetolive', { ID: id }))['TTL']);
   }
 
-  async status(timeoutMs = 1_000): Promise<StatusReply> {
+  async status(timeoutMs = this.timeoutMs): Promise<StatusReply> {
     const reply = await this.call('/v3/maintenance/status', {}, timeoutMs);
     return {
       header: toHeader(reply['header']),
@@ -340,6 +340,15 @@ export class HttpApi {
 
   async members(): Promise<readonly Json[]> {
     return ((await this.call('/v3/cluster/member/list', {}))['members'] ?? []) as Json[];
+  }
+
+  /** One figure of /metrics that has no labels. */
+  async metric(name: string): Promise<number> {
+    const { status, body } = await this.exchange('GET', '/metrics', '');
+    if (status !== 200) throw new ApiError(`/metrics: status ${status}`, status, 0, 'failed');
+    const found = new RegExp(`^${name} (\\S+)$`, 'm').exec(body);
+    if (found === null) throw new ApiError(`no ${name} in /metrics`, status, 0, 'failed');
+    return Number(found[1]);
   }
 
   /** Opens a watch on a connection of its own; resolves with the stream when it is created. */

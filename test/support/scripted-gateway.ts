@@ -21,6 +21,8 @@ export type Answer = (received: Received) => void | Promise<void>;
 
 export class ScriptedGateway {
   readonly received: Received[] = [];
+  /** Connections that were made, ever. */
+  connections = 0;
   private readonly server: http.Server;
   private readonly sockets = new Set<Socket>();
   private readonly queues = new Map<string, Answer[]>();
@@ -29,6 +31,7 @@ export class ScriptedGateway {
   private constructor() {
     this.server = http.createServer((request, response) => void this.onRequest(request, response));
     this.server.on('connection', (socket) => {
+      this.connections += 1;
       this.sockets.add(socket);
       socket.on('close', () => this.sockets.delete(socket));
     });

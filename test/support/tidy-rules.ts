@@ -54,9 +54,12 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
     values: ['base', 'src/rpc', 'src/rpc/*', 'src/kv', 'src/watch', 'src/metrics.ts'],
     types: ['src/node.ts', 'src/watch/io'],
   },
-  'src/client': { values: ['base', 'src/rpc/api', 'src/rpc/http2', 'src/rpc/grpc'], types: [] },
-  'src/client/*': { values: ['base', 'src/client', 'src/client/*'], types: [] },
-  cli: { values: ['base', 'cli/*', 'src/client', 'src/server.ts'], types: [] },
+  'src/client': { values: ['base', 'src/rpc/api', 'src/client/*'], types: [] },
+  'src/client/*': {
+    values: ['base', 'src/client', 'src/rpc/api', 'src/rpc/http2', 'src/rpc/grpc'],
+    types: [],
+  },
+  cli: { values: ['base', 'cli/*', 'src/client', 'src/server.ts'], types: ['src/client/*'] },
   'cli/*': { values: ['base', 'cli', 'src/client'], types: [] },
 };
 
@@ -320,7 +323,34 @@ export const addresses: Rule = (file) => {
   return problems;
 };
 
-/** Rules for source files, and the one for every tracked text file. */
+/** The anchors that a page has: its headings, as GitHub makes names of them. */
+function anchorsOf(text: string): string[] {
+  const headings = text.replace(/^```[\s\S]*?^```/gm, '').matchAll(/^#{1,6} +(.+)$/gm);
+  return [...headings].map(([, heading]) => {
+    const words = (heading as string).toLowerCase().replace(/[^\p{L}\p{N}_ -]/gu, '');
+    return words.trim().replaceAll(' ', '-');
+  });
+}
+
+/**
+ * Links of a page lead to files, folders and headings that are there. `read` gives the text of a path, ''
+ * of a folder, null if there is nothing.
+ */
+export function links(file: SourceFile, read: (path: string) => string | null): string[] {
+  const prose = file.text.replace(/^```[\s\S]*?^```/gm, '').replace(/`[^`\n]*`/g, '``');
+  const inline = [...prose.matchAll(/\]\(<?([^)>\s]+)>?[^)]*\)/g)];
+  const named = [...prose.matchAll(/^ {0,3}\[[^\]]+\]: *<?([^>\s]+)/gm)];
+  return [...inline, ...named].flatMap(([, link]) => {
+    const [path = '', anchor = ''] = (link as string).split('#');
+    if (/^[a-z][a-z0-9+.-]*:/i.test(path)) return [];
+    const text = path === '' ? file.text : read(normalize(`${dirname(file.path)}/${path}`));
+    if (text === null) return [`links to ${link}, which does not exist`];
+    const isThere = anchor === '' || anchorsOf(text).includes(anchor);
+    return isThere ? [] : [`links to ${link}, where there is no such heading`];
+  });
+}
+
+/** Rules for source files; `addresses` and `links` are for all text and for pages. */
 export const SOURCE_RULES: Readonly<Record<string, Rule>> = {
   ...{ arrows, packages, purity, header, unfinished, emptyCatch, names, barrels },
 };

@@ -2,8 +2,8 @@
  * The words in which the API's messages are written down (schema.ts), and the TypeScript types that
  * follow from such a table.
  *
- * Codecs read the tables at run time (json.ts today, protobuf binary later: that is why numbers are
- * kept), services use the types. A message in memory is a plain object whose property names are the
+ * Codecs read the tables at run time (json.ts by the names, protobuf.ts by the numbers), services use
+ * the types. A message in memory is a plain object whose property names are the
  * proto names with `_x` turned into `X`; names without an underscore (`ID`, `grantedTTL`) stay.
  *
  *   bytes that are keys or names   latin1 string     other bytes     Uint8Array
@@ -81,6 +81,29 @@ export type PropertyName<Name extends string> = Name extends `${infer Head}_${in
 
 export function propertyName(protoName: string): string {
   return protoName.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/** The list that nothing was added to, shared by all messages. */
+export const NO_ELEMENTS: readonly never[] = Object.freeze([]);
+const NO_BYTES = new Uint8Array(0);
+
+/** What a property is when its field was not on the wire. */
+export function zeroValue(field: Field): unknown {
+  if (field.repeated) return NO_ELEMENTS;
+  if (field.oneof !== null) return null;
+  switch (field.type) {
+    case 'message':
+      return null;
+    case 'bytes':
+      return NO_BYTES;
+    case 'latin1':
+    case 'string':
+      return '';
+    case 'bool':
+      return false;
+    default:
+      return 0;
+  }
 }
 
 type ScalarValue<T> = T extends 'bytes'

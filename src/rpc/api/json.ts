@@ -19,7 +19,7 @@ import { assert } from '../../assert.js';
 import type { Int64 } from '../../int64.js';
 import { INT64_MAX, INT64_MIN, int64 } from '../../int64.js';
 import type { Field } from './field.js';
-import { propertyName } from './field.js';
+import { NO_ELEMENTS, propertyName, zeroValue } from './field.js';
 import { JsonReader } from './json-reader.js';
 import type { Decoded, Encodable, EnumName, MessageName } from './schema.js';
 import { ENUMS, MESSAGES } from './schema.js';
@@ -49,8 +49,6 @@ interface MessagePlan {
 
 type AnyMessage = Readonly<Record<string, unknown>>;
 
-const NOTHING: readonly never[] = Object.freeze([]);
-const NO_BYTES = new Uint8Array(0);
 const UINT64_MAX = 0xffffffffffffffffn;
 
 const plans = new Map<string, MessagePlan>();
@@ -112,26 +110,8 @@ function planField(protoName: string, field: Field, bit: number): FieldPlan {
     bit,
     excludes: bit,
     message: field.type === 'message' ? planOf(field.of as MessageName) : null,
-    names: field.type === 'enum' ? ENUMS[field.of as EnumName] : NOTHING,
+    names: field.type === 'enum' ? ENUMS[field.of as EnumName] : NO_ELEMENTS,
   };
-}
-
-function zeroValue(field: Field): unknown {
-  if (field.repeated) return NOTHING;
-  if (field.oneof !== null) return null;
-  switch (field.type) {
-    case 'message':
-      return null;
-    case 'bytes':
-      return NO_BYTES;
-    case 'latin1':
-    case 'string':
-      return '';
-    case 'bool':
-      return false;
-    default:
-      return 0;
-  }
 }
 
 function decodeMessage(reader: JsonReader, plan: MessagePlan): Record<string, unknown> {

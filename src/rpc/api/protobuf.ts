@@ -16,7 +16,7 @@ import { MalformedBytesError, toLatin1, toUtf8 } from '../../bytes.js';
 import type { Int64 } from '../../int64.js';
 import { int64 } from '../../int64.js';
 import type { Field } from './field.js';
-import { propertyName } from './field.js';
+import { NO_ELEMENTS, propertyName, zeroValue } from './field.js';
 import { ReverseWriter } from './protobuf-writer.js';
 import type { Decoded, Encodable, MessageName } from './schema.js';
 import { MESSAGES } from './schema.js';
@@ -47,8 +47,6 @@ interface MessagePlan {
 
 type AnyMessage = Readonly<Record<string, unknown>>;
 
-const NOTHING: readonly never[] = Object.freeze([]);
-const NO_BYTES = new Uint8Array(0);
 /** Transactions within transactions: deeper ones are refused. */
 const MAX_DEPTH = 100;
 
@@ -128,24 +126,6 @@ function planField(
     tag: number * 8 + (repeated && !isLength ? Wire.Length : wire),
     message: type === 'message' ? planOf(field.of as MessageName) : null,
   };
-}
-
-function zeroValue(field: Field): unknown {
-  if (field.repeated) return NOTHING;
-  if (field.oneof !== null) return null;
-  switch (field.type) {
-    case 'message':
-      return null;
-    case 'bytes':
-      return NO_BYTES;
-    case 'latin1':
-    case 'string':
-      return '';
-    case 'bool':
-      return false;
-    default:
-      return 0;
-  }
 }
 
 // ---------------------------------------------------------------- in
@@ -354,7 +334,7 @@ class Reader {
 
 function listOf(message: Record<string, unknown>, property: string): unknown[] {
   const list = message[property] as unknown[];
-  if ((list as unknown) !== NOTHING) return list;
+  if ((list as unknown) !== NO_ELEMENTS) return list;
   const fresh: unknown[] = [];
   message[property] = fresh;
   return fresh;

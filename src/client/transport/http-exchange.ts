@@ -1,9 +1,7 @@
 /**
  * One HTTP request to one endpoint: either a whole answer, or a stream of JSON lines.
  *
- * Called by http-client.ts, which knows the cluster; this file knows sockets. What it owes its
- * caller besides the answer is the truth about a failure: whether the request can have reached the
- * server.
+ * Called by gateway-transport.ts, which knows what is asked.
  *
  * Invariants:
  * 1. `reached: false` is said only if the socket never connected, so nothing was ever sent.
@@ -14,17 +12,11 @@
 import http from 'node:http';
 import https from 'node:https';
 import type { TLSSocket } from 'node:tls';
-import type { Endpoint } from './endpoints.js';
+import type { Endpoint } from '../endpoints.js';
+import { ExchangeError, reasonOf, type TlsOptions } from './transport.js';
 
 export const LINE_BYTES_MAX = 256 * 1024 * 1024;
 export const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
-
-export interface TlsOptions {
-  readonly ca?: string | Buffer | undefined;
-  readonly cert?: string | Buffer | undefined;
-  readonly key?: string | Buffer | undefined;
-  readonly rejectUnauthorized?: boolean | undefined;
-}
 
 export interface ExchangeRequest {
   readonly endpoint: Endpoint;
@@ -35,17 +27,6 @@ export interface ExchangeRequest {
   readonly dialTimeoutMs: number;
   /** Ends the exchange at any moment, also in the middle of the answer. */
   readonly signal: AbortSignal | null;
-}
-
-export class ExchangeError extends Error {
-  override readonly name = 'ExchangeError';
-  /** False = proof that nothing was sent. */
-  readonly reached: boolean;
-
-  constructor(message: string, reached: boolean, cause?: unknown) {
-    super(message, cause === undefined ? undefined : { cause });
-    this.reached = reached;
-  }
 }
 
 export interface Answer {
@@ -81,8 +62,9 @@ export class Connections {
       let reached = false;
       const body = Buffer.from(request.body, 'utf8');
       const options: https.RequestOptions = {
-        host: endpoint.host,
-        port: endpoint.port,
+        ...(endpoint.socketPath === null
+          ? { host: endpoint.host, port: endpoint.port }
+          : { socketPath: endpoint.socketPath }),
         method: request.method,
         path: request.path,
         agent: endpoint.secure ? this.secure : this.plain,
@@ -182,27 +164,6 @@ export async function* readLines(response: http.IncomingMessage): AsyncGenerator
     response.destroy();
   }
   if (!response.complete) throw new ExchangeError('the stream was cut', true);
-}
-
-/** Node's messages for refused connections are empty when a name has two addresses. */
-function reasonOf(error: unknown): string {
-  const code = (error as { code?: unknown }).code;
-  switch (code) {
-    case 'ECONNREFUSED':
-      return 'connection refused';
-    case 'ECONNRESET':
-      return 'connection reset';
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return 'the host name is not known';
-    case 'EHOSTUNREACH':
-    case 'ENETUNREACH':
-      return 'the host cannot be reached';
-    case 'ETIMEDOUT':
-      return 'the connection timed out';
-  }
-  const message = error instanceof Error ? error.message : String(error);
-  return message === '' ? String(code ?? 'unknown failure') : message;
 }
 
 function definedOnly(tls: TlsOptions): https.AgentOptions {

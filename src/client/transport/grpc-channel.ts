@@ -1,0 +1,434 @@
+/**
+ * One connection to one endpoint, and the calls on it.
+ *
+ *   open -> socket -> first word of the server -> usable -> GOAWAY or loss -> ended
+ *
+ * Everything that is said within one turn of the event loop leaves in one write. A socket without calls
+ * does not keep the process alive. A call that was called off may have met a dead link: if nothing has
+ * come since it began, the connection is asked for a sign of life and dropped without one, so that the
+ * next call does not meet the same.
+ *
+ * Invariants:
+ * 1. Every call hears `onEnd` once, and nothing after it.
+ * 2. `onSpent` is called once, when no new call may be made here.
+ */
+import { connect, type Socket } from 'node:net';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { MessageAssembler, MessageError } from '../../rpc/grpc/message-assembler.js';
+import { type ClientEvents, Http2ClientConnection } from '../../rpc/http2/client-connection.js';
+import { Http2Code } from '../../rpc/http2/frame.js';
+import type { HeaderField } from '../../rpc/http2/header-table.js';
+import { encodeHeaders } from '../../rpc/http2/hpack-encoder.js';
+import type { ResponseHead } from '../../rpc/http2/message-head.js';
+import type { Http2Stream } from '../../rpc/http2/stream.js';
+import { KVD_VERSION } from '../../version.js';
+import type { Endpoint } from '../endpoints.js';
+import {
+  ExchangeError,
+  reasonOf,
+  StatusError,
+  type TlsOptions,
+  UnexpectedAnswerError,
+  WrongProtocolError,
+} from './transport.js';
+
+export interface CallEvents {
+  /** The requests do not end with the first one. */
+  readonly isOpenEnded: boolean;
+  /** The bytes are a view that is good until the next turn. */
+  onMessage(bytes: Buffer): void;
+  /** Null: the server says that all went well. */
+  onEnd(failure: Error | null): void;
+}
+
+export interface CallHead {
+  readonly path: string;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
+const TCP_KEEPALIVE_MS = 15_000;
+/** For a sign of life of a connection that is under suspicion. */
+const SIGN_MS = 3000;
+const OK = 0;
+const UNKNOWN = 2;
+
+export class GrpcChannel implements ClientEvents<ClientCall> {
+  private readonly endpoint: Endpoint;
+  private readonly socket: Socket;
+  private readonly onSpent: () => void;
+  private readonly http2: Http2ClientConnection<ClientCall>;
+  /** Calls that wait until the server takes another stream. */
+  private readonly queue: ClientCall[] = [];
+  private readonly pings: { resolve(): void; reject(failure: ExchangeError): void }[] = [];
+  private readonly greeted: (failure: ExchangeError | null) => void;
+  private calls = 0;
+  private heardAt = performance.now();
+  private isMarked = false;
+  private isSpent = false;
+  private lossReason = 'the connection was closed';
+  private suspicion: NodeJS.Timeout | null = null;
+
+  /** Resolves when the server has said its first word. */
+  static open(
+    endpoint: Endpoint,
+    tls: TlsOptions,
+    dialTimeoutMs: number,
+    onSpent: () => void,
+  ): Promise<GrpcChannel> {
+    return new Promise((resolve, reject) => {
+      const socket = dial(endpoint, tls);
+      const timer = setTimeout(() => {
+        socket.destroy(new Error(`no connection within ${dialTimeoutMs} ms`));
+      }, dialTimeoutMs);
+      const channel = new GrpcChannel(endpoint, socket, onSpent, (failure) => {
+        clearTimeout(timer);
+        if (failure === null) resolve(channel);
+        else reject(failure);
+      });
+    });
+  }
+
+  private constructor(
+    endpoint: Endpoint,
+    socket: Socket,
+    onSpent: () => void,
+    greeted: (failure: ExchangeError | null) => void,
+  ) {
+    this.endpoint = endpoint;
+    this.socket = socket;
+    this.onSpent = onSpent;
+    this.greeted = greeted;
+    this.http2 = new Http2ClientConnection<ClientCall>(this, performance.now());
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, TCP_KEEPALIVE_MS);
+    socket.once(endpoint.secure ? 'secureConnect' : 'connect', () => this.onConnect());
+    socket.on('data', (bytes: Buffer) => this.receive(bytes));
+    socket.on('error', (error) => {
+      this.lossReason = reasonOf(error);
+    });
+    socket.on('end', () => socket.destroy());
+    socket.on('close', () => this.onClose());
+  }
+
+  /** Begins a call with its first request, which has its prefix. */
+  call(head: CallHead, request: Buffer, events: CallEvents): ClientCall {
+    const call = new ClientCall(this, head, request, events);
+    this.calls += 1;
+    if (this.calls === 1) this.socket.ref();
+    if (this.isSpent) this.finish(call, new ExchangeError(this.lossReason, false));
+    else {
+      this.queue.push(call);
+      this.mark();
+    }
+    return call;
+  }
+
+  /** Resolves when the server answers, rejects when the connection ends first. */
+  ping(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.socket.destroyed) reject(new ExchangeError(this.lossReason, false));
+      this.pings.push({ resolve, reject });
+      this.http2.ping();
+      this.mark();
+    });
+  }
+
+  close(): void {
+    this.lossReason = 'the client was closed';
+    this.socket.destroy();
+  }
+
+  // ---------------------------------------------------------------- what calls want (ClientCall)
+
+  cancel(call: ClientCall): void {
+    if (call.stream === null) {
+      const at = this.queue.indexOf(call);
+      if (at >= 0) this.queue.splice(at, 1);
+      this.finish(call, new ExchangeError('called off', false));
+      return;
+    }
+    this.http2.reset(call.stream, Http2Code.Cancel);
+    this.mark();
+    this.finish(call, new ExchangeError('called off', true));
+    if (this.heardAt < call.startedAt) this.suspect();
+  }
+
+  hold(stream: Http2Stream<ClientCall>): void {
+    this.http2.hold(stream);
+  }
+
+  resume(stream: Http2Stream<ClientCall>): void {
+    this.http2.resume(stream);
+    this.mark();
+  }
+
+  /** Breaks off a call whose answer cannot be taken. */
+  refuse(call: ClientCall, failure: Error): void {
+    if (call.stream !== null) this.http2.reset(call.stream, Http2Code.Cancel);
+    this.mark();
+    this.finish(call, failure);
+  }
+
+  finish(call: ClientCall, failure: Error | null): void {
+    if (!call.end(failure)) return;
+    this.calls -= 1;
+    if (this.calls === 0) this.socket.unref();
+  }
+
+  // ---------------------------------------------------------------- events of HTTP/2
+
+  onHeaders(stream: Http2Stream<ClientCall>, head: ResponseHead, isEnd: boolean): void {
+    stream.owner?.onHeaders(head, isEnd);
+  }
+
+  onData(stream: Http2Stream<ClientCall>, bytes: Buffer, isEnd: boolean): void {
+    stream.owner?.onData(bytes, isEnd);
+  }
+
+  onTrailers(stream: Http2Stream<ClientCall>, fields: readonly HeaderField[]): void {
+    stream.owner?.onTrailers(fields);
+  }
+
+  onReset(stream: Http2Stream<ClientCall>, code: number): void {
+    if (stream.owner === null) return;
+    const isLoss = this.http2.isOver;
+    const reason = isLoss ? this.lossReason : `the server broke the call off (HTTP/2 code ${code})`;
+    // 8.7 of RFC 9113: what was refused was not looked at.
+    const reached = code !== Http2Code.RefusedStream;
+    this.finish(stream.owner, new ExchangeError(reason, reached));
+  }
+
+  onDrained(): void {}
+
+  onPong(): void {
+    this.pings.shift()?.resolve();
+  }
+
+  // ---------------------------------------------------------------- the socket
+
+  private onConnect(): void {
+    const { socket } = this;
+    if (this.endpoint.secure && (socket as TLSSocket).alpnProtocol !== 'h2') {
+      this.greeted(new WrongProtocolError('the server does not speak HTTP/2'));
+      socket.destroy();
+      return;
+    }
+    this.mark();
+  }
+
+  private receive(bytes: Buffer): void {
+    this.heardAt = performance.now();
+    const wasGreeted = this.http2.isGreeted;
+    if (!wasGreeted && bytes.subarray(0, 5).toString('latin1') === 'HTTP/') {
+      this.greeted(new WrongProtocolError('the server speaks HTTP/1.1 only'));
+      this.socket.destroy();
+      return;
+    }
+    try {
+      this.http2.receive(bytes, this.heardAt);
+    } catch (error) {
+      this.socket.destroy(error as Error);
+    }
+    if (!wasGreeted && this.http2.isGreeted) {
+      this.greeted(null);
+      if (this.calls === 0) this.socket.unref();
+    }
+    if (this.http2.isSpent) this.spend();
+    this.mark();
+  }
+
+  private onClose(): void {
+    if (this.suspicion !== null) clearTimeout(this.suspicion);
+    this.greeted(new ExchangeError(this.lossReason, false));
+    this.spend();
+    this.http2.lost();
+    for (const ping of this.pings.splice(0)) ping.reject(new ExchangeError(this.lossReason, true));
+    for (const call of this.queue.splice(0)) {
+      this.finish(call, new ExchangeError(this.lossReason, false));
+    }
+  }
+
+  private spend(): void {
+    if (this.isSpent) return;
+    this.isSpent = true;
+    this.onSpent();
+  }
+
+  private suspect(): void {
+    if (this.suspicion !== null || this.socket.destroyed) return;
+    const since = this.heardAt;
+    this.ping().catch(() => undefined);
+    this.suspicion = setTimeout(() => {
+      this.suspicion = null;
+      if (this.heardAt === since) this.socket.destroy(new Error('no sign of life'));
+    }, SIGN_MS);
+    this.suspicion.unref();
+  }
+
+  // ---------------------------------------------------------------- out
+
+  private mark(): void {
+    if (this.isMarked) return;
+    this.isMarked = true;
+    setImmediate(this.flush);
+  }
+
+  private readonly flush = (): void => {
+    this.isMarked = false;
+    const { http2, socket, queue } = this;
+    while (queue.length > 0 && http2.canOpen) this.begin(queue.shift() as ClientCall);
+    if (http2.isSpent && queue.length > 0) {
+      const failure = new ExchangeError('the server takes no more calls here', false);
+      for (const call of queue.splice(0)) this.finish(call, failure);
+    }
+    if (socket.destroyed || socket.connecting) return;
+    const pieces = http2.output.take();
+    if (pieces.length > 1) socket.cork();
+    for (const piece of pieces) socket.write(piece);
+    if (pieces.length > 1) socket.uncork();
+    if (http2.isOver) socket.end();
+  };
+
+  private begin(call: ClientCall): void {
+    const { http2 } = this;
+    const stream = http2.open(this.headBlock(call.head), call);
+    call.stream = stream;
+    http2.write(stream, call.request);
+    if (!call.isOpenEnded) http2.finish(stream, null);
+  }
+
+  private headBlock({ path, metadata }: CallHead): Buffer {
+    const { host, port, secure, socketPath } = this.endpoint;
+    const name = host.includes(':') ? `[${host}]` : host;
+    const fields = [
+      { name: ':method', value: 'POST' },
+      { name: ':scheme', value: secure ? 'https' : 'http' },
+      { name: ':path', value: path },
+      { name: ':authority', value: socketPath === null ? `${name}:${port}` : 'localhost' },
+      { name: 'content-type', value: 'application/grpc' },
+      { name: 'te', value: 'trailers' },
+      { name: 'grpc-accept-encoding', value: 'gzip' },
+      { name: 'user-agent', value: `kvd-node/${KVD_VERSION}` },
+    ];
+    for (const [key, value] of Object.entries(metadata)) {
+      fields.push({ name: key.toLowerCase(), value });
+    }
+    return encodeHeaders(fields);
+  }
+}
+
+/** One call: request out, messages and a status in. */
+export class ClientCall {
+  readonly head: CallHead;
+  readonly request: Buffer;
+  readonly isOpenEnded: boolean;
+  readonly startedAt = performance.now();
+  /** Null while it waits for its turn. */
+  stream: Http2Stream<ClientCall> | null = null;
+  private readonly channel: GrpcChannel;
+  private readonly events: CallEvents;
+  private assembler: MessageAssembler | null = null;
+  private isOver = false;
+
+  constructor(channel: GrpcChannel, head: CallHead, request: Buffer, events: CallEvents) {
+    this.channel = channel;
+    this.head = head;
+    this.request = request;
+    this.events = events;
+    this.isOpenEnded = events.isOpenEnded;
+  }
+
+  /** Calls it off; the server is told. */
+  cancel(): void {
+    if (!this.isOver) this.channel.cancel(this);
+  }
+
+  /** Takes no more than the window has left. */
+  hold(): void {
+    if (this.stream !== null && !this.isOver) this.channel.hold(this.stream);
+  }
+
+  resume(): void {
+    if (this.stream?.isHeld === true && !this.isOver) this.channel.resume(this.stream);
+  }
+
+  /** False when it had ended before. */
+  end(failure: Error | null): boolean {
+    if (this.isOver) return false;
+    this.isOver = true;
+    this.assembler?.drop();
+    this.events.onEnd(failure);
+    return true;
+  }
+
+  onHeaders({ status, fields }: ResponseHead, isEnd: boolean): void {
+    if (isEnd && fieldOf(fields, 'grpc-status') !== null) {
+      this.onStatus(fields);
+      return;
+    }
+    const contentType = fieldOf(fields, 'content-type') ?? '';
+    if (status !== 200 || !contentType.startsWith('application/grpc')) {
+      const text = `status ${status}, ${contentType === '' ? 'no type' : contentType}`;
+      this.channel.refuse(this, new UnexpectedAnswerError(text));
+      return;
+    }
+    const encoding = fieldOf(fields, 'grpc-encoding') ?? 'identity';
+    this.assembler = new MessageAssembler(ANSWER_BYTES_MAX, encoding, { keep: () => undefined });
+    if (isEnd) this.endWithoutStatus();
+  }
+
+  onData(bytes: Buffer, isEnd: boolean): void {
+    if (this.isOver) return;
+    try {
+      this.assembler?.push(bytes, (message) => {
+        if (!this.isOver) this.events.onMessage(message);
+      });
+    } catch (error) {
+      if (!(error instanceof MessageError)) throw error;
+      this.channel.refuse(this, new UnexpectedAnswerError(error.message));
+      return;
+    }
+    if (isEnd) this.endWithoutStatus();
+  }
+
+  onTrailers(fields: readonly HeaderField[]): void {
+    this.onStatus(fields);
+  }
+
+  private onStatus(fields: readonly HeaderField[]): void {
+    const code = Number(fieldOf(fields, 'grpc-status') ?? UNKNOWN);
+    const message = percentDecoded(fieldOf(fields, 'grpc-message') ?? '');
+    this.channel.finish(this, code === OK ? null : new StatusError(code, message));
+  }
+
+  /** What stands between us and the server has ended the call. */
+  private endWithoutStatus(): void {
+    this.channel.finish(this, new ExchangeError('the answer ended without a status', true));
+  }
+}
+
+function dial({ host, port, socketPath, secure }: Endpoint, tls: TlsOptions): Socket {
+  const to = socketPath === null ? { host, port } : { path: socketPath };
+  if (!secure) return connect(to);
+  const given = Object.entries(tls).filter(([, value]) => value !== undefined);
+  return connectTls({
+    ...to,
+    ALPNProtocols: ['h2'],
+    servername: /^[\d.]+$|:/.test(host) ? '' : host,
+    ...Object.fromEntries(given),
+  });
+}
+
+function fieldOf(fields: readonly HeaderField[], name: string): string | null {
+  return fields.find((field) => field.name === name)?.value ?? null;
+}
+
+/** Not every server keeps to the encoding: what cannot be decoded is shown as it is. */
+function percentDecoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * How one call travels to one endpoint: the line between what is asked (caller.ts, which knows the
+ * cluster) and how it is said (grpc-transport.ts, gateway-transport.ts, which know sockets).
+ *
+ * A transport tries once. What it owes its caller besides the answer is the truth about a failure:
+ * whether the request can have reached the server.
+ *
+ * Invariants, of every transport:
+ * 1. `ExchangeError.reached` is false only if it is proved that the server did not look at the request.
+ * 2. StatusError is thrown only for what the server itself has said.
+ * 3. When the signal is aborted, the exchange ends at once, and the server is told if it can be.
+ */
+import type { Method } from '../../rpc/api/methods.js';
+import type { Endpoint } from '../endpoints.js';
+
+export interface TlsOptions {
+  readonly ca?: string | Buffer | undefined;
+  readonly cert?: string | Buffer | undefined;
+  readonly key?: string | Buffer | undefined;
+  readonly rejectUnauthorized?: boolean | undefined;
+}
+
+export interface TransportOptions {
+  readonly tls: TlsOptions;
+  /** Sent with every call, as metadata. Names in lower case. */
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** One request to one endpoint. */
+export interface Exchange {
+  readonly endpoint: Endpoint;
+  readonly method: Method;
+  /** The message in memory, as schema.ts has it. */
+  readonly request: object;
+  /** Milliseconds after which the server may give up; null = it is to have patience. */
+  readonly serverLimitMs: number | null;
+  /** An error rather than an answer of a member that knows no leader. */
+  readonly requireLeader: boolean;
+  readonly dialTimeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+export interface Transport {
+  /** The first and only answer, as schema.ts has it. */
+  ask(exchange: Exchange): Promise<object>;
+  /** The answers as they come. The connection is held back while nobody asks for the next. */
+  stream(exchange: Exchange): AsyncGenerator<object>;
+  /** Resolves when the endpoint gives a sign of life, rejects when it does not. */
+  probe(endpoint: Endpoint, dialTimeoutMs: number, signal: AbortSignal): Promise<void>;
+  /** Drops all connections. */
+  close(): void;
+}
+
+/** No answer, or not all of it. */
+export class ExchangeError extends Error {
+  override readonly name: string = 'ExchangeError';
+  /** False = proof that the server did not look at the request. */
+  readonly reached: boolean;
+
+  constructor(message: string, reached: boolean, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.reached = reached;
+  }
+}
+
+/** The endpoint speaks, but not the protocol of this transport. */
+export class WrongProtocolError extends ExchangeError {
+  override readonly name = 'WrongProtocolError';
+
+  constructor(message: string) {
+    super(message, false);
+  }
+}
+
+/** The server's own answer is a failure. */
+export class StatusError extends Error {
+  override readonly name = 'StatusError';
+  readonly grpcCode: number;
+
+  constructor(grpcCode: number, message: string) {
+    super(message);
+    this.grpcCode = grpcCode;
+  }
+}
+
+/** Something answered, but not in the language of the API. */
+export class UnexpectedAnswerError extends Error {
+  override readonly name = 'UnexpectedAnswerError';
+}
+
+/** Node's messages for refused connections are empty when a name has two addresses. */
+export function reasonOf(error: unknown): string {
+  const code = (error as { code?: unknown }).code;
+  switch (code) {
+    case 'ECONNREFUSED':
+      return 'connection refused';
+    case 'ECONNRESET':
+      return 'connection reset';
+    case 'ENOENT':
+      return 'there is no such socket';
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return 'the host name is not known';
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+      return 'the host cannot be reached';
+    case 'ETIMEDOUT':
+      return 'the connection timed out';
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return message === '' ? String(code ?? 'unknown failure') : message;
+}
