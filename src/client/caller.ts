@@ -188,7 +188,7 @@ export class Caller {
     const at = endpoint.name;
     if (error instanceof ClientError) return error;
     if (error instanceof StatusError) {
-      return errorFromAnswer(error.message, error.grpcCode, kind, at);
+      return errorFromAnswer(error, kind, at);
     }
     if (error instanceof UnexpectedAnswerError) {
       const message = `${at} does not speak the API: ${error.message}`;

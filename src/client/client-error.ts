@@ -13,6 +13,7 @@
  */
 import type { ErrorCode, Outcome } from '../errors.js';
 import { ERROR_TABLE } from '../errors.js';
+import type { FailureFacts } from './transport/transport.js';
 
 export type ClientErrorCode =
   | ErrorCode
@@ -163,13 +164,28 @@ const REFUSED_UNPROPOSED: ReadonlySet<ClientErrorCode> = new Set<ClientErrorCode
 /** gRPC codes that only a request gets which was judged and refused as a whole. */
 const REFUSALS: ReadonlySet<number> = new Set([3, 5, 7, 8, 9, 11, 12, 16]);
 
+/** A failure as a server tells it. */
+export interface Answer {
+  readonly message: string;
+  readonly grpcCode: number;
+  readonly facts: FailureFacts | null;
+}
+
 /** The error that a server's answer stands for. */
-export function errorFromAnswer(
-  text: string,
-  grpcCode: number,
-  kind: CallKind,
-  endpoint: string,
-): ClientError {
+export function errorFromAnswer(answer: Answer, kind: CallKind, endpoint: string): ClientError {
+  const { message: text, grpcCode, facts } = answer;
+  if (facts !== null && Object.hasOwn(ERROR_TABLE, facts.reason)) {
+    // The server knows; texts can only be guessed from.
+    const code = facts.reason as ErrorCode;
+    const isSafe = kind === 'read' || facts.outcome === 'not-applied';
+    const isWorthIt = facts.retryable || WORTH_RETRYING.has(code);
+    return new ClientError(code, text, {
+      grpcCode,
+      endpoint,
+      outcome: isSafe ? 'not-applied' : 'unknown',
+      retryable: isWorthIt && (isSafe || kind === 'idempotent'),
+    });
+  }
   const bare = text.startsWith('etcdserver: ') ? text.slice('etcdserver: '.length) : text;
   const code = CODE_BY_TEXT[bare] ?? CODE_BY_GRPC[grpcCode] ?? 'UNKNOWN';
   const refused = REFUSALS.has(grpcCode) || REFUSED_UNPROPOSED.has(code) || isRefusalByText(code);

@@ -217,7 +217,8 @@ function createRequest(
 function cancelError(message: WatchMessage, endpoint: Endpoint): ClientError {
   const reason = message.cancelReason === '' ? 'no reason given' : message.cancelReason;
   const parts = /^rpc error: code = (\w+) desc = (.*)$/s.exec(reason);
-  const known = errorFromAnswer(parts?.[2] ?? reason, 2, 'read', endpoint.name);
+  const answer = { message: parts?.[2] ?? reason, grpcCode: 2, facts: null };
+  const known = errorFromAnswer(answer, 'read', endpoint.name);
   if (known.code !== 'UNKNOWN') return known;
   const text = `the server canceled the watch: ${reason}`;
   return new ClientError('WATCH_CANCELED', text, { outcome: 'not-applied' });

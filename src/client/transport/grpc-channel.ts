@@ -14,6 +14,8 @@
  */
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { MalformedBytesError } from '../../bytes.js';
+import { decodeProtobuf } from '../../rpc/api/protobuf.js';
 import { MessageAssembler, MessageError } from '../../rpc/grpc/message-assembler.js';
 import { type ClientEvents, Http2ClientConnection } from '../../rpc/http2/client-connection.js';
 import { Http2Code } from '../../rpc/http2/frame.js';
@@ -25,6 +27,7 @@ import { KVD_VERSION } from '../../version.js';
 import type { Endpoint } from '../endpoints.js';
 import {
   ExchangeError,
+  type FailureFacts,
   reasonOf,
   StatusError,
   type TlsOptions,
@@ -399,7 +402,11 @@ export class ClientCall {
   private onStatus(fields: readonly HeaderField[]): void {
     const code = Number(fieldOf(fields, 'grpc-status') ?? UNKNOWN);
     const message = percentDecoded(fieldOf(fields, 'grpc-message') ?? '');
-    this.channel.finish(this, code === OK ? null : new StatusError(code, message));
+    const details = fieldOf(fields, 'grpc-status-details-bin');
+    this.channel.finish(
+      this,
+      code === OK ? null : new StatusError(code, message, factsIn(details)),
+    );
   }
 
   /** What stands between us and the server has ended the call. */
@@ -422,6 +429,29 @@ function dial({ host, port, socketPath, secure }: Endpoint, tls: TlsOptions): So
 
 function fieldOf(fields: readonly HeaderField[], name: string): string | null {
   return fields.find((field) => field.name === name)?.value ?? null;
+}
+
+/** What a server of kvd tells in a google.rpc.ErrorInfo; null of others. */
+function factsIn(details: string | null): FailureFacts | null {
+  if (details === null) return null;
+  try {
+    const status = decodeProtobuf('Status', Buffer.from(details, 'base64'));
+    for (const { typeUrl, value } of status.details) {
+      if (!typeUrl.endsWith('/google.rpc.ErrorInfo')) continue;
+      const { domain, reason, metadata } = decodeProtobuf('ErrorInfo', value);
+      if (domain !== 'kvd') continue;
+      const facts = new Map(metadata.map((entry) => [entry.key, entry.value]));
+      return {
+        reason,
+        outcome: facts.get('outcome') === 'not-applied' ? 'not-applied' : 'unknown',
+        retryable: facts.get('retryable') === 'true',
+      };
+    }
+  } catch (error) {
+    // They are an extra: the status itself is good.
+    if (!(error instanceof MalformedBytesError)) throw error;
+  }
+  return null;
 }
 
 /** Not every server keeps to the encoding: what cannot be decoded is shown as it is. */

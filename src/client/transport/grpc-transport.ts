@@ -177,6 +177,7 @@ function headOf(
     metadata: {
       ...(serverLimitMs === null ? {} : { 'grpc-timeout': grpcTimeout(serverLimitMs) }),
       ...(requireLeader ? { hasleader: 'true' } : {}),
+      'kvd-error-details': 'true',
       ...metadata,
     },
   };

@@ -10,6 +10,7 @@
  * 2. StatusError is thrown only for what the server itself has said.
  * 3. When the signal is aborted, the exchange ends at once, and the server is told if it can be.
  */
+import type { Outcome } from '../../errors.js';
 import type { Method } from '../../rpc/api/methods.js';
 import type { Endpoint } from '../endpoints.js';
 
@@ -72,14 +73,24 @@ export class WrongProtocolError extends ExchangeError {
   }
 }
 
+/** What servers of kvd tell of a failure beside its code and text. */
+export interface FailureFacts {
+  /** Code of src/errors.ts, if this version knows it. */
+  readonly reason: string;
+  readonly outcome: Outcome;
+  readonly retryable: boolean;
+}
+
 /** The server's own answer is a failure. */
 export class StatusError extends Error {
   override readonly name = 'StatusError';
   readonly grpcCode: number;
+  readonly facts: FailureFacts | null;
 
-  constructor(grpcCode: number, message: string) {
+  constructor(grpcCode: number, message: string, facts: FailureFacts | null = null) {
     super(message);
     this.grpcCode = grpcCode;
+    this.facts = facts;
   }
 }
 
