@@ -53,6 +53,12 @@ export interface Config {
   readonly quotaBackendBytes: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
+  /** Pings on connections of gRPC; 0 = none, or no rule. */
+  readonly grpcKeepalive: {
+    readonly minTimeMs: number;
+    readonly intervalMs: number;
+    readonly timeoutMs: number;
+  };
   readonly watchProgressNotifyMs: number;
   readonly slowRequestMs: number;
   readonly segmentBytes: number;
@@ -171,6 +177,24 @@ export const OPTIONS: readonly Option[] = [
     value: 'DURATION|N',
     fallback: '0',
     meaning: 'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it',
+  },
+  {
+    name: 'grpc-keepalive-min-time',
+    value: 'DURATION',
+    fallback: '0',
+    meaning: 'gRPC clients that ping more often are sent away; 0 = they ping as they like',
+  },
+  {
+    name: 'grpc-keepalive-interval',
+    value: 'DURATION',
+    fallback: '2h',
+    meaning: 'gRPC clients that are silent for so long are asked for a sign of life; 0 = never',
+  },
+  {
+    name: 'grpc-keepalive-timeout',
+    value: 'DURATION',
+    fallback: '20s',
+    meaning: 'time for that sign, then the connection is closed; 0 = for ever',
   },
   {
     name: 'watch-progress-notify-interval',
@@ -345,9 +369,8 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     return least;
   };
   const duration = (name: string): number => {
-    const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(text(name));
-    const unit = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, '': 1 };
-    if (match !== null) return Number(match[1]) * unit[match[2] as keyof typeof unit];
+    const ms = durationMs(text(name));
+    if (ms !== null) return ms;
     problems.push(`--${name} ${text(name)}: a duration such as 300ms, 5s or 10m is wanted`);
     return 1;
   };
@@ -426,11 +449,28 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
       text('auto-compaction-retention'),
       problems,
     ),
+    grpcKeepalive: {
+      minTimeMs: duration('grpc-keepalive-min-time'),
+      intervalMs: duration('grpc-keepalive-interval'),
+      timeoutMs: duration('grpc-keepalive-timeout'),
+    },
     watchProgressNotifyMs: Math.max(100, duration('watch-progress-notify-interval')),
     slowRequestMs: duration('warning-unary-request-duration'),
     segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
     logLevel: level,
   };
+}
+
+/** Go's way of writing durations (`20s`, `2h0m0s`), or a plain number of ms; null: neither. */
+function durationMs(text: string): number | null {
+  if (/^\d+(?:\.\d+)?$/.test(text)) return Number(text);
+  if (!/^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return null;
+  const units = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+  let ms = 0;
+  for (const [, count, unit] of text.matchAll(/(\d+(?:\.\d+)?)([a-zµ]+)/g)) {
+    ms += Number(count) * units[unit as keyof typeof units];
+  }
+  return ms;
 }
 
 /** etcd reads a plain number as hours in periodic mode. */

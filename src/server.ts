@@ -89,7 +89,7 @@ export async function startServer(
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
   });
-  const grpc = new GrpcServer(node, { ...shared, onUnexpected });
+  const grpc = new GrpcServer(node, { ...shared, onUnexpected, keepalive: config.grpcKeepalive });
   const faces = {
     http1: (socket: Socket, firstBytes: Buffer) => gateway.attach(socket, firstBytes),
     http2: (socket: Socket, firstBytes: Buffer) => grpc.attach(socket, firstBytes),

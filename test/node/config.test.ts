@@ -62,6 +62,38 @@ describe('configuration', () => {
     }
   });
 
+  test('durations are written as Go writes them, or as milliseconds', () => {
+    const of = (text: string): number => {
+      const args = ['--grpc-keepalive-interval', text];
+      return loadConfig({ args, env: {} }).grpcKeepalive.intervalMs;
+    };
+    const known = {
+      '2h': 7.2e6,
+      '1h30m0s': 5.4e6,
+      '1.5s': 1500,
+      '20s': 2e4,
+      '5ms': 5,
+      '7': 7,
+      '0': 0,
+    };
+    for (const [text, ms] of Object.entries(known)) expect(of(text), text).toBe(ms);
+    expect(of('0s')).toBe(0);
+    for (const text of ['', 's', '5 s', '5sm', '-1s', '1d']) {
+      expect(problems(['--grpc-keepalive-interval', text])).toContain('a duration such as');
+    }
+  });
+
+  test('keepalive has the defaults of etcd, but for the rule on pings of clients', () => {
+    const { grpcKeepalive } = loadConfig({ args: [], env: {} });
+
+    expect(grpcKeepalive).toEqual({ minTimeMs: 0, intervalMs: 7_200_000, timeoutMs: 20_000 });
+    const env = { ETCD_GRPC_KEEPALIVE_MIN_TIME: '5s', KVD_GRPC_KEEPALIVE_TIMEOUT: '1s' };
+    expect(loadConfig({ args: [], env }).grpcKeepalive).toMatchObject({
+      minTimeMs: 5000,
+      timeoutMs: 1000,
+    });
+  });
+
   test('another token is another cluster with other members', () => {
     const one = loadConfig({ args: M2, env: {} });
     const other = loadConfig({ args: [...M2, '--initial-cluster-token', 'staging'], env: {} });

@@ -398,6 +398,92 @@ describe('a flood', () => {
   });
 });
 
+describe('pings of a client', () => {
+  const MIN_MS = 5000;
+  const HOUR_MS = 3_600_000;
+  const pingFrame = frame(FrameType.Ping, 0, 0, Buffer.alloc(8));
+
+  function pingAt(ms: number): string {
+    connection.receive(pingFrame, ms);
+    return codeIn(sent());
+  }
+
+  function limited(...parts: readonly Buffer[]): void {
+    connection = new Http2ServerConnection(served, 0, { pingMinMs: MIN_MS });
+    say(hello(), ...parts);
+    // What the hello and the requests are answered is sent before the first ping.
+    pingAt(-HOUR_MS);
+  }
+
+  it('are its own business where there is no rule', () => {
+    say(hello());
+    for (let at = 0; at < 1000; at += 1) expect(pingAt(at)).toBe('nothing');
+  });
+
+  it('that come too soon are allowed twice, the third ends the connection', () => {
+    limited(request(1));
+    const codes = [0, 1000, 2000, 3000].map(pingAt);
+    expect(codes).toEqual(['nothing', 'nothing', 'nothing', 'goaway 11']);
+    expect(connection.isOver).toBe(true);
+    expect(served.told.at(-1)).toBe('1 reset 8');
+  });
+
+  it('name the reason that clients of gRPC know', () => {
+    limited(request(1));
+    for (const at of [0, 1, 2]) pingAt(at);
+    connection.receive(pingFrame, 3);
+    const goaway = sent().find(({ type }) => type === FrameType.GoAway);
+    expect(goaway?.payload.subarray(8).toString()).toBe('too_many_pings');
+  });
+
+  it('are counted as too soon until an answer is sent, not only in a row', () => {
+    limited(request(1));
+    const codes = [0, 1000, 10_000, 11_000, 20_000, 21_000].map(pingAt);
+    expect(codes.at(-1)).toBe('goaway 11');
+    expect(codes.filter((code) => code !== 'nothing')).toHaveLength(1);
+  });
+
+  it.each(['head', 'data', 'data that waited'])('are free behind the %s of an answer', (what) => {
+    limited(request(1));
+    if (what !== 'head') connection.respond(stream(1), ANSWER, false);
+    if (what === 'data that waited') {
+      connection.write(stream(1), Buffer.alloc(70_000));
+      pingAt(-1);
+    }
+    for (let at = 0; at < 100; at += 1) {
+      if (what === 'head') {
+        say(request(3 + 2 * at, {}, true));
+        connection.respond(stream(3 + 2 * at), ANSWER, true);
+      } else if (what === 'data') connection.write(stream(1), Buffer.alloc(1));
+      else say(frame(8, 0, 0, u32(1)), frame(8, 0, 1, u32(1)));
+      expect(pingAt(at)).toBe('nothing');
+    }
+  });
+
+  it('at the right rhythm are welcome for ever', () => {
+    limited(request(1));
+    for (let at = 0; at < 100; at += 1) expect(pingAt(at * MIN_MS)).toBe('nothing');
+  });
+
+  it('without streams are wanted every two hours at most', () => {
+    limited();
+    const codes = [0, 1, 2].map((at) => pingAt(at * HOUR_MS));
+    expect(codes).toEqual(['nothing', 'nothing', 'goaway 11']);
+    limited();
+    for (let at = 0; at < 20; at += 1) expect(pingAt(at * 2 * HOUR_MS)).toBe('nothing');
+  });
+
+  it('that answer ours do not count', () => {
+    limited(request(1));
+    const pong = frame(FrameType.Ping, Flag.Ack, 0, Buffer.alloc(8));
+    for (let at = 0; at < 100; at += 1) {
+      connection.ping();
+      connection.receive(pong, at);
+    }
+    expect(codeIn(sent())).toBe('nothing');
+  });
+});
+
 describe('the end', () => {
   const pong = frame(FrameType.Ping, Flag.Ack, 0, Buffer.alloc(8));
   const lastOf = (frames: readonly Frame[]): number | undefined =>

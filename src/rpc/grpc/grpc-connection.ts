@@ -24,6 +24,7 @@ import {
   UnaryGrpcCall,
 } from './grpc-call.js';
 import { MessageError } from './message-assembler.js';
+import { Pulse, type PulseLimits } from './pulse.js';
 import type { ServedMethod } from './served-method.js';
 import { ANSWER_HEAD, errorHead, httpHead, OK_TRAILERS } from './status.js';
 
@@ -54,6 +55,12 @@ export interface StallLimits {
   readonly answerMs: number;
 }
 
+/** Pings in both directions. */
+export interface Keepalive extends PulseLimits {
+  /** Between two pings of a client; 0 = as it likes. */
+  readonly minTimeMs: number;
+}
+
 /** What has to move within these times, to count as going on. */
 const PROGRESS_BYTES = 16 * 1024;
 
@@ -62,6 +69,7 @@ export interface ConnectionOptions {
   readonly methods: ReadonlyMap<string, ServedMethod>;
   readonly messageBytesMax: number;
   readonly limits: StallLimits;
+  readonly keepalive: Keepalive;
   /** Calls `flush` at the end of the turn. */
   readonly mark: (connection: GrpcConnection) => void;
 }
@@ -72,6 +80,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   private readonly http2: Http2ServerConnection<StreamOwner>;
   /** Told to wait because the socket is full. */
   private readonly paused = new Set<StreamOwner>();
+  private readonly pulse: Pulse;
   private suspects: ReadonlyMap<Http2Stream<StreamOwner>, Suspicion> = new Map();
   private isFull = false;
   /** Of calls that end, since the socket was empty: what else fills it are watches, which may wait. */
@@ -83,7 +92,11 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   constructor(socket: Socket, firstBytes: Buffer, options: ConnectionOptions) {
     this.socket = socket;
     this.options = options;
-    this.http2 = new Http2ServerConnection<StreamOwner>(this, performance.now());
+    const now = performance.now();
+    const { keepalive } = options;
+    this.pulse = new Pulse(keepalive, now);
+    const pingMinMs = keepalive.minTimeMs;
+    this.http2 = new Http2ServerConnection<StreamOwner>(this, now, { pingMinMs });
     socket.on('data', (bytes: Buffer) => this.receive(bytes));
     socket.on('drain', () => this.onSocketDrain());
     socket.on('timeout', () => {
@@ -146,11 +159,25 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     if (http2.isOver) this.endSocket();
   }
 
+  /** To be called every now and then, with the time in ms, when what lies in the socket was read. */
+  sweep(now: number): void {
+    this.endStalled(now);
+    // Who is not read now cannot be heard.
+    if (this.socket.isPaused()) this.pulse.heard(now);
+    const todo = this.pulse.look(now);
+    if (todo === 'give up') this.socket.destroy();
+    else if (todo === 'ask') {
+      this.http2.ping();
+      // Now: the time to answer runs.
+      this.flush();
+    }
+  }
+
   /**
    * Ends streams whose client owes a request, or the reading of an answer, and lets it be: it would hold
-   * their memory for ever. To be called every now and then, with the time in ms.
+   * their memory for ever.
    */
-  sweep(now: number): void {
+  private endStalled(now: number): void {
     const { http2, suspects, options } = this;
     const { requestMs, answerMs } = options.limits;
     const still = new Map<Http2Stream<StreamOwner>, Suspicion>();
@@ -291,8 +318,10 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   }
 
   private receive(bytes: Buffer): void {
+    const now = performance.now();
+    this.pulse.heard(now);
     try {
-      this.http2.receive(bytes, performance.now());
+      this.http2.receive(bytes, now);
     } catch (error) {
       this.options.scope.onUnexpected(error);
     }

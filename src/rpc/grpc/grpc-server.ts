@@ -9,7 +9,7 @@ import type { Metrics } from '../../metrics.js';
 import type { NodeFace } from '../../node.js';
 import type { Handlers } from '../api/handler.js';
 import type { CallScope } from '../call.js';
-import { GrpcConnection, type StallLimits } from './grpc-connection.js';
+import { GrpcConnection, type Keepalive, type StallLimits } from './grpc-connection.js';
 import { servedMethods } from './served-method.js';
 
 export interface GrpcServerOptions {
@@ -19,6 +19,8 @@ export interface GrpcServerOptions {
   readonly maxRequestBytes: number;
   readonly slowRequestMs: number;
   readonly onUnexpected: (error: unknown) => void;
+  /** Default: none. */
+  readonly keepalive?: Keepalive;
   /** Bounds on time, for tests. */
   readonly limits?: Partial<StallLimits>;
 }
@@ -27,6 +29,8 @@ export interface GrpcServerOptions {
 const MESSAGE_OVERHEAD_BYTES = 512 * 1024;
 /** The gateway gives a body as long. */
 const DEFAULT_LIMITS: StallLimits = { requestMs: 30_000, answerMs: 60_000 };
+const NO_KEEPALIVE: Keepalive = { minTimeMs: 0, intervalMs: 0, timeoutMs: 0 };
+const SWEEP_MIN_MS = 10;
 const DRAIN_MS = 3000;
 /** For clients to hear that this server leaves. */
 const GOODBYE_MS = 300;
@@ -41,11 +45,16 @@ export class GrpcServer {
     const { logger, metrics, handlers, maxRequestBytes, slowRequestMs, onUnexpected } = options;
     const scope: CallScope = { node, logger, metrics, slowRequestMs, onUnexpected };
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
-    const sweepMs = Math.min(limits.requestMs, limits.answerMs) / 4;
-    this.sweepTimer = setInterval(() => this.sweep(), sweepMs).unref();
+    const keepalive = options.keepalive ?? NO_KEEPALIVE;
+    const { intervalMs, timeoutMs } = keepalive;
+    const times = [limits.requestMs, limits.answerMs, intervalMs, timeoutMs];
+    const sweepMs = Math.max(SWEEP_MIN_MS, Math.min(...times.filter((ms) => ms > 0)) / 4);
+    // Late after a pause of this process: first read what the clients have said meanwhile.
+    this.sweepTimer = setInterval(() => setImmediate(this.sweep), sweepMs).unref();
     this.options = {
       scope,
       limits,
+      keepalive,
       methods: servedMethods(handlers, metrics),
       messageBytesMax: maxRequestBytes + MESSAGE_OVERHEAD_BYTES,
       mark: (connection: GrpcConnection) => this.mark(connection),
@@ -81,10 +90,10 @@ export class GrpcServer {
     for (const connection of this.connections) connection.close();
   }
 
-  private sweep(): void {
+  private readonly sweep = (): void => {
     const now = performance.now();
     for (const connection of this.connections) connection.sweep(now);
-  }
+  };
 
   private mark(connection: GrpcConnection): void {
     this.marked.push(connection);

@@ -143,6 +143,8 @@ export class Http2ClientConnection<Owner = unknown> extends Http2Connection<Owne
     this.asking.onPong?.();
   }
 
+  protected override pinged(): void {}
+
   /** A server opens no streams here. */
   protected override get lastTaken(): number {
     return 0;

@@ -84,6 +84,8 @@ export abstract class Http2Connection<Owner = unknown> {
   /** GOAWAY was sent or received: no new streams. */
   protected isLeaving = false;
   protected unansweredPings = 0;
+  /** Headers or data were sent since somebody took this back. */
+  protected hasSent = false;
   /** Bytes that a new stream may send. */
   protected initialWindow = DEFAULT_WINDOW;
   private readonly events: StreamEvents<Owner>;
@@ -95,7 +97,7 @@ export abstract class Http2Connection<Owner = unknown> {
   private readonly queue = new Set<Http2Stream<Owner>>();
   private rest: Buffer = NO_BYTES;
   private hasSettings = false;
-  private now = 0;
+  protected now = 0;
   // What the peer allows.
   private sendWindow = DEFAULT_WINDOW;
   private maxFrameSize = MIN_FRAME_SIZE;
@@ -255,6 +257,8 @@ export abstract class Http2Connection<Owner = unknown> {
   /** The peer takes no streams any more behind this one. */
   protected abstract leave(lastStream: number): void;
   protected abstract pong(): void;
+  /** The peer has sent a ping, and its answer is on its way. */
+  protected abstract pinged(): void;
   /** A setting that only one of the ends may send, or that only one wants to know. */
   protected abstract ownSetting(name: number, value: number): void;
   /** Frames of a stream that is gone mean nothing: they crossed the news. */
@@ -508,6 +512,7 @@ export abstract class Http2Connection<Owner = unknown> {
     }
     this.output.header(8, FrameType.Ping, Flag.Ack, 0);
     this.output.bytes(payload);
+    this.pinged();
   }
 
   private onGoAway(streamId: number, payload: Buffer): void {
@@ -580,6 +585,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   protected headers(streamId: number, block: Buffer, isEnd: boolean): void {
     const { output, maxFrameSize } = this;
+    this.hasSent = true;
     let rest = block;
     if (this.tellTable) {
       this.tellTable = false;
@@ -606,6 +612,7 @@ export abstract class Http2Connection<Owner = unknown> {
     if (!isFree || length > stream.sendWindow || length > this.sendWindow) return false;
     this.output.header(length, FrameType.Data, 0, stream.id);
     this.output.bytes(bytes);
+    this.hasSent = true;
     stream.sendWindow -= length;
     this.sendWindow -= length;
     return true;
@@ -631,6 +638,7 @@ export abstract class Http2Connection<Owner = unknown> {
       stream.sendWindow -= length;
       this.sendWindow -= length;
       stream.sentLate += length;
+      this.hasSent = true;
       stream.waitingBytes -= length;
       this.waitingBytes -= length;
       if (end === first.length) {

@@ -31,15 +31,23 @@ export interface ServerEvents<Owner = unknown> extends StreamEvents<Owner> {
 
 export interface ServerLimits {
   readonly maxStreams?: number;
+  /** Between two pings of the client while it has streams; 0 = it pings as it likes. */
+  readonly pingMinMs?: number;
 }
 
 /** Locks that wait for others hold a stream each, and the renewals of their leases must get through. */
 const MAX_STREAMS = 65_536;
+/** Between two pings of a client without streams. */
+const IDLE_PING_MIN_MS = 2 * 3600 * 1000;
+const PING_STRIKES_MAX = 2;
 const NO_BYTES = Buffer.alloc(0);
 
 export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owner> {
   private readonly served: ServerEvents<Owner>;
   private readonly maxStreams: number;
+  private readonly pingMinMs: number;
+  private pingedAt = Number.NEGATIVE_INFINITY;
+  private pingStrikes = 0;
   private prefaceLeft = CLIENT_PREFACE.length;
   /** The last one that is served, and the last one that was opened. */
   private lastStream = 0;
@@ -50,6 +58,7 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
     super(events, now);
     this.served = events;
     this.maxStreams = limits.maxStreams ?? MAX_STREAMS;
+    this.pingMinMs = limits.pingMinMs ?? 0;
     this.sayHello([
       [Setting.MaxConcurrentStreams, this.maxStreams],
       [Setting.InitialWindowSize, STREAM_WINDOW],
@@ -83,6 +92,27 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
     this.isLeaving = true;
     this.goAway(Http2Code.NoError, '');
     this.maybeEnd();
+  }
+
+  /**
+   * gRFC A8, as servers of gRPC in Go do it: a ping that comes too soon is a strike, and three in a row end
+   * the connection. Pings behind answers are free: clients measure the bandwidth with them.
+   */
+  protected override pinged(): void {
+    if (this.pingMinMs <= 0) return;
+    const sinceMs = this.now - this.pingedAt;
+    this.pingedAt = this.now;
+    if (this.hasSent) {
+      this.hasSent = false;
+      this.pingStrikes = 0;
+      return;
+    }
+    if (sinceMs < (this.streams.size > 0 ? this.pingMinMs : IDLE_PING_MIN_MS)) {
+      this.pingStrikes += 1;
+    }
+    // The text is part of the protocol: clients that know it ping less often from then on.
+    if (this.pingStrikes <= PING_STRIKES_MAX) return;
+    throw new ConnectionError(Http2Code.EnhanceYourCalm, 'too_many_pings');
   }
 
   protected override preface(input: Buffer): Buffer {
