@@ -26,10 +26,18 @@ export interface ListenAddress {
   readonly url: string;
 }
 
+/** A socket in the file system. */
+export interface SocketAddress {
+  readonly path: string;
+  readonly url: string;
+}
+
+export type ClientAddress = ListenAddress | SocketAddress;
+
 export interface Config {
   readonly name: string;
   readonly dataDir: string;
-  readonly listenClient: readonly ListenAddress[];
+  readonly listenClient: readonly ClientAddress[];
   readonly advertiseClientUrls: readonly string[];
   readonly listenPeer: readonly ListenAddress[];
   readonly advertisePeerUrls: readonly string[];
@@ -65,6 +73,9 @@ export interface Config {
   readonly logLevel: string;
 }
 
+/** Of the name in the address of a socket; there are systems that take four less. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
 interface Option {
   readonly name: string;
   readonly value: string;
@@ -90,7 +101,7 @@ export const OPTIONS: readonly Option[] = [
     name: 'listen-client-urls',
     value: 'URL,...',
     fallback: 'http://127.0.0.1:2379',
-    meaning: 'where clients are served',
+    meaning: 'where clients are served: http://HOST:PORT, or unix:///PATH',
   },
   {
     name: 'advertise-client-urls',
@@ -375,7 +386,9 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     return 1;
   };
   const name = text('name');
-  const listenClient = listen(text('listen-client-urls'), 'listen-client-urls', problems);
+  const listenClient = clientUrls(text('listen-client-urls'), 'listen-client-urls', problems).map(
+    clientAddressOf,
+  );
   const listenPeer = listen(text('listen-peer-urls'), 'listen-peer-urls', problems);
   const advertisePeerUrls = urls(
     text('initial-advertise-peer-urls') || text('listen-peer-urls'),
@@ -421,7 +434,7 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     name,
     dataDir: text('data-dir') || `${name}.kvd`,
     listenClient,
-    advertiseClientUrls: urls(
+    advertiseClientUrls: clientUrls(
       text('advertise-client-urls') || text('listen-client-urls'),
       'advertise-client-urls',
       problems,
@@ -516,6 +529,32 @@ function urls(list: string, option: string, problems: string[]): string[] {
 
 function listen(list: string, option: string, problems: string[]): ListenAddress[] {
   return urls(list, option, problems).map((url) => ({ ...addressOf(url), url }));
+}
+
+/** As for `urls`, and sockets in the file system. */
+function clientUrls(list: string, option: string, problems: string[]): string[] {
+  return list.split(',').flatMap((url) => {
+    const path = socketPathOf(url);
+    if (path === null) return urls(url, option, problems);
+    if (path === '' || /[?#%\s]/.test(path)) {
+      problems.push(`--${option}: "${url}" names no file; a socket is written unix:///PATH`);
+    } else if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
+      problems.push(
+        `--${option}: "${path}" is too long for a socket; the system takes ${SOCKET_PATH_BYTES_MAX} bytes`,
+      );
+    }
+    return [url];
+  });
+}
+
+/** What follows the scheme, `host:port` too, is the name of a file; null: no such URL. */
+function socketPathOf(url: string): string | null {
+  return /^unix:(?:\/\/)?(.*)$/is.exec(url)?.[1] ?? null;
+}
+
+function clientAddressOf(url: string): ClientAddress {
+  const path = socketPathOf(url);
+  return path === null ? { ...addressOf(url), url } : { path, url };
 }
 
 /** Host and port of a URL that has been checked. */

@@ -12,7 +12,7 @@
  * serializable reads need none.
  */
 import { randomBytes, randomInt } from 'node:crypto';
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InvariantError } from './assert.js';
 import { AutoCompaction } from './auto-compaction.js';
@@ -22,6 +22,7 @@ import type { Config } from './config.js';
 import { FatalError, KvError } from './errors.js';
 import { settleIdentity } from './joining.js';
 import { NodeStateFolders } from './kv/io/state-folders.js';
+import { listen, portOf } from './listening.js';
 import type { Logger } from './logger.js';
 import { openMember } from './member.js';
 import { Metrics } from './metrics.js';
@@ -37,8 +38,6 @@ import { ETCD_VERSION, KVD_VERSION } from './version.js';
 const CATCH_UP_MS = 3000;
 const ARRIVAL_POLL_MS = 20;
 const VOTE_AGAIN_MS = 500;
-/** A client machine that vanished is asked for a sign of life after so long. */
-const KEEP_ALIVE_MS = 30_000;
 
 export interface ServerHooks {
   /** The surroundings failed or a bug was found: stop acknowledging, say why, exit. */
@@ -47,7 +46,7 @@ export interface ServerHooks {
 
 export interface RunningServer {
   readonly node: ClusterNode;
-  /** Where clients are served, with the real port when 0 was asked for. */
+  /** Where clients are served over TCP, with the real port when 0 was asked for. */
   readonly clientPorts: readonly number[];
   stop(): Promise<void>;
 }
@@ -103,17 +102,23 @@ export async function startServer(
   if (hasQuorum) await announced;
   const listeners: Server[] = [];
   try {
-    for (const { host, port } of config.listenClient) {
-      listeners.push(await listen(host, port, logger, (socket) => chooseFace(socket, faces)));
+    for (const address of config.listenClient) {
+      listeners.push(await listen(address, logger, (socket) => chooseFace(socket, faces)));
     }
   } catch (error) {
     await stop(node, gateway, grpc, listeners);
     throw error;
   }
-  const clientPorts = listeners.map(portOf);
+  const clientPorts = listeners.map(portOf).filter((port) => port !== null);
+  const clientSockets = config.listenClient.flatMap((each) => ('path' in each ? each.path : []));
   if (config.join.length > 0) askForVote(node, logger);
   logger.info(
-    { clientPorts, member: config.memberId.toString(16), cluster: config.clusterId.toString(16) },
+    {
+      clientPorts,
+      ...(clientSockets.length > 0 ? { clientSockets } : {}),
+      member: config.memberId.toString(16),
+      cluster: config.clusterId.toString(16),
+    },
     'ready to serve client requests',
   );
   const compaction = startCompaction(node, config, logger);
@@ -184,35 +189,6 @@ async function catchUp(
     );
     return false;
   }
-}
-
-function listen(
-  host: string,
-  port: number,
-  logger: Logger,
-  accept: (socket: Socket) => void,
-): Promise<Server> {
-  return new Promise((resolve, reject) => {
-    const server = createServer(
-      { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
-      accept,
-    );
-    const refuse = (error: Error): void => {
-      reject(new FatalError(`cannot listen on ${host}:${port}: ${error.message}`, error));
-    };
-    server.once('error', refuse);
-    server.listen({ host, port, backlog: 4096 }, () => {
-      server.off('error', refuse);
-      // Later ones tell of a connection that could not be accepted, for want of descriptors mostly.
-      server.on('error', (error) => logger.warn({ err: error }, 'a connection was not accepted'));
-      resolve(server);
-    });
-  });
-}
-
-function portOf(server: Server): number {
-  const address = server.address();
-  return typeof address === 'object' && address !== null ? address.port : 0;
 }
 
 /** Tells the cluster this member's name and client addresses. Resolves after the first try, and goes

@@ -94,6 +94,35 @@ describe('configuration', () => {
     });
   });
 
+  test('clients are served on ports and on sockets of the file system', () => {
+    const urls = 'http://127.0.0.1:2379,unix:///run/kvd.sock,unix://localhost:2379,unix:/a/b';
+    const config = loadConfig({ args: ['--listen-client-urls', urls], env: {} });
+
+    expect(config.listenClient).toEqual([
+      { host: '127.0.0.1', port: 2379, url: 'http://127.0.0.1:2379' },
+      { path: '/run/kvd.sock', url: 'unix:///run/kvd.sock' },
+      { path: 'localhost:2379', url: 'unix://localhost:2379' },
+      { path: '/a/b', url: 'unix:/a/b' },
+    ]);
+    expect(config.advertiseClientUrls).toEqual(urls.split(','));
+    const advertised = ['--advertise-client-urls', 'unix:///x,http://h:1'];
+    expect(loadConfig({ args: advertised, env: {} }).advertiseClientUrls).toEqual([
+      'unix:///x',
+      'http://h:1',
+    ]);
+  });
+
+  test('sockets that cannot be are refused with the reason', () => {
+    const listening = (url: string): string => problems(['--listen-client-urls', url]);
+
+    expect(listening('unix://')).toContain('names no file');
+    expect(listening('unix:///a b')).toContain('names no file');
+    expect(listening('unix:///a?b')).toContain('names no file');
+    expect(listening(`unix:///${'x'.repeat(107)}`)).toContain('too long for a socket');
+    expect(listening('unixs:///a')).toContain('not a URL of the form');
+    expect(problems(['--listen-peer-urls', 'unix:///a'])).toContain('not a URL of the form');
+  });
+
   test('another token is another cluster with other members', () => {
     const one = loadConfig({ args: M2, env: {} });
     const other = loadConfig({ args: [...M2, '--initial-cluster-token', 'staging'], env: {} });

@@ -65,8 +65,9 @@ export interface Outcome {
 export class GrpcClient {
   readonly session: http2.ClientHttp2Session;
 
-  constructor(port: number) {
-    this.session = http2.connect(`http://127.0.0.1:${port}`);
+  /** Over a port of this machine, or a session that is there. */
+  constructor(to: number | http2.ClientHttp2Session) {
+    this.session = typeof to === 'number' ? http2.connect(`http://127.0.0.1:${to}`) : to;
     this.session.on('error', () => undefined);
   }
 
