@@ -23,6 +23,9 @@ export type ClientErrorCode =
   | 'CONNECTION_LOST'
   /** Something answered, but not in the language of the API. */
   | 'UNEXPECTED_ANSWER'
+  /** The client was closed. */
+  | 'CLOSED'
+  | 'RESOURCE_EXHAUSTED'
   | 'UNAVAILABLE'
   | 'PERMISSION_DENIED'
   | 'UNAUTHENTICATED'
@@ -131,7 +134,7 @@ const CODE_BY_GRPC: Readonly<Record<number, ClientErrorCode>> = {
   4: 'TIMEOUT',
   5: 'NOT_FOUND',
   7: 'PERMISSION_DENIED',
-  8: 'OVERLOADED',
+  8: 'RESOURCE_EXHAUSTED',
   9: 'FAILED_PRECONDITION',
   11: 'INVALID_ARGUMENT',
   12: 'UNIMPLEMENTED',
@@ -148,6 +151,8 @@ const WORTH_RETRYING: ReadonlySet<ClientErrorCode> = new Set<ClientErrorCode>([
   'LEADER_CHANGED',
   'STOPPED',
   'TIMEOUT',
+  'TIMEOUT_NO_EFFECT',
+  'PROPOSAL_DROPPED',
   'OVERLOADED',
   'LEARNER',
   'NOT_PRIMARY_LESSOR',
@@ -161,8 +166,11 @@ const REFUSED_UNPROPOSED: ReadonlySet<ClientErrorCode> = new Set<ClientErrorCode
   'LEARNER',
 ]);
 
-/** gRPC codes that only a request gets which was judged and refused as a whole. */
-const REFUSALS: ReadonlySet<number> = new Set([3, 5, 7, 8, 9, 11, 12, 16]);
+/**
+ * gRPC codes that only a request gets which was judged and refused as a whole. RESOURCE_EXHAUSTED (8) is
+ * none: what was too large may have been the answer.
+ */
+const REFUSALS: ReadonlySet<number> = new Set([3, 5, 7, 9, 11, 12, 16]);
 
 /** A failure as a server tells it. */
 export interface Answer {
@@ -178,12 +186,11 @@ export function errorFromAnswer(answer: Answer, kind: CallKind, endpoint: string
     // The server knows; texts can only be guessed from.
     const code = facts.reason as ErrorCode;
     const isSafe = kind === 'read' || facts.outcome === 'not-applied';
-    const isWorthIt = facts.retryable || WORTH_RETRYING.has(code);
     return new ClientError(code, text, {
       grpcCode,
       endpoint,
       outcome: isSafe ? 'not-applied' : 'unknown',
-      retryable: isWorthIt && (isSafe || kind === 'idempotent'),
+      retryable: WORTH_RETRYING.has(code) && (isSafe || kind === 'idempotent'),
     });
   }
   const bare = text.startsWith('etcdserver: ') ? text.slice('etcdserver: '.length) : text;

@@ -82,6 +82,7 @@ export async function* watch(client: Rpcs, request: WatchRequest): AsyncGenerato
       }
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
+      if (error.code === 'CLOSED') return;
       failure = error;
       if (stopped()) return;
       if (!worthAnotherTry(failure)) throw failure;
@@ -225,6 +226,6 @@ function cancelError(message: WatchMessage, endpoint: Endpoint): ClientError {
 }
 
 /** A broken stream is a broken connection; what the server refuses stays refused. */
-function worthAnotherTry(failure: ClientError): boolean {
+export function worthAnotherTry(failure: ClientError): boolean {
   return failure.retryable || failure.code === 'CONNECTION_LOST';
 }

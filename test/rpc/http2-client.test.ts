@@ -148,7 +148,9 @@ describe('frames by hand', () => {
     const update = frame(FrameType.WindowUpdate, 0, 1, u32(1000));
     const whole = frame(FrameType.WindowUpdate, 0, 0, u32(1000));
     const larger = settings([Setting.InitialWindowSize, 100_000]);
-    expect(say(update, whole, larger, update).map(({ type }) => type)).toEqual([FrameType.Settings]);
+    expect(say(update, whole, larger, update).map(({ type }) => type)).toEqual([
+      FrameType.Settings,
+    ]);
     expect(client.openStreams).toBe(1);
   });
 
