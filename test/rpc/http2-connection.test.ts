@@ -484,6 +484,20 @@ describe('pings of a client', () => {
   });
 });
 
+describe('a stream that is gone', () => {
+  it('cannot be opened again', () => {
+    say(hello(), request(1, {}, true));
+    connection.respond(stream(1), ANSWER, true);
+    sent();
+    expect(codeIn(say(request(1)))).toBe(`goaway ${Http2Code.StreamClosed}`);
+  });
+
+  it('counts as gone when its number was passed over', () => {
+    say(hello(), request(5, {}, true));
+    expect(codeIn(say(request(3)))).toBe(`goaway ${Http2Code.ProtocolError}`);
+  });
+});
+
 describe('the end', () => {
   const pong = frame(FrameType.Ping, Flag.Ack, 0, Buffer.alloc(8));
   const lastOf = (frames: readonly Frame[]): number | undefined =>

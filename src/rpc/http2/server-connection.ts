@@ -137,9 +137,15 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
       this.onTrailers(known, fields, isEnd);
       return;
     }
-    if (known !== undefined || streamId <= this.highestStream) {
+    if (known !== undefined || (streamId <= this.highestStream && this.crossedNews(streamId))) {
       this.onClosedStream(streamId, known);
       return;
+    }
+    if (streamId <= this.highestStream) {
+      // 5.1 and 5.1.1: a stream that has ended, or a number that was passed over.
+      const code =
+        streamId === this.highestStream ? Http2Code.StreamClosed : Http2Code.ProtocolError;
+      throw new ConnectionError(code, `HEADERS on stream ${streamId}, which is closed`);
     }
     // 5.1.1: odd and ascending.
     if (streamId % 2 === 0) {
