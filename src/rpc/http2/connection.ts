@@ -12,7 +12,8 @@
  *
  * Bounds: header blocks `MAX_BLOCK_BYTES` and `MAX_HEADER_LIST_BYTES`; data that was received is its
  * stream's business (it is shown at once and not kept here; `hold` stops its window); frames that cost us
- * and not the peer by `FloodBudget`; data that waits for a window is told by `write` returning false.
+ * and not the peer by `FloodBudget`, and by `Pace` how fast they are read; one turn of the event loop does
+ * `turnUnits` of work and leaves the rest for the next; data that waits for a window is told by `write` returning false.
  *
  * Invariants: 1. A stream is in `streams` from its beginning until both sides have ended or one has reset.
  * 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream, at most
@@ -33,6 +34,7 @@ import {
 } from './frame.js';
 import type { HeaderField } from './header-table.js';
 import { HpackDecoder, HpackError } from './hpack-decoder.js';
+import { DEFAULT_PACE, Pace } from './pace.js';
 import type { Http2Stream } from './stream.js';
 
 /** What both ends hear of their streams. */
@@ -62,6 +64,12 @@ const HEADER_TABLE_BYTES = 4096;
 export const MAX_HEADER_LIST_BYTES = 64 * 1024;
 /** Of one header block as it comes, with its continuations. */
 const MAX_BLOCK_BYTES = 128 * 1024;
+/** Of one header block: what has to be cut is cut into frames of 16 KiB at least. */
+const MAX_BLOCK_PARTS = 64;
+/** What a call that was for nothing costs (pace.ts). */
+const RESET_UNITS = 5;
+/** Of work in the first turn; each turn that has too little time gives twice as much to the next. */
+const FIRST_TURN_UNITS = 200;
 export const STREAM_WINDOW = 1024 * 1024;
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
 /** Data of one stream that may wait for its reader before `write` says false. */
@@ -90,6 +98,13 @@ export abstract class Http2Connection<Owner = unknown> {
   protected initialWindow = DEFAULT_WINDOW;
   private readonly events: StreamEvents<Owner>;
   private readonly floods: FloodBudget;
+  private readonly pace: Pace;
+  /** What the beginning of a call costs beside a frame; its owner may know better. */
+  callUnits = 20;
+  /** Of work that `receive` has done in this turn, does at most in this one, and in any one. */
+  private units = 0;
+  private turnUnits: number;
+  private readonly turnUnitsMax: number;
   private readonly decoder = new HpackDecoder(HEADER_TABLE_BYTES, MAX_HEADER_LIST_BYTES);
   /** Reset here a moment ago: what still comes for them is dropped. */
   private readonly resetHere = new Set<number>();
@@ -109,9 +124,27 @@ export abstract class Http2Connection<Owner = unknown> {
   private blockParts: Buffer[] = [];
   private blockBytes = 0;
 
-  constructor(events: StreamEvents<Owner>, now: number) {
+  constructor(
+    events: StreamEvents<Owner>,
+    now: number,
+    turnUnitsMax: number = Number.POSITIVE_INFINITY,
+  ) {
     this.events = events;
     this.floods = new FloodBudget(DEFAULT_FLOOD_LIMITS, now);
+    this.pace = new Pace(DEFAULT_PACE, now);
+    this.turnUnits = Math.min(turnUnitsMax, FIRST_TURN_UNITS);
+    this.turnUnitsMax = turnUnitsMax;
+    if (turnUnitsMax === Number.POSITIVE_INFINITY) this.turnUnits = turnUnitsMax;
+  }
+
+  /** There is more to be done than one turn had time for: call `proceed`, and `receive` nothing before. */
+  get isBusy(): boolean {
+    return this.units >= this.turnUnits && this.rest.length > 0 && !this.isOver;
+  }
+
+  /** Ms for which the peer is not to be read, because it costs more than its share. */
+  waitMs(now: number): number {
+    return this.isOver ? 0 : this.pace.waitMs(now);
   }
 
   /** The peer has said what every peer says first. */
@@ -144,11 +177,16 @@ export abstract class Http2Connection<Owner = unknown> {
   receive(bytes: Buffer, now: number): void {
     if (this.isOver) return;
     this.now = now;
+    this.units = 0;
     try {
       let input = this.rest.length === 0 ? bytes : Buffer.concat([this.rest, bytes]);
       input = this.preface(input);
       let at = 0;
-      while (!this.isOver && input.length - at >= FRAME_HEADER_BYTES) {
+      while (
+        !this.isOver &&
+        this.units < this.turnUnits &&
+        input.length - at >= FRAME_HEADER_BYTES
+      ) {
         const length =
           ((input[at] as number) << 16) |
           ((input[at + 1] as number) << 8) |
@@ -172,6 +210,12 @@ export abstract class Http2Connection<Owner = unknown> {
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** Goes on with what was received, in another turn. */
+  proceed(now: number): void {
+    this.turnUnits = Math.min(2 * this.turnUnits, this.turnUnitsMax);
+    this.receive(NO_BYTES, now);
   }
 
   /** The socket is gone. */
@@ -280,6 +324,7 @@ export abstract class Http2Connection<Owner = unknown> {
   }
 
   private frame(type: number, flags: number, streamId: number, payload: Buffer): void {
+    this.units += 1;
     if (!this.hasSettings && type !== FrameType.Settings) {
       throw new ConnectionError(Http2Code.ProtocolError, 'the first frame is no SETTINGS');
     }
@@ -395,7 +440,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   private takeBlock(part: Buffer, isLast: boolean): void {
     this.blockBytes += part.length;
-    if (this.blockBytes > MAX_BLOCK_BYTES) {
+    if (this.blockBytes > MAX_BLOCK_BYTES || this.blockParts.length >= MAX_BLOCK_PARTS) {
       throw new ConnectionError(Http2Code.EnhanceYourCalm, 'a header block is too large');
     }
     if (!isLast) {
@@ -409,7 +454,12 @@ export abstract class Http2Connection<Owner = unknown> {
     }
     const streamId = this.blockOf;
     this.blockOf = 0;
-    const { fields, isTruncated } = this.decoder.decode(block);
+    this.units += this.callUnits;
+    const { fields, isTruncated, isBomb } = this.decoder.decode(block);
+    if (isBomb) {
+      throw new ConnectionError(Http2Code.EnhanceYourCalm, 'a header block stands for too much');
+    }
+    if (isTruncated) this.pace.spend(block.length / 10);
     this.headersComplete(streamId, fields, this.blockEnds, isTruncated);
   }
 
@@ -435,6 +485,7 @@ export abstract class Http2Connection<Owner = unknown> {
     this.charge(1);
     const stream = this.streams.get(streamId);
     if (stream === undefined) return;
+    this.pace.spend(RESET_UNITS);
     this.forget(stream);
     this.events.onReset(stream, payload.readUInt32BE(0));
   }
@@ -577,6 +628,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   /** Frames that cost the peer nothing. */
   protected charge(tokens: number): void {
+    this.pace.spend(tokens);
     if (this.floods.spend(tokens, this.now)) return;
     throw new ConnectionError(Http2Code.EnhanceYourCalm, 'too many frames that ask for nothing');
   }
