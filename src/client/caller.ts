@@ -8,12 +8,11 @@
  * Invariants:
  * 1. A write is sent a second time only if the first is proved not to have been applied
  *    (ClientError.outcome). Otherwise the caller is told that the outcome is unknown.
- * 2. Every call ends by its deadline. A patient call (a lock that waits) and a stream are watched:
- *    an endpoint that stays silent is asked for a sign of life every PROBE_EVERY_MS, and given up if
- *    it has no answer, so that a frozen server or a dead link cannot hold the caller for ever.
+ * 2. Every call ends by its deadline, and when the client is closed. Patient calls (a lock that waits)
+ *    and streams have none: their transport asks a silent server for a sign of life.
  */
 import type { Method } from '../rpc/api/methods.js';
-import type { CallKind } from './client-error.js';
+import type { CallKind, ClientErrorCode } from './client-error.js';
 import { ClientError, errorFromAnswer } from './client-error.js';
 import type { Endpoint } from './endpoints.js';
 import { EndpointRing, parseEndpoint } from './endpoints.js';
@@ -28,9 +27,6 @@ import {
   UnexpectedAnswerError,
   WrongProtocolError,
 } from './transport/transport.js';
-
-export const PROBE_EVERY_MS = 10_000;
-const PROBE_TIMEOUT_MS = 5_000;
 
 const TRANSPORTS = {
   grpc: GrpcTransport,
@@ -65,11 +61,18 @@ export interface CallOptions {
   readonly timeoutMs?: number | undefined;
   /** Only this endpoint, no fail-over. */
   readonly endpoint?: string | undefined;
-  /**
-   * The answer may take long although all is well (a lock): stay with the endpoint, but probe it.
-   */
+  /** The answer may take long although all is well (a lock): stay with the endpoint. */
   readonly patient?: boolean | undefined;
 }
+
+/** Failures of the endpoint, not of what was asked: the next call goes to another one. */
+const ENDPOINT_FAULTS: ReadonlySet<ClientErrorCode> = new Set<ClientErrorCode>([
+  'UNREACHABLE',
+  'CONNECTION_LOST',
+  'TIMEOUT',
+  'UNEXPECTED_ANSWER',
+  'STOPPED',
+]);
 
 interface Call {
   readonly method: Method;
@@ -84,6 +87,9 @@ export class Caller {
   private readonly dialTimeoutMs: number;
   private readonly waitForServer: boolean;
   private readonly onTry: (line: string) => void;
+  isClosed = false;
+  /** Wakes those who pause between tries. */
+  private readonly closing = new AbortController();
 
   constructor(options: ClientOptions) {
     this.ring = new EndpointRing(options.endpoints.map(parseEndpoint));
@@ -98,6 +104,8 @@ export class Caller {
   }
 
   close(): void {
+    this.isClosed = true;
+    this.closing.abort();
     this.transport.close();
   }
 
@@ -119,7 +127,8 @@ export class Caller {
       const endpoint = pinned ?? this.ring.current;
       let failure: ClientError;
       try {
-        return read(await this.attempt({ method, request, kind }, endpoint, deadline, options));
+        const call = { method, request, kind };
+        return read(await this.attempt(call, endpoint, deadline, tries, options));
       } catch (error) {
         failure = this.failureOf(error, kind, endpoint, options.signal);
       }
@@ -127,15 +136,20 @@ export class Caller {
       unsure ||= failure.outcome === 'unknown';
       if (unsure && failure.outcome !== 'unknown') failure = failure.withUnknownOutcome();
       tries += 1;
-      this.ring.failed(endpoint);
+      if (failure.retryable || ENDPOINT_FAULTS.has(failure.code)) this.ring.failed(endpoint);
       allUnreachable &&= failure.code === 'UNREACHABLE';
       this.onTry(`${endpoint.name} ${method.name}: ${failure.code} ${failure.message}`);
       if (!failure.retryable) throw failure;
+      // A call that waits may have a place in a queue by now (rpcs.ts), whatever ended it.
+      if (options.patient === true && failure.code !== 'UNREACHABLE') {
+        throw failure.withUnknownOutcome();
+      }
       const roundOver = tries % perRound === 0;
       if (roundOver && allUnreachable && !this.waitForServer) throw failure;
       const pause = roundOver ? pauseMs(tries / perRound) : 0;
       if (performance.now() + pause >= deadline) throw failure;
-      await sleep(pause, options.signal);
+      const outer = options.signal === undefined ? [] : [options.signal];
+      await sleep(pause, AbortSignal.any([this.closing.signal, ...outer]));
     }
   }
 
@@ -144,23 +158,26 @@ export class Caller {
     call: Call,
     endpoint: Endpoint,
     deadline: number,
+    tries: number,
     options: CallOptions,
   ): Promise<object> {
+    const isPatient = options.patient === true;
     const leftMs = Math.max(1, deadline - performance.now());
-    // A read that may go elsewhere does not wait for a frozen server until the very end.
+    // A read that may go elsewhere does not wait for a frozen server until the very end; but each time
+    // it waits longer, since the answer may be large rather than lost.
     const alone = options.endpoint !== undefined || this.ring.all.length === 1;
     const limitMs =
-      call.kind === 'write' || alone || options.patient === true
+      call.kind === 'write' || alone || isPatient
         ? leftMs
-        : Math.min(leftMs, this.dialTimeoutMs);
+        : Math.min(leftMs, this.dialTimeoutMs * 1.25 * 2 ** tries);
     const limit = new Limit(limitMs, options.signal);
-    const watchdog = options.patient === true ? this.watch(endpoint, limit) : null;
     try {
       const started = performance.now();
       const answer = await this.transport.ask({
         ...{ endpoint, method: call.method, request: call.request },
-        serverLimitMs: options.patient === true ? null : serverLimit(limitMs),
-        requireLeader: false,
+        serverLimitMs: isPatient ? null : serverLimit(limitMs),
+        // Who waits at a member that is cut off holds its place against everybody else.
+        requireLeader: isPatient,
         dialTimeoutMs: Math.min(this.dialTimeoutMs, limitMs),
         signal: limit.signal,
       });
@@ -174,7 +191,6 @@ export class Caller {
       throw error;
     } finally {
       limit.clear();
-      watchdog?.stop();
     }
   }
 
@@ -187,12 +203,17 @@ export class Caller {
   ): ClientError {
     const at = endpoint.name;
     if (error instanceof ClientError) return error;
+    if (this.isClosed && error instanceof ExchangeError) {
+      const outcome = error.reached && kind !== 'read' ? 'unknown' : 'not-applied';
+      return new ClientError('CLOSED', 'the client is closed', { outcome, endpoint: at });
+    }
     if (error instanceof StatusError) {
-      return errorFromAnswer(error.message, error.grpcCode, kind, at);
+      return errorFromAnswer(error, kind, at);
     }
     if (error instanceof UnexpectedAnswerError) {
       const message = `${at} does not speak the API: ${error.message}`;
-      return new ClientError('UNEXPECTED_ANSWER', message, { endpoint: at, cause: error });
+      const outcome = kind === 'read' ? 'not-applied' : 'unknown';
+      return new ClientError('UNEXPECTED_ANSWER', message, { outcome, endpoint: at, cause: error });
     }
     if (error instanceof WrongProtocolError) {
       const message = `${at}: ${error.message}; the client's option "protocol" has a way around`;
@@ -228,7 +249,6 @@ export class Caller {
   ): AsyncGenerator<T> {
     const { endpoint } = options;
     const limit = new Limit(Number.POSITIVE_INFINITY, options.signal);
-    const watchdog = this.watch(endpoint, limit);
     try {
       const answers = this.transport.stream({
         ...{ endpoint, method, request },
@@ -237,43 +257,12 @@ export class Caller {
         dialTimeoutMs: this.dialTimeoutMs,
         signal: limit.signal,
       });
-      for await (const answer of answers) {
-        watchdog.heard();
-        yield read(answer);
-      }
+      for await (const answer of answers) yield read(answer);
     } catch (error) {
-      const isOurs = error instanceof ExchangeError && limit.reason !== null;
-      const known = isOurs ? new TimeLimitError(limit.reason ?? '', true) : error;
-      throw this.failureOf(known, 'read', endpoint, options.signal);
+      throw this.failureOf(error, 'read', endpoint, options.signal);
     } finally {
       limit.clear();
-      watchdog.stop();
     }
-  }
-
-  /** Asks a silent endpoint for a sign of life, and ends the exchange if there is none. */
-  private watch(endpoint: Endpoint, limit: Limit): { heard(): void; stop(): void } {
-    let heardAt = performance.now();
-    const probe = async (): Promise<void> => {
-      if (performance.now() - heardAt < PROBE_EVERY_MS / 2) return;
-      const probeLimit = new Limit(PROBE_TIMEOUT_MS, limit.signal);
-      try {
-        await this.transport.probe(endpoint, this.dialTimeoutMs, probeLimit.signal);
-        heardAt = performance.now();
-      } catch (error) {
-        limit.expire(error instanceof Error ? `no sign of life: ${error.message}` : 'no sign');
-      } finally {
-        probeLimit.clear();
-      }
-    };
-    const timer = setInterval(() => void probe(), PROBE_EVERY_MS);
-    timer.unref();
-    return {
-      heard: () => {
-        heardAt = performance.now();
-      },
-      stop: () => clearInterval(timer),
-    };
   }
 }
 

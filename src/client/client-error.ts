@@ -13,6 +13,7 @@
  */
 import type { ErrorCode, Outcome } from '../errors.js';
 import { ERROR_TABLE } from '../errors.js';
+import type { FailureFacts } from './transport/transport.js';
 
 export type ClientErrorCode =
   | ErrorCode
@@ -22,6 +23,9 @@ export type ClientErrorCode =
   | 'CONNECTION_LOST'
   /** Something answered, but not in the language of the API. */
   | 'UNEXPECTED_ANSWER'
+  /** The client was closed. */
+  | 'CLOSED'
+  | 'RESOURCE_EXHAUSTED'
   | 'UNAVAILABLE'
   | 'PERMISSION_DENIED'
   | 'UNAUTHENTICATED'
@@ -130,7 +134,7 @@ const CODE_BY_GRPC: Readonly<Record<number, ClientErrorCode>> = {
   4: 'TIMEOUT',
   5: 'NOT_FOUND',
   7: 'PERMISSION_DENIED',
-  8: 'OVERLOADED',
+  8: 'RESOURCE_EXHAUSTED',
   9: 'FAILED_PRECONDITION',
   11: 'INVALID_ARGUMENT',
   12: 'UNIMPLEMENTED',
@@ -147,6 +151,8 @@ const WORTH_RETRYING: ReadonlySet<ClientErrorCode> = new Set<ClientErrorCode>([
   'LEADER_CHANGED',
   'STOPPED',
   'TIMEOUT',
+  'TIMEOUT_NO_EFFECT',
+  'PROPOSAL_DROPPED',
   'OVERLOADED',
   'LEARNER',
   'NOT_PRIMARY_LESSOR',
@@ -160,16 +166,33 @@ const REFUSED_UNPROPOSED: ReadonlySet<ClientErrorCode> = new Set<ClientErrorCode
   'LEARNER',
 ]);
 
-/** gRPC codes that only a request gets which was judged and refused as a whole. */
-const REFUSALS: ReadonlySet<number> = new Set([3, 5, 7, 8, 9, 11, 12, 16]);
+/**
+ * gRPC codes that only a request gets which was judged and refused as a whole. RESOURCE_EXHAUSTED (8) is
+ * none: what was too large may have been the answer.
+ */
+const REFUSALS: ReadonlySet<number> = new Set([3, 5, 7, 9, 11, 12, 16]);
+
+/** A failure as a server tells it. */
+export interface Answer {
+  readonly message: string;
+  readonly grpcCode: number;
+  readonly facts: FailureFacts | null;
+}
 
 /** The error that a server's answer stands for. */
-export function errorFromAnswer(
-  text: string,
-  grpcCode: number,
-  kind: CallKind,
-  endpoint: string,
-): ClientError {
+export function errorFromAnswer(answer: Answer, kind: CallKind, endpoint: string): ClientError {
+  const { message: text, grpcCode, facts } = answer;
+  if (facts !== null && Object.hasOwn(ERROR_TABLE, facts.reason)) {
+    // The server knows; texts can only be guessed from.
+    const code = facts.reason as ErrorCode;
+    const isSafe = kind === 'read' || facts.outcome === 'not-applied';
+    return new ClientError(code, text, {
+      grpcCode,
+      endpoint,
+      outcome: isSafe ? 'not-applied' : 'unknown',
+      retryable: WORTH_RETRYING.has(code) && (isSafe || kind === 'idempotent'),
+    });
+  }
   const bare = text.startsWith('etcdserver: ') ? text.slice('etcdserver: '.length) : text;
   const code = CODE_BY_TEXT[bare] ?? CODE_BY_GRPC[grpcCode] ?? 'UNKNOWN';
   const refused = REFUSALS.has(grpcCode) || REFUSED_UNPROPOSED.has(code) || isRefusalByText(code);

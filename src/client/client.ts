@@ -7,7 +7,7 @@
  *   for await (const item of client.watch(prefix('config/'))) ...
  *   await using lock = await client.lock('nightly-report');
  *
- * Every method takes an AbortSignal. Failures are ClientErrors: `code` says what, `outcome` whether a
+ * What takes time takes an AbortSignal. Failures are ClientErrors: `code` says what, `outcome` whether a
  * write was applied, `retryable` whether the same call may be made again. Nothing connects before the
  * first call, and a client without calls does not keep the process alive.
  */

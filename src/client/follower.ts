@@ -11,9 +11,11 @@
  */
 
 import type { KvdClient } from './client.js';
-import type { ClientError } from './client-error.js';
+import { ClientError } from './client-error.js';
 import type { KeyValue } from './key-value.js';
-import type { KeyRange, WatchEvent } from './messages.js';
+import { pauseMs, sleep } from './limit.js';
+import type { KeyRange, RangeResponse, WatchEvent } from './messages.js';
+import { worthAnotherTry } from './watcher.js';
 
 export type FollowItem =
   | { readonly type: 'snapshot'; readonly revision: number; readonly kvs: readonly KeyValue[] }
@@ -29,8 +31,21 @@ export async function* follow(
 ): AsyncGenerator<FollowItem> {
   const { signal } = options;
   const isAborted = (): boolean => signal?.aborted === true;
-  while (!isAborted()) {
-    const { header, kvs } = await client.range(range, { signal });
+  for (let failures = 0; !isAborted(); ) {
+    let present: RangeResponse;
+    try {
+      present = await client.range(range, { signal });
+    } catch (error) {
+      if (!(error instanceof ClientError)) throw error;
+      if (isAborted() || error.code === 'CLOSED') return;
+      if (!worthAnotherTry(error)) throw error;
+      if (failures === 0) yield { type: 'disconnected', error };
+      failures += 1;
+      await sleep(pauseMs(failures), signal);
+      continue;
+    }
+    failures = 0;
+    const { header, kvs } = present;
     yield { type: 'snapshot', revision: header.revision, kvs };
     const startRevision = header.revision + 1;
     for await (const item of client.watch(range, { startRevision, signal })) {
@@ -38,5 +53,6 @@ export async function* follow(
       if (item.type === 'events' || item.type === 'disconnected') yield item;
       if (item.type === 'reconnected') yield { type: 'reconnected', endpoint: item.endpoint };
     }
+    if (client.isClosed) return;
   }
 }

@@ -16,6 +16,7 @@
  */
 import type { Int64 } from '../int64.js';
 import { hexInt64 } from '../int64.js';
+import type { CallOptions } from './caller.js';
 import { ClientError } from './client-error.js';
 import { sleep } from './limit.js';
 import type { Rpcs } from './rpcs.js';
@@ -51,7 +52,10 @@ export class LeaseKeeper implements AsyncDisposable {
     this.ttlMs = ttl * 1000;
     this.renewedAt = grantedAt;
     this.onRenewed = options.onRenewed ?? (() => {});
-    this.running = this.run();
+    // Whatever ends the renewals ends the lease for its user, too: a callback that throws included.
+    this.running = this.run().catch((error: unknown) => {
+      this.lose(`lease ${leaseText(this.leaseId)} is not renewed any more: ${String(error)}`);
+    });
   }
 
   get isLost(): boolean {
@@ -65,10 +69,10 @@ export class LeaseKeeper implements AsyncDisposable {
   }
 
   /** Stops renewing and gives the lease back; its keys go with it. */
-  async revoke(): Promise<void> {
+  async revoke(options: CallOptions = {}): Promise<void> {
     await this.stop();
     try {
-      await this.client.revokeLease(this.leaseId);
+      await this.client.revokeLease(this.leaseId, options);
     } catch (error) {
       if (!(error instanceof ClientError) || error.code !== 'LEASE_NOT_FOUND') throw error;
     }
@@ -130,7 +134,7 @@ export class LeaseKeeper implements AsyncDisposable {
 export async function keepLease(
   client: Rpcs,
   ttl: number,
-  options: LeaseKeeperOptions & { readonly signal?: AbortSignal | undefined } = {},
+  options: LeaseKeeperOptions & Pick<CallOptions, 'signal'> = {},
 ): Promise<LeaseKeeper> {
   const askedAt = performance.now();
   const { id, ttl: granted } = await client.grantLease(ttl, 0, { signal: options.signal });

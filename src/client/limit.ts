@@ -7,6 +7,8 @@
 
 const PAUSE_FIRST_MS = 40;
 const PAUSE_MAX_MS = 640;
+/** The longest timer that Node knows. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** A deadline joined with the caller's signal. */
 export class Limit {
@@ -24,7 +26,7 @@ export class Limit {
     this.timer =
       ms === Number.POSITIVE_INFINITY
         ? null
-        : setTimeout(() => this.expire(`${Math.round(ms)} ms`), Math.min(ms, 2 ** 31 - 1));
+        : setTimeout(() => this.expire(`${Math.round(ms)} ms`), Math.min(ms, MAX_TIMER_MS));
   }
 
   get signal(): AbortSignal {
@@ -68,7 +70,8 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener('abort', finish);
       resolve();
     };
-    const timer = setTimeout(finish, ms);
+    // Longer ones would end at once; who sleeps for weeks looks again in between.
+    const timer = setTimeout(finish, Math.min(ms, MAX_TIMER_MS));
     signal?.addEventListener('abort', finish, { once: true });
   });
 }

@@ -6,6 +6,8 @@
  * refuse a holder that lost the lock without noticing yet (a fencing token).
  *
  * `signal` is aborted when the lease is lost. From that moment somebody else may hold the lock.
+ *
+ * Invariant: a place in the queue is asked for once per lease (withLease).
  */
 import { ClientError } from './client-error.js';
 import { when } from './conditions.js';
@@ -30,7 +32,7 @@ export interface HeldLock extends AsyncDisposable {
   readonly revision: number;
   /** Holds in a transaction exactly as long as the lock is ours: nothing is written after losing it. */
   readonly guard: Compare;
-  /** Aborted when the lock is lost. */
+  /** Aborted when the lease of the lock is lost. Who deletes its key by hand is told by nobody. */
   readonly signal: AbortSignal;
   /** Gives the lock to the next who waits. */
   release(): Promise<void>;
@@ -42,7 +44,7 @@ export async function acquireLock(
   options: LockOptions = {},
 ): Promise<HeldLock> {
   return withLease(client, options, async (keeper, call) => {
-    const key = await won(client.lockWith(name, keeper.leaseId, call));
+    const key = await client.lockWith(name, keeper.leaseId, call);
     const { kvs } = await client.range({ key }, { signal: keeper.signal });
     const [holder] = kvs;
     if (holder === undefined || holder.lease !== keeper.leaseId) {
@@ -80,7 +82,7 @@ export async function campaign(
   options: LockOptions = {},
 ): Promise<Leadership> {
   return withLease(client, options, async (keeper, call) => {
-    const leader = await won(client.campaignWith(name, keeper.leaseId, value, call));
+    const leader = await client.campaignWith(name, keeper.leaseId, value, call);
     const resign = async (): Promise<void> => {
       try {
         await client.resign(leader);
@@ -134,7 +136,7 @@ export async function* observe(
       }
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
-      if (options.signal?.aborted === true) return;
+      if (options.signal?.aborted === true || error.code === 'CLOSED') return;
       const isFirst = told === '' && failures + 1 >= client.ring.all.length;
       if (!error.retryable || (isFirst && options.failFast === true)) throw error;
       if (!isLost) onLost?.(error);
@@ -146,20 +148,13 @@ export async function* observe(
   }
 }
 
-/** Tells a wait that was too long from a server that is too slow. */
-async function won<T>(wait: Promise<T>): Promise<T> {
-  try {
-    return await wait;
-  } catch (error) {
-    if (!(error instanceof ClientError) || error.code !== 'TIMEOUT') throw error;
-    const options = { outcome: 'not-applied', retryable: true, cause: error } as const;
-    throw new ClientError('NOT_WON', 'somebody else held it for the whole wait', options);
-  }
-}
+const REVOKE_MS = 2000;
 
 /**
- * Grants a lease, runs `win` under it and hands out what it won; whatever goes wrong, the lease is
- * given back, so that no dead waiter stands in the queue.
+ * Grants a lease, runs `win` under it and hands out what it won. Whatever goes wrong, the lease is given
+ * back, so that no dead waiter stands in the queue; and if it was the connection or a member that went
+ * wrong, all begins again with a new lease, at the end of the queue: the old place may be given up by a
+ * server at any time, also after it was won.
  */
 async function withLease<T>(
   client: Rpcs,
@@ -169,20 +164,47 @@ async function withLease<T>(
     call: { readonly signal: AbortSignal; readonly timeoutMs: number },
   ) => Promise<T>,
 ): Promise<T> {
-  const askedAt = performance.now();
-  const keeper = await keepLease(client, options.ttl ?? 10, { signal: options.signal });
-  const waitMs = options.waitMs ?? Number.POSITIVE_INFINITY;
-  const timeoutMs = Math.max(1, waitMs - (performance.now() - askedAt));
-  const outer = options.signal === undefined ? [] : [options.signal];
-  try {
-    return await win(keeper, { signal: AbortSignal.any([keeper.signal, ...outer]), timeoutMs });
-  } catch (error) {
-    const reason: unknown = keeper.signal.reason;
+  const endsAt = performance.now() + (options.waitMs ?? Number.POSITIVE_INFINITY);
+  const leftMs = (): number => Math.max(1, endsAt - performance.now());
+  const { signal: outer } = options;
+  for (let round = 1; ; round += 1) {
+    const keeper = await keepLease(client, options.ttl ?? 10, { signal: outer });
+    let failure: unknown;
     try {
-      await keeper.revoke();
-    } catch {
-      // The lease ends by itself after its TTL; the first failure is the one to report.
+      const signal = AbortSignal.any(
+        outer === undefined ? [keeper.signal] : [keeper.signal, outer],
+      );
+      return await win(keeper, { signal, timeoutMs: leftMs() });
+    } catch (error) {
+      failure = keeper.isLost && outer?.aborted !== true ? keeper.signal.reason : error;
     }
-    throw keeper.isLost && options.signal?.aborted !== true ? reason : error;
+    const isGivenBack = await giveBack(keeper);
+    if (!(failure instanceof ClientError) || outer?.aborted === true) throw failure;
+    if (performance.now() + pauseMs(round) >= endsAt) throw notWon(failure, isGivenBack);
+    if (!isWorthAnotherPlace(failure)) throw failure;
+    await sleep(pauseMs(round), outer);
   }
+}
+
+/** True if the place in the queue is surely given up. */
+async function giveBack(keeper: LeaseKeeper): Promise<boolean> {
+  return await keeper.revoke({ timeoutMs: REVOKE_MS }).then(
+    () => true,
+    // The lease ends by itself after its TTL; the first failure is the one to report.
+    () => false,
+  );
+}
+
+/** What befell the way or a member, not what was refused. */
+function isWorthAnotherPlace({ code, outcome, retryable }: ClientError): boolean {
+  if (code === 'UNREACHABLE' || code === 'CANCELED' || code === 'CLOSED') return false;
+  if (code === 'LEASE_LOST') return false;
+  return retryable || outcome === 'unknown' || code === 'SESSION_EXPIRED';
+}
+
+function notWon(cause: ClientError, isGivenBack: boolean): ClientError {
+  const outcome = isGivenBack ? 'not-applied' : 'unknown';
+  const options = { outcome, retryable: isGivenBack, cause } as const;
+  const why = cause.code === 'TIMEOUT' ? '' : ` (${cause.message})`;
+  return new ClientError('NOT_WON', `it was not won in the time given${why}`, options);
 }

@@ -120,7 +120,11 @@ export class Rpcs {
     return this.caller.ring;
   }
 
-  /** Drops all connections. Calls in flight fail. */
+  get isClosed(): boolean {
+    return this.caller.isClosed;
+  }
+
+  /** Drops all connections. Calls in flight fail with code CLOSED, watches end. */
   close(): void {
     this.caller.close();
   }
@@ -204,13 +208,14 @@ export class Rpcs {
   }
 
   // ---------------------------------------------------------------- locks and elections
-  // The same call with the same lease takes up the place that it already has.
+  // A server gives up the place of a client that went away, and perhaps late: asked again with the same
+  // lease elsewhere, the call would take up a place that is about to go. So neither is ever repeated here.
 
   /** Waits for the lock, by default for ever; the answer is the key that holds it. */
   async lockWith(name: BytesInput, lease: Int64, options: CallOptions = {}): Promise<Uint8Array> {
     const request = { name: wire.keyText(name), lease };
     const read = ({ key }: Decoded<'LockResponse'>): Uint8Array => wire.bytesOfKey(key);
-    return await this.ask(LOCK, request, 'idempotent', read, patient(options));
+    return await this.ask(LOCK, request, 'write', read, patient(options));
   }
 
   async unlock(key: BytesInput, options: CallOptions = {}): Promise<ResponseHeader> {
@@ -226,7 +231,7 @@ export class Rpcs {
   ): Promise<LeaderKey> {
     const request = { name: wire.keyText(name), lease, value: wire.toBytes(value) };
     const read = ({ leader }: Decoded<'CampaignResponse'>): LeaderKey => wire.leaderKeyIn(leader);
-    return await this.ask(CAMPAIGN, request, 'idempotent', read, patient(options));
+    return await this.ask(CAMPAIGN, request, 'write', read, patient(options));
   }
 
   async proclaim(
@@ -235,7 +240,7 @@ export class Rpcs {
     options: CallOptions = {},
   ): Promise<ResponseHeader> {
     const request = { leader: wire.leaderKeyOut(leader), value: wire.toBytes(value) };
-    return await this.ask(PROCLAIM, request, 'idempotent', headerOf, options);
+    return await this.ask(PROCLAIM, request, 'write', headerOf, options);
   }
 
   async resign(leader: LeaderKey, options: CallOptions = {}): Promise<ResponseHeader> {

@@ -82,6 +82,7 @@ export async function* watch(client: Rpcs, request: WatchRequest): AsyncGenerato
       }
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
+      if (error.code === 'CLOSED') return;
       failure = error;
       if (stopped()) return;
       if (!worthAnotherTry(failure)) throw failure;
@@ -217,13 +218,14 @@ function createRequest(
 function cancelError(message: WatchMessage, endpoint: Endpoint): ClientError {
   const reason = message.cancelReason === '' ? 'no reason given' : message.cancelReason;
   const parts = /^rpc error: code = (\w+) desc = (.*)$/s.exec(reason);
-  const known = errorFromAnswer(parts?.[2] ?? reason, 2, 'read', endpoint.name);
+  const answer = { message: parts?.[2] ?? reason, grpcCode: 2, facts: null };
+  const known = errorFromAnswer(answer, 'read', endpoint.name);
   if (known.code !== 'UNKNOWN') return known;
   const text = `the server canceled the watch: ${reason}`;
   return new ClientError('WATCH_CANCELED', text, { outcome: 'not-applied' });
 }
 
 /** A broken stream is a broken connection; what the server refuses stays refused. */
-function worthAnotherTry(failure: ClientError): boolean {
+export function worthAnotherTry(failure: ClientError): boolean {
   return failure.retryable || failure.code === 'CONNECTION_LOST';
 }

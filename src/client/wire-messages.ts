@@ -43,12 +43,15 @@ import { UnexpectedAnswerError } from './transport/transport.js';
 // ---------------------------------------------------------------- out
 
 export function toBytes(input: BytesInput): Uint8Array {
-  return typeof input === 'string' ? fromUtf8(input) : input;
+  if (typeof input === 'string') return fromUtf8(input);
+  if (input instanceof Uint8Array) return input;
+  // Programs in JavaScript hear of it from nobody else.
+  throw new TypeError(`keys and values are text or Uint8Array, not ${String(input)}`);
 }
 
 /** A key as the schema holds it: one character per byte. */
-export function keyText(input: BytesInput | undefined): string {
-  return input === undefined ? '' : toLatin1(toBytes(input));
+export function keyText(input: BytesInput): string {
+  return toLatin1(toBytes(input));
 }
 
 export function bytesOfKey(text: string): Uint8Array {
@@ -56,7 +59,10 @@ export function bytesOfKey(text: string): Uint8Array {
 }
 
 function enumNumber(name: EnumName, value: string | undefined): number {
-  return value === undefined ? 0 : (ENUMS[name] as readonly string[]).indexOf(value);
+  if (value === undefined) return 0;
+  const number = (ENUMS[name] as readonly string[]).indexOf(value);
+  if (number < 0) throw new TypeError(`there is no ${name} ${value}`);
+  return number;
 }
 
 export function rangeOut(request: RangeRequest): Encodable<'RangeRequest'> {
@@ -70,7 +76,7 @@ export function rangeOut(request: RangeRequest): Encodable<'RangeRequest'> {
 }
 
 export function keysOut({ key, rangeEnd }: KeyRange): { key: string; rangeEnd: string } {
-  return { key: keyText(key), rangeEnd: keyText(rangeEnd) };
+  return { key: keyText(key), rangeEnd: rangeEnd === undefined ? '' : keyText(rangeEnd) };
 }
 
 export function putOut(request: PutRequest): Encodable<'PutRequest'> {

@@ -8,6 +8,7 @@ import { ClientError } from '../../src/client/client-error.js';
 import { get, put, remove, when, whenExists, whenMissing } from '../../src/client/conditions.js';
 import { ALL_KEYS, fromKey, prefix } from '../../src/client/ranges.js';
 import type { WatchItem } from '../../src/client/watcher.js';
+import { KvError } from '../../src/errors.js';
 import { serveGateway } from '../support/gateway-client.js';
 import { serveGrpc } from '../support/grpc-client.js';
 import { LocalNode } from '../support/local-node.js';
@@ -288,5 +289,39 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
     expect((await client.listMembers()).header.memberId).toBe(1);
     expect(await client.status()).toMatchObject({ version: '3.6.0', leader: 1 });
     expect((await client.hashKv()).hashRevision).toBe(1);
+  });
+});
+
+describe('what a server of kvd knows of a failure', () => {
+  beforeEach(() => start('grpc'));
+  afterEach(() => stop());
+
+  it('lets a write be sent again that surely had no effect, though its text does not say so', async () => {
+    node.failure = new KvError('TIMEOUT_NO_EFFECT', 'the leader did not take the write in time');
+    expect((await client.put('a', '1')).header.revision).toBe(2);
+    expect(node.contexts).toHaveLength(2);
+  });
+
+  it('keeps a write from being sent again that may have had one', async () => {
+    node.failure = new KvError('TIMEOUT', 'the write was not confirmed in time');
+    await expect(client.put('a', '1')).rejects.toMatchObject({
+      code: 'TIMEOUT',
+      outcome: 'unknown',
+      retryable: false,
+    });
+    expect(node.contexts).toHaveLength(1);
+  });
+
+  it('goes on to another member from one that is a learner', async () => {
+    node.isLearner = true;
+    const other = new LocalNode();
+    const served = await serveGrpc(other);
+    const [learner = ''] = client.ring.all.map(({ name }) => name);
+    const both = new KvdClient({ endpoints: [learner, `127.0.0.1:${served.port}`] });
+    await both.put('a', '1');
+    expect(other.contexts).toHaveLength(1);
+    both.close();
+    other.stop();
+    await served.stop();
   });
 });

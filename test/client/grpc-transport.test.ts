@@ -124,7 +124,8 @@ describe('the wire', () => {
     one.always('KV/Put', done);
     const client = connect(one.endpoint);
 
-    await Promise.all(Array.from({ length: 1000 }, (_, at) => client.put(`k${at}`, 'v')));
+    const patience = { timeoutMs: 15_000 };
+    await Promise.all(Array.from({ length: 1000 }, (_, at) => client.put(`k${at}`, 'v', patience)));
 
     expect(one.received).toHaveLength(1000);
     expect(one.connections).toBe(1);
@@ -159,12 +160,6 @@ describe('the wire', () => {
       ({ stream }) => {
         stream.respond({ ':status': 200, 'content-type': 'text/html' });
         stream.end('<html>');
-      },
-    ],
-    [
-      'a status of a proxy',
-      ({ stream }) => {
-        stream.respond({ ':status': 502 }, { endStream: true });
       },
     ],
     [
@@ -215,6 +210,34 @@ describe('the wire', () => {
     one.always('KV/Put', answer);
     const error = await failureOf(connect(one.endpoint).put('a'));
     expect(error).toMatchObject({ code: 'CONNECTION_LOST', outcome: 'unknown' });
+  });
+
+  it('asks another endpoint when a proxy says that it could not ask', async () => {
+    one.always('KV/Range', ({ stream }) => {
+      stream.respond({ ':status': 502 }, { endStream: true });
+    });
+    two.always('KV/Range', read);
+    expect((await connect(one.endpoint, two.endpoint).range({ key: 'a' })).count).toBe(3);
+    one.always('KV/Put', ({ stream }) => {
+      stream.respond({ ':status': 502 }, { endStream: true });
+    });
+    const error = await failureOf(connect(one.endpoint).put('a'));
+    expect(error).toMatchObject({ code: 'UNAVAILABLE', outcome: 'unknown' });
+  });
+
+  it.each([
+    ['a name', { 'a b': 'c' }],
+    ['no text', { authorization: undefined as unknown as string }],
+    ['a line break', { authorization: 'a\nb' }],
+  ])('refuses headers with %s before anything is asked', (_what, headers) => {
+    expect(() => new KvdClient({ endpoints: [one.endpoint], headers })).toThrow(TypeError);
+  });
+
+  it('refuses keys and values that are neither text nor bytes', async () => {
+    const client = connect(one.endpoint);
+    await expect(client.put('a', 5 as unknown as string)).rejects.toThrow(/Uint8Array/);
+    await expect(client.get(undefined as unknown as string)).rejects.toThrow(/Uint8Array/);
+    expect(one.received).toHaveLength(0);
   });
 
   it('decodes the text of a failure', async () => {
@@ -377,6 +400,36 @@ describe('a connection', () => {
     server.close();
   });
 
+  it('that ends before its first call gives an error of the client, and another one is made', async () => {
+    const leaving = net.createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.resume();
+      // Both in one piece: the connection is spent when the call comes to it.
+      socket.write(Buffer.concat([settings(), frame(FrameType.GoAway, 0, 0, Buffer.alloc(8))]));
+    });
+    await new Promise<void>((resolve) => leaving.listen(0, '127.0.0.1', resolve));
+    two.always('KV/Put', done);
+    const endpoint = `127.0.0.1:${(leaving.address() as net.AddressInfo).port}`;
+    await connect(endpoint, two.endpoint).put('a');
+    expect(two.received).toHaveLength(1);
+    leaving.close();
+  });
+
+  it('sends nothing of a call that is called off as it is made', async () => {
+    one.always('KV/Put', done);
+    const client = connect(one.endpoint);
+    await client.put('warm');
+    for (let turns = 0; turns < 6; turns += 1) {
+      const stop = new AbortController();
+      const call = client.put('a', 'v', { signal: stop.signal });
+      for (let at = 0; at < turns; at += 1) await Promise.resolve();
+      stop.abort();
+      const error = await within('the end', 1000, failureOf(call));
+      expect(error.code).toBe('CANCELED');
+    }
+    expect(one.received).toHaveLength(1);
+  });
+
   it('is told of calls that are called off', async () => {
     let code = -1;
     one.always('KV/Put', ({ stream }) => {
@@ -398,8 +451,12 @@ describe('a connection', () => {
     const call = client.put('a');
     await waitFor('the call', 1000, () => one.received.length === 1);
     client.close();
-    expect(await failureOf(call)).toMatchObject({ code: 'CONNECTION_LOST', outcome: 'unknown' });
-    expect(await failureOf(client.put('b'))).toMatchObject({ outcome: 'not-applied' });
+    expect(await failureOf(call)).toMatchObject({ code: 'CLOSED', outcome: 'unknown' });
+    const late = await failureOf(client.put('b'));
+    expect(late).toMatchObject({ code: 'CLOSED', outcome: 'not-applied' });
+    // Loops of programs end with it, and do not throw.
+    for await (const item of client.watch('k')) expect(item).toBeNull();
+    for await (const item of client.follow('k')) expect(item).toBeNull();
   });
 });
 

@@ -164,14 +164,15 @@ describe('a lock', () => {
     });
   });
 
-  it('waits again at the same place when the connection broke', async () => {
-    scriptLock('101');
+  it('begins anew with another lease when the connection broke, since its old place may be given up', async () => {
+    scriptLock('103');
     gateway.next('/v3/lock/lock', hangUp(), hangUp());
 
     const lock = await acquireLock(client, 'l', { ttl: 5 });
 
     const leases = gateway.requests('/v3/lock/lock').map((body) => body['lease']);
-    expect(leases).toEqual(['101', '101', '101']);
+    expect(leases).toEqual(['101', '102', '103']);
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }, { ID: '102' }]);
     await lock.release();
   });
 });

@@ -97,16 +97,21 @@ describe('etcdctl, with three members', () => {
 
   it('hashes the same keys to the same at every member', async () => {
     const [ours = []] = sides;
-    const { out } = await etcdctl(ours.join(), { args: ['endpoint', 'hashkv', '-w', 'json'] });
-    const hashes = (JSON.parse(out) as { HashKV: { hash: number } }[]).map(
-      ({ HashKV }) => HashKV.hash,
-    );
-    expect(new Set(hashes).size).toBe(1);
+    // Each hashes what it has applied.
+    await waitFor('equal hashes', 30_000, async () => {
+      const { out } = await etcdctl(ours.join(), { args: ['endpoint', 'hashkv', '-w', 'json'] });
+      const told = JSON.parse(out) as { HashKV: { hash: number } }[];
+      expect(told).toHaveLength(3);
+      return new Set(told.map(({ HashKV }) => HashKV.hash)).size === 1;
+    });
   });
 
   it('moves the leadership, and is refused by who does not have it', async () => {
     const [ours, theirs] = await each(async (endpoints) => {
-      const status = await statusOf(endpoints);
+      const status = await waitFor('a leader', 30_000, async () => {
+        const told = await statusOf(endpoints);
+        return told.some(isLeader) ? told : null;
+      });
       const leader = status.find(isLeader) as Status;
       const [one, other] = status.filter((each) => !isLeader(each)) as [Status, Status];
       const target = hex(one.Status.header.member_id);
@@ -115,7 +120,7 @@ describe('etcdctl, with three members', () => {
       const moved = await etcdctl(`${leader.Endpoint},${one.Endpoint},${other.Endpoint}`, {
         args: ['move-leader', target],
       });
-      await waitFor('the new leader', 20_000, async () =>
+      await waitFor('the new leader', 30_000, async () =>
         (await statusOf(endpoints)).some(
           (each) => isLeader(each) && each.Endpoint === one.Endpoint,
         ),
@@ -132,12 +137,14 @@ describe('etcdctl, with three members', () => {
   it('adds, updates, refuses to promote, and removes a member', async () => {
     // etcd allows no change before its members have been connected for five seconds.
     const [, theirs = []] = sides;
-    await waitFor('etcd to allow changes', 30_000, async () => {
+    await waitFor('etcd to allow changes', 60_000, async () => {
       const add = ['member', 'add', 'first', '--peer-urls=http://127.0.0.1:7'];
       const { code, out } = await etcdctl(theirs.join(), { args: add });
       if (code !== 0) return false;
       const [, id = ''] = /Member +([0-9a-f]+) added/.exec(out) ?? [];
-      await etcdctl(theirs.join(), { args: ['member', 'remove', id] });
+      await waitFor('the removal', 30_000, async () => {
+        return (await etcdctl(theirs.join(), { args: ['member', 'remove', id] })).code === 0;
+      });
       return true;
     });
     const told: string[][] = [[], []];

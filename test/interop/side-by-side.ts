@@ -6,7 +6,7 @@ import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'n
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { freePort } from '../support/cluster-processes.js';
+import { CALM, freePort } from '../support/cluster-processes.js';
 import { tempFolder } from '../support/temp-folder.js';
 import { waitFor } from '../support/wait.js';
 
@@ -150,7 +150,7 @@ export async function startEtcd(size = 1): Promise<Etcd> {
         ...['--name', name, '--data-dir', join(tempFolder('etcd'), 'data')],
         ...['--listen-client-urls', client, '--advertise-client-urls', client],
         ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
-        ...['--initial-cluster', initial, '--logger', 'zap', '--log-level', 'error'],
+        ...['--initial-cluster', initial, '--logger', 'zap', '--log-level', 'error', ...CALM],
       ],
       { stdio: 'ignore' },
     ),

@@ -143,6 +143,17 @@ describe('frames by hand', () => {
     expect(sent()).toEqual([]);
   });
 
+  it('sends nothing more on a stream that it has ended, however large its window grows', () => {
+    asked();
+    const update = frame(FrameType.WindowUpdate, 0, 1, u32(1000));
+    const whole = frame(FrameType.WindowUpdate, 0, 0, u32(1000));
+    const larger = settings([Setting.InitialWindowSize, 100_000]);
+    expect(say(update, whole, larger, update).map(({ type }) => type)).toEqual([
+      FrameType.Settings,
+    ]);
+    expect(client.openStreams).toBe(1);
+  });
+
   it('keeps to the number of streams that the server allows', () => {
     client.output.take();
     say(settings([Setting.MaxConcurrentStreams, 1]));

@@ -50,11 +50,6 @@ export class FallbackTransport implements Transport {
     yield* this.gateway.stream(exchange);
   }
 
-  async probe(endpoint: Endpoint, dialTimeoutMs: number, signal: AbortSignal): Promise<void> {
-    const transport = this.old.has(endpoint.name) ? this.gateway : this.grpc;
-    await transport.probe(endpoint, dialTimeoutMs, signal);
-  }
-
   /** Returns if the other transport is to be tried, and throws the failure if not. */
   private learn(endpoint: Endpoint, error: unknown): void {
     if (!(error instanceof WrongProtocolError)) throw error;

@@ -6,14 +6,17 @@
  * Everything that is said within one turn of the event loop leaves in one write. A socket without calls
  * does not keep the process alive. A call that was called off may have met a dead link: if nothing has
  * come since it began, the connection is asked for a sign of life and dropped without one, so that the
- * next call does not meet the same.
+ * next call does not meet the same. While patient calls are under way, a silent connection is asked every
+ * SILENCE_MS: once, not once per call.
  *
  * Invariants:
  * 1. Every call hears `onEnd` once, and nothing after it.
- * 2. `onSpent` is called once, when no new call may be made here.
+ * 2. `onSpent` is called once, when no new call may be made here, and `onGone` once, with the socket.
  */
 import { connect, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { MalformedBytesError } from '../../bytes.js';
+import { decodeProtobuf } from '../../rpc/api/protobuf.js';
 import { MessageAssembler, MessageError } from '../../rpc/grpc/message-assembler.js';
 import { type ClientEvents, Http2ClientConnection } from '../../rpc/http2/client-connection.js';
 import { Http2Code } from '../../rpc/http2/frame.js';
@@ -25,7 +28,10 @@ import { KVD_VERSION } from '../../version.js';
 import type { Endpoint } from '../endpoints.js';
 import {
   ExchangeError,
+  type FailureFacts,
   reasonOf,
+  SIGN_MS,
+  SILENCE_MS,
   StatusError,
   type TlsOptions,
   UnexpectedAnswerError,
@@ -35,10 +41,21 @@ import {
 export interface CallEvents {
   /** The requests do not end with the first one. */
   readonly isOpenEnded: boolean;
-  /** The bytes are a view that is good until the next turn. */
+  /** The answer may take any time: silence means nothing by itself. */
+  readonly isPatient: boolean;
+  /** The bytes may be a view of what the socket has read: whoever keeps many copies them. */
   onMessage(bytes: Buffer): void;
   /** Null: the server says that all went well. */
   onEnd(failure: Error | null): void;
+}
+
+/** Who keeps the connections. */
+export interface ChannelOwner {
+  onOpen(channel: GrpcChannel): void;
+  /** No new calls may be made here. */
+  onSpent(): void;
+  /** The socket is closed. */
+  onGone(channel: GrpcChannel): void;
 }
 
 export interface CallHead {
@@ -48,40 +65,42 @@ export interface CallHead {
 
 const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
 const TCP_KEEPALIVE_MS = 15_000;
-/** For a sign of life of a connection that is under suspicion. */
-const SIGN_MS = 3000;
+/** For the other side to close a connection that has ended. */
+const LINGER_MS = 2000;
 const OK = 0;
 const UNKNOWN = 2;
+const UNAVAILABLE = 14;
 
 export class GrpcChannel implements ClientEvents<ClientCall> {
   private readonly endpoint: Endpoint;
   private readonly socket: Socket;
-  private readonly onSpent: () => void;
+  private readonly owner: ChannelOwner;
   private readonly http2: Http2ClientConnection<ClientCall>;
   /** Calls that wait until the server takes another stream. */
   private readonly queue: ClientCall[] = [];
-  private readonly pings: { resolve(): void; reject(failure: ExchangeError): void }[] = [];
   private readonly greeted: (failure: ExchangeError | null) => void;
   private calls = 0;
   private heardAt = performance.now();
   private isMarked = false;
   private isSpent = false;
+  private isEnding = false;
   private lossReason = 'the connection was closed';
   private suspicion: NodeJS.Timeout | null = null;
+  private heartbeat: NodeJS.Timeout | null = null;
 
   /** Resolves when the server has said its first word. */
   static open(
     endpoint: Endpoint,
     tls: TlsOptions,
     dialTimeoutMs: number,
-    onSpent: () => void,
+    owner: ChannelOwner,
   ): Promise<GrpcChannel> {
     return new Promise((resolve, reject) => {
       const socket = dial(endpoint, tls);
       const timer = setTimeout(() => {
         socket.destroy(new Error(`no connection within ${dialTimeoutMs} ms`));
       }, dialTimeoutMs);
-      const channel = new GrpcChannel(endpoint, socket, onSpent, (failure) => {
+      const channel = new GrpcChannel(endpoint, socket, owner, (failure) => {
         clearTimeout(timer);
         if (failure === null) resolve(channel);
         else reject(failure);
@@ -92,14 +111,15 @@ export class GrpcChannel implements ClientEvents<ClientCall> {
   private constructor(
     endpoint: Endpoint,
     socket: Socket,
-    onSpent: () => void,
+    owner: ChannelOwner,
     greeted: (failure: ExchangeError | null) => void,
   ) {
     this.endpoint = endpoint;
     this.socket = socket;
-    this.onSpent = onSpent;
+    this.owner = owner;
     this.greeted = greeted;
     this.http2 = new Http2ClientConnection<ClientCall>(this, performance.now());
+    owner.onOpen(this);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, TCP_KEEPALIVE_MS);
     socket.once(endpoint.secure ? 'secureConnect' : 'connect', () => this.onConnect());
@@ -116,22 +136,11 @@ export class GrpcChannel implements ClientEvents<ClientCall> {
     const call = new ClientCall(this, head, request, events);
     this.calls += 1;
     if (this.calls === 1) this.socket.ref();
-    if (this.isSpent) this.finish(call, new ExchangeError(this.lossReason, false));
-    else {
-      this.queue.push(call);
-      this.mark();
-    }
+    if (call.isPatient) this.beat();
+    // Also on a connection that takes no more calls: the next flush finds out.
+    this.queue.push(call);
+    this.mark();
     return call;
-  }
-
-  /** Resolves when the server answers, rejects when the connection ends first. */
-  ping(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.socket.destroyed) reject(new ExchangeError(this.lossReason, false));
-      this.pings.push({ resolve, reject });
-      this.http2.ping();
-      this.mark();
-    });
   }
 
   close(): void {
@@ -201,10 +210,6 @@ export class GrpcChannel implements ClientEvents<ClientCall> {
 
   onDrained(): void {}
 
-  onPong(): void {
-    this.pings.shift()?.resolve();
-  }
-
   // ---------------------------------------------------------------- the socket
 
   private onConnect(): void {
@@ -240,10 +245,11 @@ export class GrpcChannel implements ClientEvents<ClientCall> {
 
   private onClose(): void {
     if (this.suspicion !== null) clearTimeout(this.suspicion);
+    if (this.heartbeat !== null) clearInterval(this.heartbeat);
+    this.owner.onGone(this);
     this.greeted(new ExchangeError(this.lossReason, false));
     this.spend();
     this.http2.lost();
-    for (const ping of this.pings.splice(0)) ping.reject(new ExchangeError(this.lossReason, true));
     for (const call of this.queue.splice(0)) {
       this.finish(call, new ExchangeError(this.lossReason, false));
     }
@@ -252,18 +258,31 @@ export class GrpcChannel implements ClientEvents<ClientCall> {
   private spend(): void {
     if (this.isSpent) return;
     this.isSpent = true;
-    this.onSpent();
+    this.owner.onSpent();
   }
 
   private suspect(): void {
     if (this.suspicion !== null || this.socket.destroyed) return;
     const since = this.heardAt;
-    this.ping().catch(() => undefined);
+    this.http2.ping();
+    this.mark();
     this.suspicion = setTimeout(() => {
       this.suspicion = null;
       if (this.heardAt === since) this.socket.destroy(new Error('no sign of life'));
     }, SIGN_MS);
     this.suspicion.unref();
+  }
+
+  /** From the first patient call on, for as long as there are calls. */
+  private beat(): void {
+    if (this.heartbeat !== null) return;
+    this.heartbeat = setInterval(() => {
+      if (this.calls === 0 && this.heartbeat !== null) {
+        clearInterval(this.heartbeat);
+        this.heartbeat = null;
+      } else if (performance.now() - this.heardAt >= SILENCE_MS) this.suspect();
+    }, SILENCE_MS);
+    this.heartbeat.unref();
   }
 
   // ---------------------------------------------------------------- out
@@ -277,17 +296,27 @@ export class GrpcChannel implements ClientEvents<ClientCall> {
   private readonly flush = (): void => {
     this.isMarked = false;
     const { http2, socket, queue } = this;
+    if (socket.destroyed) {
+      // These never left.
+      const failure = new ExchangeError(this.lossReason, false);
+      for (const call of queue.splice(0)) this.finish(call, failure);
+      return;
+    }
     while (queue.length > 0 && http2.canOpen) this.begin(queue.shift() as ClientCall);
     if (http2.isSpent && queue.length > 0) {
       const failure = new ExchangeError('the server takes no more calls here', false);
       for (const call of queue.splice(0)) this.finish(call, failure);
     }
-    if (socket.destroyed || socket.connecting) return;
+    if (socket.connecting) return;
     const pieces = http2.output.take();
     if (pieces.length > 1) socket.cork();
     for (const piece of pieces) socket.write(piece);
     if (pieces.length > 1) socket.uncork();
-    if (http2.isOver) socket.end();
+    if (http2.isOver && !this.isEnding) {
+      this.isEnding = true;
+      socket.end();
+      setTimeout(() => socket.destroy(), LINGER_MS).unref();
+    }
   };
 
   private begin(call: ClientCall): void {
@@ -308,7 +337,6 @@ export class GrpcChannel implements ClientEvents<ClientCall> {
       { name: ':authority', value: socketPath === null ? `${name}:${port}` : 'localhost' },
       { name: 'content-type', value: 'application/grpc' },
       { name: 'te', value: 'trailers' },
-      { name: 'grpc-accept-encoding', value: 'gzip' },
       { name: 'user-agent', value: `kvd-node/${KVD_VERSION}` },
     ];
     for (const [key, value] of Object.entries(metadata)) {
@@ -323,6 +351,7 @@ export class ClientCall {
   readonly head: CallHead;
   readonly request: Buffer;
   readonly isOpenEnded: boolean;
+  readonly isPatient: boolean;
   readonly startedAt = performance.now();
   /** Null while it waits for its turn. */
   stream: Http2Stream<ClientCall> | null = null;
@@ -337,6 +366,7 @@ export class ClientCall {
     this.request = request;
     this.events = events;
     this.isOpenEnded = events.isOpenEnded;
+    this.isPatient = events.isPatient;
   }
 
   /** Calls it off; the server is told. */
@@ -368,6 +398,11 @@ export class ClientCall {
       return;
     }
     const contentType = fieldOf(fields, 'content-type') ?? '';
+    // What stands in between could not ask (gRPC, "HTTP to gRPC status code mapping").
+    if (status === 429 || (status >= 502 && status <= 504)) {
+      this.channel.refuse(this, new StatusError(UNAVAILABLE, `status ${status}`));
+      return;
+    }
     if (status !== 200 || !contentType.startsWith('application/grpc')) {
       const text = `status ${status}, ${contentType === '' ? 'no type' : contentType}`;
       this.channel.refuse(this, new UnexpectedAnswerError(text));
@@ -399,7 +434,11 @@ export class ClientCall {
   private onStatus(fields: readonly HeaderField[]): void {
     const code = Number(fieldOf(fields, 'grpc-status') ?? UNKNOWN);
     const message = percentDecoded(fieldOf(fields, 'grpc-message') ?? '');
-    this.channel.finish(this, code === OK ? null : new StatusError(code, message));
+    const details = fieldOf(fields, 'grpc-status-details-bin');
+    this.channel.finish(
+      this,
+      code === OK ? null : new StatusError(code, message, factsIn(details)),
+    );
   }
 
   /** What stands between us and the server has ended the call. */
@@ -422,6 +461,29 @@ function dial({ host, port, socketPath, secure }: Endpoint, tls: TlsOptions): So
 
 function fieldOf(fields: readonly HeaderField[], name: string): string | null {
   return fields.find((field) => field.name === name)?.value ?? null;
+}
+
+/** What a server of kvd tells in a google.rpc.ErrorInfo; null of others. */
+function factsIn(details: string | null): FailureFacts | null {
+  if (details === null) return null;
+  try {
+    const status = decodeProtobuf('Status', Buffer.from(details, 'base64'));
+    for (const { typeUrl, value } of status.details) {
+      if (!typeUrl.endsWith('/google.rpc.ErrorInfo')) continue;
+      const { domain, reason, metadata } = decodeProtobuf('ErrorInfo', value);
+      if (domain !== 'kvd') continue;
+      const facts = new Map(metadata.map((entry) => [entry.key, entry.value]));
+      return {
+        reason,
+        outcome: facts.get('outcome') === 'not-applied' ? 'not-applied' : 'unknown',
+        retryable: facts.get('retryable') === 'true',
+      };
+    }
+  } catch (error) {
+    // They are an extra: the status itself is good.
+    if (!(error instanceof MalformedBytesError)) throw error;
+  }
+  return null;
 }
 
 /** Not every server keeps to the encoding: what cannot be decoded is shown as it is. */

@@ -11,7 +11,7 @@ import type { Method } from '../../rpc/api/methods.js';
 import { decodeProtobuf, encodeProtobuf } from '../../rpc/api/protobuf.js';
 import type { Encodable } from '../../rpc/api/schema.js';
 import type { Endpoint } from '../endpoints.js';
-import { GrpcChannel } from './grpc-channel.js';
+import { type ClientCall, GrpcChannel } from './grpc-channel.js';
 import {
   type Exchange,
   ExchangeError,
@@ -26,30 +26,35 @@ const PREFIX_BYTES = 5;
 export class GrpcTransport implements Transport {
   private readonly options: TransportOptions;
   private readonly channels = new Map<string, Promise<GrpcChannel>>();
+  /** All that have a socket, also those that are not asked any more. */
+  private readonly open = new Set<GrpcChannel>();
   private isClosed = false;
 
+  /** Throws TypeError for metadata that cannot be sent. */
   constructor(options: TransportOptions) {
+    for (const [name, value] of Object.entries(options.metadata)) assertMetadata(name, value);
     this.options = options;
   }
 
   close(): void {
     this.isClosed = true;
-    for (const channel of this.channels.values()) {
-      channel.then(
-        (open) => open.close(),
-        () => undefined,
-      );
-    }
+    for (const channel of this.open) channel.close();
     this.channels.clear();
   }
 
   async ask(exchange: Exchange): Promise<object> {
     const { method, signal } = exchange;
+    const request = requestOf(exchange);
     const channel = await this.channel(exchange.endpoint, exchange.dialTimeoutMs, signal);
     const answer = await new Promise<Buffer>((resolve, reject) => {
       let first: Buffer | null = null;
-      const call = channel.call(headOf(exchange, this.options.metadata), requestOf(exchange), {
+      let call: ClientCall | null = null;
+      const onAbort = (): void => call?.cancel();
+      // Everything that follows may happen at once: the connection may be gone, the signal aborted.
+      signal.addEventListener('abort', onAbort, { once: true });
+      call = channel.call(headOf(exchange, this.options.metadata), request, {
         isOpenEnded: false,
+        isPatient: exchange.serverLimitMs === null,
         onMessage: (bytes) => {
           first ??= bytes;
         },
@@ -60,27 +65,31 @@ export class GrpcTransport implements Transport {
           else reject(new ExchangeError('the call ended without an answer', true));
         },
       });
-      const onAbort = (): void => call.cancel();
-      signal.addEventListener('abort', onAbort, { once: true });
+      // Aborted since the connection was found: nothing has been sent before the end of this turn.
+      if (signal.aborted) call.cancel();
     });
     return decoded(method, answer);
   }
 
   async *stream(exchange: Exchange): AsyncGenerator<object> {
     const { method, signal } = exchange;
+    const request = requestOf(exchange);
     const channel = await this.channel(exchange.endpoint, exchange.dialTimeoutMs, signal);
     const inbox = new Inbox();
-    const call = channel.call(headOf(exchange, this.options.metadata), requestOf(exchange), {
+    let call: ClientCall | null = null;
+    const onAbort = (): void => call?.cancel();
+    signal.addEventListener('abort', onAbort, { once: true });
+    call = channel.call(headOf(exchange, this.options.metadata), request, {
       // A watch whose requests have ended may be taken for one that is not wanted any more.
       isOpenEnded: method.requestStream,
+      isPatient: true,
       onMessage: (bytes) => {
         inbox.put(bytes);
-        if (inbox.bytes > INBOX_BYTES) call.hold();
+        if (inbox.bytes > INBOX_BYTES) call?.hold();
       },
       onEnd: (failure) => inbox.end(failure),
     });
-    const onAbort = (): void => call.cancel();
-    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) call.cancel();
     try {
       for (;;) {
         const bytes = await inbox.take();
@@ -92,11 +101,6 @@ export class GrpcTransport implements Transport {
       signal.removeEventListener('abort', onAbort);
       call.cancel();
     }
-  }
-
-  async probe(endpoint: Endpoint, dialTimeoutMs: number, signal: AbortSignal): Promise<void> {
-    const channel = await this.channel(endpoint, dialTimeoutMs, signal);
-    await orAborted(channel.ping(), signal);
   }
 
   /** The connection to an endpoint, made if need be. */
@@ -120,7 +124,11 @@ export class GrpcTransport implements Transport {
     const forget = (): void => {
       if (this.channels.get(name) === channel) this.channels.delete(name);
     };
-    const channel = GrpcChannel.open(endpoint, this.options.tls, dialTimeoutMs, forget);
+    const channel = GrpcChannel.open(endpoint, this.options.tls, dialTimeoutMs, {
+      onSpent: forget,
+      onOpen: (each) => this.open.add(each),
+      onGone: (each) => this.open.delete(each),
+    });
     channel.catch(forget);
     return channel;
   }
@@ -128,6 +136,8 @@ export class GrpcTransport implements Transport {
 
 /** Data of a stream that may wait for its reader before the server is held back. */
 const INBOX_BYTES = 256 * 1024;
+/** Of a message, besides its bytes: a server that sends nothing but empty ones is held back, too. */
+const MESSAGE_COST = 100;
 
 /** Messages of one stream between the socket and whoever iterates. */
 class Inbox {
@@ -140,7 +150,7 @@ class Inbox {
   put(message: Buffer): void {
     // Not a view: one small message must not keep the block of the socket that it came in.
     this.messages.push(Buffer.from(message));
-    this.bytes += message.length;
+    this.bytes += message.length + MESSAGE_COST;
     this.wake?.();
   }
 
@@ -155,7 +165,7 @@ class Inbox {
     for (;;) {
       const message = this.messages.shift();
       if (message !== undefined) {
-        this.bytes -= message.length;
+        this.bytes -= message.length + MESSAGE_COST;
         return message;
       }
       if (this.failure !== null) throw this.failure;
@@ -168,6 +178,12 @@ class Inbox {
   }
 }
 
+function assertMetadata(name: string, value: unknown): void {
+  if (!/^[\w.-]+$/.test(name)) throw new TypeError(`"${name}" cannot be the name of a header`);
+  if (typeof value === 'string' && /^[\t\x20-\x7e]*$/.test(value)) return;
+  throw new TypeError(`header ${name} must be printable ASCII text`);
+}
+
 function headOf(
   { method, serverLimitMs, requireLeader }: Exchange,
   metadata: Readonly<Record<string, string>>,
@@ -177,6 +193,7 @@ function headOf(
     metadata: {
       ...(serverLimitMs === null ? {} : { 'grpc-timeout': grpcTimeout(serverLimitMs) }),
       ...(requireLeader ? { hasleader: 'true' } : {}),
+      'kvd-error-details': 'true',
       ...metadata,
     },
   };

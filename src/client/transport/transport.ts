@@ -9,9 +9,16 @@
  * 1. `ExchangeError.reached` is false only if it is proved that the server did not look at the request.
  * 2. StatusError is thrown only for what the server itself has said.
  * 3. When the signal is aborted, the exchange ends at once, and the server is told if it can be.
+ * 4. An exchange whose server may take its time (`serverLimitMs` null) ends all the same when the server
+ *    gives no sign of life for SILENCE_MS and then does not answer when asked for one, in SIGN_MS.
  */
+import type { Outcome } from '../../errors.js';
 import type { Method } from '../../rpc/api/methods.js';
 import type { Endpoint } from '../endpoints.js';
+
+/** Longer than the five seconds below which servers of gRPC take pings for an attack. */
+export const SILENCE_MS = 10_000;
+export const SIGN_MS = 5000;
 
 export interface TlsOptions {
   readonly ca?: string | Buffer | undefined;
@@ -45,8 +52,6 @@ export interface Transport {
   ask(exchange: Exchange): Promise<object>;
   /** The answers as they come. The connection is held back while nobody asks for the next. */
   stream(exchange: Exchange): AsyncGenerator<object>;
-  /** Resolves when the endpoint gives a sign of life, rejects when it does not. */
-  probe(endpoint: Endpoint, dialTimeoutMs: number, signal: AbortSignal): Promise<void>;
   /** Drops all connections. */
   close(): void;
 }
@@ -72,14 +77,24 @@ export class WrongProtocolError extends ExchangeError {
   }
 }
 
+/** What servers of kvd tell of a failure beside its code and text. */
+export interface FailureFacts {
+  /** Code of src/errors.ts, if this version knows it. */
+  readonly reason: string;
+  readonly outcome: Outcome;
+  readonly retryable: boolean;
+}
+
 /** The server's own answer is a failure. */
 export class StatusError extends Error {
   override readonly name = 'StatusError';
   readonly grpcCode: number;
+  readonly facts: FailureFacts | null;
 
-  constructor(grpcCode: number, message: string) {
+  constructor(grpcCode: number, message: string, facts: FailureFacts | null = null) {
     super(message);
     this.grpcCode = grpcCode;
+    this.facts = facts;
   }
 }
 

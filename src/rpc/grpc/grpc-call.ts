@@ -221,6 +221,7 @@ export class UnaryGrpcCall extends GrpcCall {
   readonly wantsDrain = false;
   private readonly handler: UnaryHandler;
   private message: object | null = null;
+  private unfollowLeader: (() => void) | null = null;
 
   constructor(options: CallOptions, handler: UnaryHandler) {
     super(options);
@@ -245,7 +246,11 @@ export class UnaryGrpcCall extends GrpcCall {
     const signal = this.departure?.signal ?? null;
     this.call.context = callContext(scope.node, this.head, method.waits, signal);
     // All others are ended by the deadline of the node.
-    if (method.waits) this.armDeadline(this.call.context.clientDeadline - scope.node.now());
+    if (method.waits) {
+      this.armDeadline(this.call.context.clientDeadline - scope.node.now());
+      const end = (error: KvError): void => this.fail(error);
+      this.unfollowLeader = endWithoutLeader(scope.node, this.call.context, end);
+    }
     const serve = this.handler as (
       node: NodeFace,
       request: object,
@@ -260,6 +265,11 @@ export class UnaryGrpcCall extends GrpcCall {
       },
       (error: unknown) => this.attempt(() => this.fail(error)),
     );
+  }
+
+  protected override release(): void {
+    super.release();
+    this.unfollowLeader?.();
   }
 }
 

@@ -30,13 +30,11 @@ export interface ClientEvents<Owner = unknown> extends StreamEvents<Owner> {
   onTrailers(stream: Http2Stream<Owner>, fields: readonly HeaderField[]): void;
 }
 
-/** What servers allow that do not say (6.5.2: there is no limit), within reason. */
-const DEFAULT_STREAMS = 1000;
-
 export class Http2ClientConnection<Owner = unknown> extends Http2Connection<Owner> {
   private readonly asking: ClientEvents<Owner>;
   private nextStream = 1;
-  private maxStreams = DEFAULT_STREAMS;
+  /** 6.5.2: no limit until the server names one. */
+  private maxStreams = Number.POSITIVE_INFINITY;
 
   constructor(events: ClientEvents<Owner>, now: number) {
     super(events, now);
@@ -67,14 +65,6 @@ export class Http2ClientConnection<Owner = unknown> extends Http2Connection<Owne
     this.streams.set(stream.id, stream);
     this.headers(stream.id, block, false);
     return stream;
-  }
-
-  /** Opens no more streams and ends when those under way have ended. */
-  shutdown(): void {
-    if (this.isLeaving || this.isOver) return;
-    this.isLeaving = true;
-    this.goAway(Http2Code.NoError, '');
-    this.maybeEnd();
   }
 
   protected override preface(input: Buffer): Buffer {

@@ -672,6 +672,8 @@ export abstract class Http2Connection<Owner = unknown> {
 
   /** Sends of a stream what its windows allow. */
   private flow(stream: Http2Stream<Owner>): void {
+    // 5.1: a client's stream lives on behind its own end, and its window may still grow.
+    if (stream.isLocalEnded) return;
     const { output } = this;
     while (stream.waiting.length > 0) {
       const allowed = Math.min(stream.sendWindow, this.maxFrameSize);
