@@ -26,6 +26,7 @@ import {
 import { MessageError } from './message-assembler.js';
 import { Pulse, type PulseLimits } from './pulse.js';
 import type { ServedMethod } from './served-method.js';
+import { type ServerLoad, SHARE_BYTES } from './server-load.js';
 import { ANSWER_HEAD, errorHead, httpHead, OK_TRAILERS } from './status.js';
 
 /** What the socket holds before streams are told to wait. */
@@ -63,6 +64,14 @@ export interface Keepalive extends PulseLimits {
 
 /** What has to move within these times, to count as going on. */
 const PROGRESS_BYTES = 16 * 1024;
+/** What is done for one client before the others have their turn: about 100 calls. */
+const TURN_UNITS = 2000;
+const CALL_UNITS = 20;
+const BYTES_PER_UNIT = 1024;
+/** Smaller answers cost what calls cost. */
+const LARGE_BYTES = 16 * 1024;
+/** Of what a client still sends when it has been told that it is over, before it is cut off. */
+const LATE_BYTES_MAX = 256 * 1024;
 
 export interface ConnectionOptions {
   readonly scope: CallScope;
@@ -70,6 +79,9 @@ export interface ConnectionOptions {
   readonly messageBytesMax: number;
   readonly limits: StallLimits;
   readonly keepalive: Keepalive;
+  /** Of all connections. */
+  readonly unread: ServerLoad;
+  readonly unfinished: ServerLoad;
   /** Calls `flush` at the end of the turn. */
   readonly mark: (connection: GrpcConnection) => void;
 }
@@ -85,7 +97,15 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   private isFull = false;
   /** Of calls that end, since the socket was empty: what else fills it are watches, which may wait. */
   private hasAnswers = false;
+  /** Not read, because it takes too little, or because it asks for too much at once. */
+  private isStuffed = false;
+  private isReined = false;
+  /** On average, of the last calls. */
+  private answerBytes = 0;
+  private lateBytes = 0;
   private keptBytes = 0;
+  /** As told to `options.unread`. */
+  private unreadBytes = 0;
   private isMarked = false;
   private isEnding = false;
 
@@ -96,7 +116,10 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     const { keepalive } = options;
     this.pulse = new Pulse(keepalive, now);
     const pingMinMs = keepalive.minTimeMs;
-    this.http2 = new Http2ServerConnection<StreamOwner>(this, now, { pingMinMs });
+    this.http2 = new Http2ServerConnection<StreamOwner>(this, now, {
+      pingMinMs,
+      turnUnits: TURN_UNITS,
+    });
     socket.on('data', (bytes: Buffer) => this.receive(bytes));
     socket.on('drain', () => this.onSocketDrain());
     socket.on('timeout', () => {
@@ -111,6 +134,8 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     socket.on('close', () => {
       clearTimeout(greeting);
       this.http2.lost();
+      this.http2.output.take();
+      this.countUnread();
     });
     const greeting = setTimeout(() => {
       if (!this.http2.isGreeted) socket.destroy();
@@ -150,12 +175,14 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       if (!isTaken && socket.writableLength > FULL_BYTES) {
         this.isFull = true;
         if (socket.writableLength > UNSENT_BYTES_MAX) {
+          this.isStuffed = true;
           socket.pause();
           // Neither read nor, if it comes to this, written to.
           socket.setTimeout(this.options.limits.answerMs);
         }
       }
     }
+    this.countUnread();
     if (http2.isOver) this.endSocket();
   }
 
@@ -272,7 +299,14 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   write(stream: Http2Stream<StreamOwner>, bytes: Buffer): boolean {
     const isTaken = this.http2.write(stream, bytes);
     this.mark();
-    if (stream.owner?.isShort === true) this.hasAnswers = true;
+    if (stream.owner?.isShort === true) {
+      this.hasAnswers = true;
+      // Calls that bring large answers are begun a few at a time: nobody can tell beforehand.
+      if (bytes.length + this.answerBytes > LARGE_BYTES) {
+        this.answerBytes += (bytes.length - this.answerBytes) / 8;
+        this.http2.callUnits = CALL_UNITS + this.answerBytes / BYTES_PER_UNIT;
+      }
+    }
     if (isTaken && this.isFull && stream.owner?.wantsDrain === true) this.paused.add(stream.owner);
     return isTaken && !this.isFull;
   }
@@ -291,13 +325,22 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   /** KeptBytes, over all calls. */
   keep(bytes: number): void {
-    if (bytes > 0 && this.keptBytes + bytes > KEPT_BYTES_MAX) throw new MessageError(UNFINISHED);
-    this.keptBytes += bytes;
+    const { unfinished } = this.options;
+    const kept = this.keptBytes + bytes;
+    if (bytes > 0 && (kept > KEPT_BYTES_MAX || !unfinished.hasRoom(kept))) {
+      throw new MessageError(UNFINISHED);
+    }
+    this.keptBytes = kept;
+    unfinished.add(bytes);
   }
 
   isUnread(): boolean {
     const { waitingBytes, output } = this.http2;
-    return waitingBytes + output.length + this.socket.writableLength > UNREAD_BYTES_MAX;
+    const bytes = waitingBytes + output.length + this.socket.writableLength;
+    // Nearly always: this is asked for each call.
+    if (bytes <= SHARE_BYTES) return false;
+    this.countUnread();
+    return bytes > UNREAD_BYTES_MAX || !this.options.unread.hasRoom(bytes);
   }
 
   // ---------------------------------------------------------------- inside
@@ -317,15 +360,54 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     this.mark();
   }
 
+  private countUnread(): void {
+    const { waitingBytes, output } = this.http2;
+    const { socket } = this;
+    const bytes = waitingBytes + output.length + (socket.destroyed ? 0 : socket.writableLength);
+    this.options.unread.add(bytes - this.unreadBytes);
+    this.unreadBytes = bytes;
+  }
+
   private receive(bytes: Buffer): void {
+    const { http2 } = this;
+    if (http2.isOver) {
+      this.lateBytes += bytes.length;
+      if (this.lateBytes > LATE_BYTES_MAX) this.socket.destroy();
+      return;
+    }
     const now = performance.now();
     this.pulse.heard(now);
     try {
-      this.http2.receive(bytes, now);
+      http2.receive(bytes, now);
     } catch (error) {
       this.options.scope.onUnexpected(error);
     }
-    if (this.http2.output.length > 0 || this.http2.isOver) this.mark();
+    this.endTurn(now);
+  }
+
+  private readonly goOn = (): void => {
+    this.isReined = false;
+    if (this.socket.destroyed) return;
+    const now = performance.now();
+    try {
+      this.http2.proceed(now);
+    } catch (error) {
+      this.options.scope.onUnexpected(error);
+    }
+    this.endTurn(now);
+    if (!this.isReined && !this.isStuffed) this.socket.resume();
+  };
+
+  /** The others have their turn when there is more to do, and who asks for too much has to wait. */
+  private endTurn(now: number): void {
+    const { http2 } = this;
+    if (http2.output.length > 0 || http2.isOver) this.mark();
+    const waitMs = http2.waitMs(now);
+    if (waitMs <= 0 && !http2.isBusy) return;
+    this.isReined = true;
+    this.socket.pause();
+    if (waitMs > 0) setTimeout(this.goOn, waitMs);
+    else setImmediate(this.goOn);
   }
 
   private mark(): void {
@@ -337,10 +419,12 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   private onSocketDrain(): void {
     this.isFull = false;
     this.hasAnswers = false;
-    if (this.socket.isPaused()) {
+    if (this.isStuffed) {
+      this.isStuffed = false;
       this.socket.setTimeout(0);
-      this.socket.resume();
+      if (!this.isReined) this.socket.resume();
     }
+    this.countUnread();
     const calls = [...this.paused];
     this.paused.clear();
     for (const call of calls) call.onDrained();

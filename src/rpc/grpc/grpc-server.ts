@@ -11,6 +11,7 @@ import type { Handlers } from '../api/handler.js';
 import type { CallScope } from '../call.js';
 import { GrpcConnection, type Keepalive, type StallLimits } from './grpc-connection.js';
 import { servedMethods } from './served-method.js';
+import { ServerLoad } from './server-load.js';
 
 export interface GrpcServerOptions {
   readonly logger: Logger;
@@ -23,6 +24,8 @@ export interface GrpcServerOptions {
   readonly keepalive?: Keepalive;
   /** Bounds on time, for tests. */
   readonly limits?: Partial<StallLimits>;
+  /** Of what all connections hold together, for tests. */
+  readonly totalBytesMax?: number;
 }
 
 /** What a message may be larger than the write in it. */
@@ -55,6 +58,8 @@ export class GrpcServer {
       scope,
       limits,
       keepalive,
+      unread: new ServerLoad(options.totalBytesMax),
+      unfinished: new ServerLoad(options.totalBytesMax),
       methods: servedMethods(handlers, metrics),
       messageBytesMax: maxRequestBytes + MESSAGE_OVERHEAD_BYTES,
       mark: (connection: GrpcConnection) => this.mark(connection),

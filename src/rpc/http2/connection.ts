@@ -12,7 +12,8 @@
  *
  * Bounds: header blocks `MAX_BLOCK_BYTES` and `MAX_HEADER_LIST_BYTES`; data that was received is its
  * stream's business (it is shown at once and not kept here; `hold` stops its window); frames that cost us
- * and not the peer by `FloodBudget`; data that waits for a window is told by `write` returning false.
+ * and not the peer by `FloodBudget`, and by `Pace` how fast they are read; one turn of the event loop does
+ * `turnUnits` of work and leaves the rest for the next; data that waits for a window is told by `write` returning false.
  *
  * Invariants: 1. A stream is in `streams` from its beginning until both sides have ended or one has reset.
  * 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream, at most
@@ -33,6 +34,7 @@ import {
 } from './frame.js';
 import type { HeaderField } from './header-table.js';
 import { HpackDecoder, HpackError } from './hpack-decoder.js';
+import { DEFAULT_PACE, Pace } from './pace.js';
 import type { Http2Stream } from './stream.js';
 
 /** What both ends hear of their streams. */
@@ -62,6 +64,12 @@ const HEADER_TABLE_BYTES = 4096;
 export const MAX_HEADER_LIST_BYTES = 64 * 1024;
 /** Of one header block as it comes, with its continuations. */
 const MAX_BLOCK_BYTES = 128 * 1024;
+/** Of one header block: what has to be cut is cut into frames of 16 KiB at least. */
+const MAX_BLOCK_PARTS = 64;
+/** What a call that was for nothing costs (pace.ts). */
+const RESET_UNITS = 5;
+/** Of work in the first turn; each turn that has too little time gives twice as much to the next. */
+const FIRST_TURN_UNITS = 200;
 export const STREAM_WINDOW = 1024 * 1024;
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
 /** Data of one stream that may wait for its reader before `write` says false. */
@@ -90,6 +98,13 @@ export abstract class Http2Connection<Owner = unknown> {
   protected initialWindow = DEFAULT_WINDOW;
   private readonly events: StreamEvents<Owner>;
   private readonly floods: FloodBudget;
+  private readonly pace: Pace;
+  /** What the beginning of a call costs beside a frame; its owner may know better. */
+  callUnits = 20;
+  /** Of work that `receive` has done in this turn, does at most in this one, and in any one. */
+  private units = 0;
+  private turnUnits: number;
+  private readonly turnUnitsMax: number;
   private readonly decoder = new HpackDecoder(HEADER_TABLE_BYTES, MAX_HEADER_LIST_BYTES);
   /** Reset here a moment ago: what still comes for them is dropped. */
   private readonly resetHere = new Set<number>();
@@ -109,9 +124,27 @@ export abstract class Http2Connection<Owner = unknown> {
   private blockParts: Buffer[] = [];
   private blockBytes = 0;
 
-  constructor(events: StreamEvents<Owner>, now: number) {
+  constructor(
+    events: StreamEvents<Owner>,
+    now: number,
+    turnUnitsMax: number = Number.POSITIVE_INFINITY,
+  ) {
     this.events = events;
     this.floods = new FloodBudget(DEFAULT_FLOOD_LIMITS, now);
+    this.pace = new Pace(DEFAULT_PACE, now);
+    this.turnUnitsMax = turnUnitsMax;
+    const isBounded = turnUnitsMax < Number.POSITIVE_INFINITY;
+    this.turnUnits = isBounded ? Math.min(turnUnitsMax, FIRST_TURN_UNITS) : turnUnitsMax;
+  }
+
+  /** There is more to be done than one turn had time for: call `proceed`, and `receive` nothing before. */
+  get isBusy(): boolean {
+    return this.units >= this.turnUnits && this.rest.length > 0 && !this.isOver;
+  }
+
+  /** Ms for which the peer is not to be read, because it costs more than its share. */
+  waitMs(now: number): number {
+    return this.isOver ? 0 : this.pace.waitMs(now);
   }
 
   /** The peer has said what every peer says first. */
@@ -144,11 +177,15 @@ export abstract class Http2Connection<Owner = unknown> {
   receive(bytes: Buffer, now: number): void {
     if (this.isOver) return;
     this.now = now;
+    this.units = 0;
     try {
-      let input = this.rest.length === 0 ? bytes : Buffer.concat([this.rest, bytes]);
-      input = this.preface(input);
+      const input = this.preface(joined(this.rest, bytes));
       let at = 0;
-      while (!this.isOver && input.length - at >= FRAME_HEADER_BYTES) {
+      while (
+        !this.isOver &&
+        this.units < this.turnUnits &&
+        input.length - at >= FRAME_HEADER_BYTES
+      ) {
         const length =
           ((input[at] as number) << 16) |
           ((input[at + 1] as number) << 8) |
@@ -167,11 +204,19 @@ export abstract class Http2Connection<Owner = unknown> {
         );
         at = end;
       }
-      // A copy: the rest is small, and the bytes of the socket are used again.
-      this.rest = at === input.length ? NO_BYTES : Buffer.from(input.subarray(at));
+      const rest = input.subarray(at);
+      // A copy of what waits for the peer: a few bytes must not hold all that came with them.
+      this.rest = this.units < this.turnUnits ? Buffer.from(rest) : rest;
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** Goes on with what was received, in another turn; there may be nothing. */
+  proceed(now: number): void {
+    if (!this.isBusy) return;
+    this.turnUnits = Math.min(2 * this.turnUnits, this.turnUnitsMax);
+    this.receive(NO_BYTES, now);
   }
 
   /** The socket is gone. */
@@ -280,6 +325,7 @@ export abstract class Http2Connection<Owner = unknown> {
   }
 
   private frame(type: number, flags: number, streamId: number, payload: Buffer): void {
+    this.units += 1;
     if (!this.hasSettings && type !== FrameType.Settings) {
       throw new ConnectionError(Http2Code.ProtocolError, 'the first frame is no SETTINGS');
     }
@@ -395,7 +441,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   private takeBlock(part: Buffer, isLast: boolean): void {
     this.blockBytes += part.length;
-    if (this.blockBytes > MAX_BLOCK_BYTES) {
+    if (this.blockBytes > MAX_BLOCK_BYTES || this.blockParts.length >= MAX_BLOCK_PARTS) {
       throw new ConnectionError(Http2Code.EnhanceYourCalm, 'a header block is too large');
     }
     if (!isLast) {
@@ -409,7 +455,12 @@ export abstract class Http2Connection<Owner = unknown> {
     }
     const streamId = this.blockOf;
     this.blockOf = 0;
-    const { fields, isTruncated } = this.decoder.decode(block);
+    this.units += this.callUnits;
+    const { fields, isTruncated, isBomb } = this.decoder.decode(block);
+    if (isBomb) {
+      throw new ConnectionError(Http2Code.EnhanceYourCalm, 'a header block stands for too much');
+    }
+    if (isTruncated) this.pace.spend(block.length / 10);
     this.headersComplete(streamId, fields, this.blockEnds, isTruncated);
   }
 
@@ -435,6 +486,7 @@ export abstract class Http2Connection<Owner = unknown> {
     this.charge(1);
     const stream = this.streams.get(streamId);
     if (stream === undefined) return;
+    this.pace.spend(RESET_UNITS);
     this.forget(stream);
     this.events.onReset(stream, payload.readUInt32BE(0));
   }
@@ -577,6 +629,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   /** Frames that cost the peer nothing. */
   protected charge(tokens: number): void {
+    this.pace.spend(tokens);
     if (this.floods.spend(tokens, this.now)) return;
     throw new ConnectionError(Http2Code.EnhanceYourCalm, 'too many frames that ask for nothing');
   }
@@ -739,6 +792,11 @@ export abstract class Http2Connection<Owner = unknown> {
 }
 
 /** Without padding (6.1, 6.2) and the first `skipped` bytes behind its length. */
+function joined(rest: Buffer, bytes: Buffer): Buffer {
+  if (rest.length === 0) return bytes;
+  return bytes.length === 0 ? rest : Buffer.concat([rest, bytes]);
+}
+
 function unpadded(flags: number, payload: Buffer, skipped: number): Buffer {
   const isPadded = (flags & Flag.Padded) !== 0;
   if (!isPadded && skipped === 0) return payload;

@@ -3,7 +3,8 @@
  * next one refers to, so every block must be read, also of a request that is refused.
  *
  * Bounds: the table has `tableBytes` as told to the peer; a block of more than `listBytes` of decoded
- * fields (counted as in RFC 9113, 6.5.2) is read to its end without being kept, and marked.
+ * fields (counted as in RFC 9113, 6.5.2) is read to its end without being kept, and marked. One that
+ * stands for many times more, a bomb, is not read on: it is marked so, and the decoder is of no more use.
  *
  * Invariant: throws nothing but HpackError, which ends the connection (RFC 9113, 4.3).
  */
@@ -20,7 +21,12 @@ export interface DecodedBlock {
   readonly fields: readonly HeaderField[];
   /** Some fields were left out, because the block is too large. */
   readonly isTruncated: boolean;
+  /** So much too large that it was not read to its end: end the connection. */
+  readonly isBomb: boolean;
 }
+
+/** Times `listBytes`. */
+const BOMB = 4;
 
 /** No length or number is larger. */
 const INTEGER_MAX = 2 ** 31 - 1;
@@ -55,8 +61,9 @@ export class HpackDecoder {
       const field = this.field(first);
       room -= sizeOf(field);
       if (room >= 0) fields.push(field);
+      else if (room < -BOMB * this.listBytes) return { fields, isTruncated: true, isBomb: true };
     }
-    return { fields, isTruncated: room < 0 };
+    return { fields, isTruncated: room < 0, isBomb: false };
   }
 
   private field(first: number): HeaderField {

@@ -33,6 +33,8 @@ export interface ServerLimits {
   readonly maxStreams?: number;
   /** Between two pings of the client while it has streams; 0 = it pings as it likes. */
   readonly pingMinMs?: number;
+  /** Of `receive` in one turn; a call is about 20 of them. */
+  readonly turnUnits?: number;
 }
 
 /** Locks that wait for others hold a stream each, and the renewals of their leases must get through. */
@@ -55,7 +57,7 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
   private isShuttingDown = false;
 
   constructor(events: ServerEvents<Owner>, now: number, limits: ServerLimits = {}) {
-    super(events, now);
+    super(events, now, limits.turnUnits);
     this.served = events;
     this.maxStreams = limits.maxStreams ?? MAX_STREAMS;
     this.pingMinMs = limits.pingMinMs ?? 0;

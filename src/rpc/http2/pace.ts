@@ -1,0 +1,39 @@
+/**
+ * How fast a peer is read. What asks for nothing has a cost, counted in units of about a microsecond; a
+ * peer may cost much at once, but not for long: then it is read more slowly, so that its share of this
+ * process stays small and others do not feel it. flood-budget.ts ends those that go on all the same.
+ */
+
+export interface PaceLimits {
+  /** Units that are free at once. */
+  readonly burst: number;
+  /** Units that are free per ms: a thousand would be all of a processor. */
+  readonly perMs: number;
+}
+
+export const DEFAULT_PACE: PaceLimits = { burst: 10_000, perMs: 20 };
+
+export class Pace {
+  private readonly limits: PaceLimits;
+  /** Units left; negative: owed. */
+  private level: number;
+  private filledAt: number;
+
+  constructor(limits: PaceLimits, now: number) {
+    this.limits = limits;
+    this.level = limits.burst;
+    this.filledAt = now;
+  }
+
+  spend(units: number): void {
+    this.level -= units;
+  }
+
+  /** Ms until nothing is owed; 0 = read on. */
+  waitMs(now: number): number {
+    const { burst, perMs } = this.limits;
+    this.level = Math.min(burst, this.level + (now - this.filledAt) * perMs);
+    this.filledAt = now;
+    return this.level >= 0 ? 0 : -this.level / perMs;
+  }
+}
