@@ -1,12 +1,17 @@
 /**
  * kvd and etcd side by side: `npm run bench:versus`. See docs/benchmarks.md for the method.
  *
+ * With a word: `failover`, `million` (keys) or `soak` instead of the workloads.
+ *
  *   --quick           one pair, 2 s each: a look, no claim
  *   --pairs N         pairs of rounds, 7 by default
  *   --seconds N       of each workload in each round, 5 by default
  *   --only a,b        workloads by their ids or families
  *   --etcd PATH       another etcd than the one in PATH
- *   --out FOLDER      writes results.json, tables.md and a plot for each family
+ *   --rounds N        of failover, 10 by default
+ *   --keys N          of million, 1,000,000 by default
+ *   --minutes N       of soak (kvd alone), 60 by default
+ *   --out FOLDER      writes results.json, tables.md and a plot for each family; the plots of a soak
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,16 +19,26 @@ import { parseArgs } from 'node:util';
 import { serverCommand } from '../../test/support/cluster-processes.js';
 import { removeTempFolders } from '../../test/support/temp-folder.js';
 import { describeRun } from '../report.js';
-import { plotOf } from './plot.js';
+import { failover } from './failover.js';
+import { million } from './million.js';
+import { chartOf, plotOf, type Series } from './plot.js';
 import { playRounds } from './rounds.js';
 import { contestants } from './site.js';
+import { SLICE_SECONDS, type Slice, soak } from './soak.js';
 import { type Line, summarise, tableOf } from './summary.js';
 import type { Workload } from './workload.js';
 import { WORKLOADS } from './workloads.js';
 
 class UsageError extends Error {}
 
+const WHAT = ['workloads', 'failover', 'million', 'soak'] as const;
+type What = (typeof WHAT)[number];
+
 interface Options {
+  readonly what: What;
+  readonly rounds: number;
+  readonly keys: number;
+  readonly minutes: number;
   readonly pairs: number;
   readonly seconds: number;
   readonly warmSeconds: number;
@@ -34,24 +49,37 @@ interface Options {
 
 function optionsOf(args: string[]): Options {
   let values: Partial<Record<string, string | boolean>>;
+  let positionals: string[];
   try {
-    ({ values } = parseArgs({
+    ({ values, positionals } = parseArgs({
       args,
+      allowPositionals: true,
       options: {
         quick: { type: 'boolean', default: false },
         pairs: { type: 'string' },
         seconds: { type: 'string' },
         only: { type: 'string' },
         etcd: { type: 'string', default: 'etcd' },
+        rounds: { type: 'string' },
+        keys: { type: 'string' },
+        minutes: { type: 'string' },
         out: { type: 'string' },
       },
     }));
   } catch (error) {
     const [sentence] = (error as Error).message.split('. ');
-    throw new UsageError(`${sentence}; there are --quick --pairs --seconds --only --etcd --out`);
+    throw new UsageError(`${sentence}; there are ${OPTIONS}`);
+  }
+  const [what = 'workloads', more] = positionals;
+  if (!isWhat(what) || more !== undefined) {
+    throw new UsageError(`nothing is called ${more ?? what}; there are ${WHAT.join(', ')}`);
   }
   const isQuick = values['quick'] === true;
   return {
+    what,
+    rounds: wholeNumber('rounds', values['rounds'], 10),
+    keys: wholeNumber('keys', values['keys'], 1_000_000),
+    minutes: wholeNumber('minutes', values['minutes'], 60),
     pairs: wholeNumber('pairs', values['pairs'], isQuick ? 1 : 7),
     seconds: wholeNumber('seconds', values['seconds'], isQuick ? 2 : 5),
     warmSeconds: isQuick ? 1 : 2,
@@ -61,10 +89,16 @@ function optionsOf(args: string[]): Options {
   };
 }
 
+const OPTIONS = '--quick --pairs --seconds --only --etcd --rounds --keys --minutes --out';
+
+function isWhat(text: string): text is What {
+  return (WHAT as readonly string[]).includes(text);
+}
+
 function wholeNumber(name: string, text: string | boolean | undefined, otherwise: number): number {
   if (text === undefined) return otherwise;
-  if (/^[1-9]\d{0,3}$/.test(String(text))) return Number(text);
-  throw new UsageError(`--${name} must be a whole number from 1 to 9999, not "${text}"`);
+  if (/^[1-9]\d{0,7}$/.test(String(text))) return Number(text);
+  throw new UsageError(`--${name} must be a whole number from 1, not "${text}"`);
 }
 
 function chosen(only: string | boolean | undefined): readonly Workload[] {
@@ -93,12 +127,43 @@ function write(folder: string, about: string, lines: readonly Line[], results: u
   }
 }
 
+function drawSoak(slices: readonly Slice[], folder: string | undefined): void {
+  if (folder === undefined) return;
+  mkdirSync(folder, { recursive: true });
+  const latencies = [
+    { name: 'p50', color: '#3b7ea1', values: slices.map(({ p50 }) => p50) },
+    { name: 'p99', color: '#b5543c', values: slices.map(({ p99 }) => p99) },
+  ];
+  const colors = ['#3b7ea1', '#b5543c', '#5a8f3c'];
+  const memory = colors.map((color, at) => ({
+    name: `member ${at + 1}`,
+    color,
+    values: slices.map(({ residentMb }) => residentMb[at] ?? 0),
+  }));
+  const draw = (name: string, title: string, unit: string, series: readonly Series[]): void =>
+    writeFileSync(join(folder, name), chartOf(title, unit, SLICE_SECONDS, series));
+  draw('soak-latency.svg', 'Latency under steady mixed load', 'ms', latencies);
+  draw('soak-memory.svg', 'Memory under steady mixed load', 'MB', memory);
+  writeFileSync(join(folder, 'soak.json'), `${JSON.stringify(slices)}\n`);
+}
+
+function machine(): string {
+  return describeRun(serverCommand());
+}
+
 async function main(args: string[]): Promise<void> {
-  const { etcd, out, ...plan } = optionsOf(args);
+  const { what, etcd, out, rounds, keys, minutes, ...plan } = optionsOf(args);
   const both = contestants(etcd);
+  if (what !== 'workloads') {
+    say(`${both.map(({ name, version }) => `${name} ${version}`).join(', ')}, ${machine()}`);
+  }
+  if (what === 'failover') for (const each of both) await failover(each, rounds, say);
+  if (what === 'million') for (const each of both) await million(each, keys, say);
+  if (what === 'soak') drawSoak(await soak(both[0], minutes, say), out);
+  if (what !== 'workloads') return;
   const versions = both.map(({ name, version }) => `${name} ${version}`).join(' and ');
   const { pairs, seconds } = plan;
-  const about = `${versions}, three members each, ${pairs} pairs of ${seconds} s, ${describeRun(serverCommand())}`;
+  const about = `${versions}, three members each, ${pairs} pairs of ${seconds} s, ${machine()}`;
   say(about);
   const results = await playRounds({ ...plan, contestants: both, say });
   const lines = summarise(plan.workloads, ['kvd', 'etcd'], results);

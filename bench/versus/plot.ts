@@ -35,3 +35,48 @@ ${rows.join('\n')}
 function escaped(text: string): string {
   return text.replace(/&/g, '&amp;').replace(/</g, '&lt;');
 }
+
+export interface Series {
+  readonly name: string;
+  readonly color: string;
+  readonly values: readonly number[];
+}
+
+const CHART = { width: 900, height: 300, left: 70, right: 20, top: 50, bottom: 40 };
+
+/** Values over time, each series from zero to the largest of all. */
+export function chartOf(
+  title: string,
+  unit: string,
+  stepSeconds: number,
+  series: readonly Series[],
+): string {
+  const { width, height, left, right, top, bottom } = CHART;
+  const count = Math.max(2, ...series.map(({ values }) => values.length));
+  const most = Math.max(1e-9, ...series.flatMap(({ values }) => [...values]));
+  const x = (at: number): number => left + (at / (count - 1)) * (width - left - right);
+  const y = (value: number): number => height - bottom - (value / most) * (height - top - bottom);
+  const lines = series.map(({ values, color }) => {
+    const points = values.map((value, at) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`);
+    return `<polyline fill="none" stroke="${color}" points="${points.join(' ')}"/>`;
+  });
+  const legend = series.map(
+    ({ name, color }, at) =>
+      `<text x="${left + at * 130}" y="42" fill="${color}">${escaped(name)}</text>`,
+  );
+  const ticks = [0, 0.5, 1].map(
+    (part) =>
+      `<text x="${left - 8}" y="${(y(most * part) + 4).toFixed(1)}" text-anchor="end">${(most * part).toPrecision(3)}</text>`,
+  );
+  const minutes = Math.round(((count - 1) * stepSeconds) / 60);
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13">
+<rect width="${width}" height="${height}" fill="#fff"/>
+<text x="${left}" y="22" font-size="16">${escaped(title)} (${escaped(unit)})</text>
+${legend.join('\n')}
+${ticks.join('\n')}
+<path d="M${left} ${top}V${height - bottom}H${width - right}" fill="none" stroke="#555"/>
+<text x="${width - right}" y="${height - 12}" text-anchor="end">${minutes} min</text>
+${lines.join('\n')}
+</svg>
+`;
+}
