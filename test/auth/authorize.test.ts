@@ -9,7 +9,7 @@ import type { AuthCommand, Permission } from '../../src/auth/auth-command.js';
 import { refusalOf } from '../../src/kv/authorize.js';
 import type { Command } from '../../src/kv/command.js';
 import { inKeyRange } from '../../src/kv/key-range.js';
-import type { RequestOp } from '../../src/kv/request.js';
+import type { Compare, RequestOp } from '../../src/kv/request.js';
 import * as arbitrary from '../support/kv-arbitraries.js';
 import { bytesOf, del, put, range, txn } from '../support/kv-requests.js';
 import { MachineRig } from '../support/machine-rig.js';
@@ -147,9 +147,13 @@ function limited(): { rig: MachineRig; ann: Actor } {
 }
 
 describe('a user with few rights', () => {
-  const secretValue = {
-    ...{ result: 1, target: 'value', key: 'secret', rangeEnd: '', value: bytesOf('a') },
-  } as const;
+  const secretValue: Compare = {
+    result: 1,
+    target: 'value',
+    key: 'secret',
+    rangeEnd: '',
+    value: bytesOf('a'),
+  };
 
   it.each<[string, Command]>([
     ['a nested transaction (CVE-2026-33343)', txn([], [txn([], [range('secret')])])],
