@@ -9,6 +9,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { parse } from 'yaml';
+import { JWT_ALGORITHMS, type JwtAlgorithm, type JwtOptions } from './auth/io/jwt-options.js';
 import type { CompactionPolicy } from './auto-compaction.js';
 import { fromUtf8 } from './bytes.js';
 import { crc32c } from './crc32c.js';
@@ -71,7 +72,19 @@ export interface Config {
   readonly slowRequestMs: number;
   readonly segmentBytes: number;
   readonly logLevel: string;
+  readonly authToken: AuthTokenKind;
+  /** How long a simple token is good behind its last use. */
+  readonly authTokenTtlMs: number;
+  /** A verified certificate of a client names its user. */
+  readonly clientCertAuth: boolean;
+  /** log2 of the iterations behind a password. */
+  readonly passwordCost: number;
 }
+
+export type AuthTokenKind = { readonly kind: 'simple' } | ({ readonly kind: 'jwt' } & JwtOptions);
+
+/** 32 MiB and some 80 ms of a core for each login. */
+const PASSWORD_COST = 15;
 
 /** Of the name in the address of a socket; there are systems that take four less. */
 const SOCKET_PATH_BYTES_MAX = 107;
@@ -226,6 +239,19 @@ export const OPTIONS: readonly Option[] = [
     meaning: 'size of one file of the log',
   },
   {
+    name: 'auth-token',
+    value: 'KIND',
+    fallback: 'simple',
+    meaning:
+      'simple, or jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m: what clients show after they logged in',
+  },
+  {
+    name: 'auth-token-ttl',
+    value: 'SECONDS',
+    fallback: '300',
+    meaning: 'a simple token ends so long after its last use',
+  },
+  {
     name: 'log-level',
     value: 'LEVEL',
     fallback: 'info',
@@ -258,6 +284,8 @@ const ACCEPTED: ReadonlySet<string> = new Set([
   'compaction-sleep-interval',
   'experimental-compaction-batch-limit',
   'log-package-levels',
+  // Passwords are hashed by scrypt.
+  'bcrypt-cost',
 ]);
 
 /** Flags are refused when they are unknown; the environment is not ours, and other names in it are
@@ -471,6 +499,50 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     slowRequestMs: duration('warning-unary-request-duration'),
     segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
     logLevel: level,
+    authToken: authTokenKind(text('auth-token'), problems),
+    authTokenTtlMs: count('auth-token-ttl', 1, 1e9) * 1000,
+    clientCertAuth: false,
+    passwordCost: PASSWORD_COST,
+  };
+}
+
+/** etcd's way of writing it: the kind, and what it needs, as NAME=VALUE between commas. */
+function authTokenKind(given: string, problems: string[]): AuthTokenKind {
+  const [kind, ...rest] = given.split(',');
+  const simple = { kind: 'simple' } as const;
+  const options = new Map<string, string>();
+  for (const part of rest) {
+    const cut = part.indexOf('=');
+    const name = part.slice(0, Math.max(0, cut));
+    if (['sign-method', 'pub-key', 'priv-key', 'ttl'].includes(name)) {
+      options.set(name, part.slice(cut + 1));
+    } else problems.push(`--auth-token: "${part}" is none of sign-method, pub-key, priv-key, ttl`);
+  }
+  if (kind === 'simple') return simple;
+  if (kind !== 'jwt') {
+    problems.push(`--auth-token ${kind}: it is "simple" or "jwt,sign-method=...,..."`);
+    return simple;
+  }
+  const algorithm = options.get('sign-method') ?? '';
+  if (!(JWT_ALGORITHMS as readonly string[]).includes(algorithm)) {
+    problems.push(`--auth-token: sign-method=${algorithm} is none of ${JWT_ALGORITHMS.join(', ')}`);
+    return simple;
+  }
+  const publicKeyFile = options.get('pub-key') ?? '';
+  const privateKeyFile = options.get('priv-key') ?? '';
+  const ttlMs = durationMs(options.get('ttl') ?? '5m');
+  if (ttlMs === null || ttlMs < 1000) {
+    problems.push('--auth-token: ttl is a duration of at least a second (30s, 5m)');
+  }
+  if (publicKeyFile === '' && privateKeyFile === '') {
+    problems.push('--auth-token jwt: give pub-key=FILE, priv-key=FILE, or both');
+  }
+  return {
+    kind: 'jwt',
+    algorithm: algorithm as JwtAlgorithm,
+    publicKeyFile,
+    privateKeyFile,
+    ttlMs: ttlMs ?? 0,
   };
 }
 

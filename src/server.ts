@@ -26,6 +26,7 @@ import { listen, portOf } from './listening.js';
 import type { Logger } from './logger.js';
 import { openMember } from './member.js';
 import { Metrics } from './metrics.js';
+import type { RequestContext } from './node.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { NodeDisk } from './raft/io/node-disk.js';
 import { buildGateway, type Gateway } from './rpc/gateway/gateway.js';
@@ -132,6 +133,11 @@ export async function startServer(
   };
 }
 
+/** For what no client has asked for. */
+function asMember(node: ClusterNode): RequestContext {
+  return node.context(undefined, null, false, 'member');
+}
+
 function startCompaction(node: ClusterNode, config: Config, logger: Logger): AutoCompaction | null {
   if (config.autoCompaction === null) return null;
   const compaction = new AutoCompaction({
@@ -140,7 +146,7 @@ function startCompaction(node: ClusterNode, config: Config, logger: Logger): Aut
     isLeader: () => node.isLeader,
     revision: () => node.machine.store.revision,
     compactRevision: () => node.machine.store.compactRevision,
-    compact: (revision) => node.propose({ kind: 'compact', revision }, node.context()),
+    compact: (revision) => node.propose({ kind: 'compact', revision }, asMember(node)),
     onDone: (revision) => logger.info({ revision }, 'compacted'),
     onFailed: (error) =>
       logger.warn({ err: error }, 'compaction failed; the next look tries again'),
@@ -160,7 +166,7 @@ async function arrive(node: ClusterNode, logger: Logger): Promise<void> {
 function askForVote(node: ClusterNode, logger: Logger): void {
   if (!node.isLearner) return;
   const steps = [{ kind: 'promote', id: node.memberId } as const];
-  node.propose({ kind: 'memberChange', steps, joint: false }, node.context()).then(
+  node.propose({ kind: 'memberChange', steps, joint: false }, asMember(node)).then(
     () => logger.info('this member votes now'),
     (error: unknown) => {
       if (error instanceof KvError && error.code === 'STOPPED') return;

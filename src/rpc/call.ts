@@ -7,6 +7,7 @@ import type { Logger } from '../logger.js';
 import type { Metrics, RpcCounters } from '../metrics.js';
 import type { NodeFace, RequestContext } from '../node.js';
 import type { Method } from './api/methods.js';
+import type { CalledContext, Caller } from './caller.js';
 import { codeName, DEADLINE_EXCEEDED, type WireError, wireError } from './error-mapping.js';
 
 /** What the parts of a face share. */
@@ -19,7 +20,7 @@ export interface CallScope {
   readonly onUnexpected: (error: unknown) => void;
 }
 
-export interface CallContext extends RequestContext {
+export interface CallContext extends CalledContext {
   /** Monotonic ms at which the client's own deadline ends the call; Infinity without one. */
   readonly clientDeadline: number;
 }
@@ -51,6 +52,7 @@ export interface CallWish {
   readonly timeout: string | undefined;
   /** The client wants an error rather than an answer of a member that knows no leader. */
   readonly requireLeader: boolean;
+  readonly caller: Caller;
 }
 
 /** `endless` calls end by the client's deadline or its departure only. */
@@ -61,7 +63,7 @@ export function callContext(
   signal: AbortSignal | null,
 ): CallContext {
   const timeout = parseGrpcTimeout(wish.timeout);
-  const { requireLeader } = wish;
+  const { requireLeader, caller } = wish;
   // Refused here, because this holds for calls that never ask the node for a leader, too.
   if (requireLeader && !node.hasLeader) {
     throw new KvError(
@@ -76,6 +78,7 @@ export function callContext(
     signal,
     requireLeader,
     actor: own.actor,
+    caller,
     clientDeadline,
   };
 }

@@ -140,7 +140,7 @@ describe('unary calls', () => {
 
   it('give each status its code', async () => {
     const revoke = await post(served.port, '/v3/lease/revoke', { ID: 1 });
-    const auth = await post(served.port, '/v3/auth/enable');
+    const auth = await post(served.port, '/v3/maintenance/snapshot');
     node.failure = new KvError('NO_LEADER', '');
     const leaderless = await post(served.port, '/v3/kv/put', { key: b64('a') });
     node.failure = new KvError('OVERLOADED', '');

@@ -152,7 +152,7 @@ describe('details of a failure', () => {
     ['a call that there is not', '/a.B/C', put('a'), 'UNIMPLEMENTED', 'not-applied'],
     [
       'a call that is not served',
-      '/etcdserverpb.Auth/AuthEnable',
+      '/etcdserverpb.Maintenance/Snapshot',
       Buffer.alloc(0),
       'UNIMPLEMENTED',
       'not-applied',

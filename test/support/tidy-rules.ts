@@ -49,11 +49,11 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   'src/rpc/peer': { values: ['base', 'src/raft'], types: ['src/raft/io', 'src/peer-links.ts'] },
   'src/rpc/api': { values: ['base', 'src/rpc', 'src/kv'], types: ['src/node.ts'] },
   'src/rpc': {
-    values: ['base', 'src/rpc/*', 'src/kv', 'src/watch'],
+    values: ['base', 'src/rpc/*', 'src/auth', 'src/kv', 'src/watch'],
     types: ['src/node.ts', 'src/metrics.ts'],
   },
   'src/rpc/*': {
-    values: ['base', 'src/rpc', 'src/rpc/*', 'src/kv', 'src/watch', 'src/metrics.ts'],
+    values: ['base', 'src/rpc', 'src/rpc/*', 'src/auth', 'src/kv', 'src/watch', 'src/metrics.ts'],
     types: ['src/node.ts', 'src/watch/io'],
   },
   'src/client': { values: ['base', 'src/rpc/api', 'src/client/*'], types: [] },
@@ -73,6 +73,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   commander: ['cli/'],
   pino: ['src/logger.ts', 'src/server.ts'],
   'prom-client': ['src/metrics.ts'],
+  jose: ['src/auth/io/jwt-tokens.ts'],
   yaml: ['src/config.ts'],
 };
 

@@ -79,7 +79,7 @@ class StreamExchange implements ResponseSink {
     const { node } = call.scope;
     this.attempt(() => {
       const { signal } = this.departure;
-      call.context = callContext(node, wishOf(request.headers), true, signal);
+      call.context = callContext(node, wishOf(request), true, signal);
       this.armDeadline(call.context.clientDeadline - node.now());
       const session = open(node, call.context, this as ResponseSink<never>);
       this.session = session as StreamSession<object>;

@@ -3,6 +3,7 @@
  * and metadata, or why it is none.
  */
 import type { CallWish } from '../call.js';
+import { type Caller, withToken } from '../caller.js';
 import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 import type { HeaderField } from '../http2/header-table.js';
 import type { RequestHead } from '../http2/message-head.js';
@@ -24,12 +25,17 @@ const NOT_GRPC = wireErrorOf(
 
 const GRPC = /^application\/grpc(?:\+proto)?(?:;|$)/;
 
-export function callHead({ method, fields, firstRegular }: RequestHead): HeadOutcome {
+export function callHead(
+  { method, fields, firstRegular }: RequestHead,
+  connection: Caller,
+): HeadOutcome {
   let contentType = '';
   let encoding = 'identity';
   let timeout: string | undefined;
   let requireLeader = false;
   let wantsDetails = false;
+  let token: string | undefined;
+  let authorization: string | undefined;
   for (let at = firstRegular; at < fields.length; at += 1) {
     const { name, value } = fields[at] as HeaderField;
     switch (name) {
@@ -45,6 +51,12 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
       case 'hasleader':
         requireLeader = value === 'true';
         break;
+      case 'token':
+        token = value;
+        break;
+      case 'authorization':
+        authorization = value;
+        break;
       case 'kvd-error-details':
         wantsDetails = value === 'true';
         break;
@@ -56,5 +68,6 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
   if (contentType !== 'application/grpc' && !GRPC.test(contentType)) {
     return { ok: false, httpStatus: 415, error: NOT_GRPC };
   }
-  return { ok: true, head: { timeout, requireLeader, encoding, wantsDetails } };
+  const caller = withToken(connection, token ?? authorization);
+  return { ok: true, head: { timeout, requireLeader, encoding, wantsDetails, caller } };
 }
