@@ -11,10 +11,12 @@ import type { Method } from '../../rpc/api/methods.js';
 import { decodeProtobuf, encodeProtobuf } from '../../rpc/api/protobuf.js';
 import type { Encodable } from '../../rpc/api/schema.js';
 import type { Endpoint } from '../endpoints.js';
-import { type ClientCall, GrpcChannel } from './grpc-channel.js';
+import type { CallHead, ClientCall } from './grpc-call.js';
+import { GrpcChannel } from './grpc-channel.js';
 import {
   type Exchange,
   ExchangeError,
+  grpcTimeout,
   type Transport,
   type TransportOptions,
   UnexpectedAnswerError,
@@ -187,7 +189,7 @@ function assertMetadata(name: string, value: unknown): void {
 function headOf(
   { method, serverLimitMs, requireLeader }: Exchange,
   metadata: Readonly<Record<string, string>>,
-): { readonly path: string; readonly metadata: Readonly<Record<string, string>> } {
+): CallHead {
   return {
     path: `/${method.service}/${method.name}`,
     metadata: {
@@ -197,11 +199,6 @@ function headOf(
       ...metadata,
     },
   };
-}
-
-/** At most eight digits (gRPC over HTTP/2, "Timeout"). */
-function grpcTimeout(ms: number): string {
-  return ms < 1e8 ? `${ms}m` : `${Math.min(99_999_999, Math.floor(ms / 1000))}S`;
 }
 
 function requestOf({ method, request }: Exchange): Buffer {
