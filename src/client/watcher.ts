@@ -68,6 +68,8 @@ export async function* watch(client: Rpcs, request: WatchRequest): AsyncGenerato
   while (!stopped()) {
     const endpoint = client.ring.current;
     let failure: ClientError | null = null;
+    /** The next connection is a new start then, and not that of a lost server. */
+    let wasCompacted = false;
     try {
       const { signal } = request;
       const create = createRequest(request, cursor.nextRevision);
@@ -77,8 +79,11 @@ export async function* watch(client: Rpcs, request: WatchRequest): AsyncGenerato
           triesInRound = 0;
         }
         yield* itemsOf(message, cursor, lost, endpoint);
+        if (message.canceled) {
+          wasCompacted = true;
+          break;
+        }
         if (message.created) lost = false;
-        if (message.canceled) break;
       }
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
@@ -93,7 +98,7 @@ export async function* watch(client: Rpcs, request: WatchRequest): AsyncGenerato
     }
     client.ring.failed(endpoint);
     if (stopped()) return;
-    if (!lost && cursor.created && !cursor.takeRestart()) {
+    if (!lost && cursor.created && !wasCompacted) {
       lost = true;
       const text = `${endpoint.name}: the server ended the watch`;
       const error = failure ?? new ClientError('CONNECTION_LOST', text, { grpcCode: 14 });
@@ -113,7 +118,6 @@ class WatchCursor {
   /** Asked for at the next connection; 0 = from now on. */
   nextRevision: number;
   created = false;
-  private restart = false;
   private lastRevision = 0;
   private readonly keysAtLast = new Set<string>();
 
@@ -151,14 +155,6 @@ class WatchCursor {
 
   onCompacted(compactRevision: number): void {
     this.nextRevision = Math.max(this.nextRevision, compactRevision);
-    this.restart = true;
-  }
-
-  /** True, once, after a compaction: the next connection is a new start, not a lost server. */
-  takeRestart(): boolean {
-    const restart = this.restart;
-    this.restart = false;
-    return restart;
   }
 }
 
