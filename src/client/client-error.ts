@@ -35,6 +35,8 @@ export type ClientErrorCode =
   | 'FAILED_PRECONDITION'
   | 'WATCH_CANCELED'
   | 'LEASE_LOST'
+  /** The key that held a lock or a leadership is gone, though its lease may be there. */
+  | 'KEY_DELETED'
   /** A lock or an election was not won in the time given. */
   | 'NOT_WON'
   | 'UNKNOWN';

@@ -32,9 +32,7 @@ export class GrpcTransport implements Transport {
   private readonly open = new Set<GrpcChannel>();
   private isClosed = false;
 
-  /** Throws TypeError for metadata that cannot be sent. */
   constructor(options: TransportOptions) {
-    for (const [name, value] of Object.entries(options.metadata)) assertMetadata(name, value);
     this.options = options;
   }
 
@@ -178,12 +176,6 @@ class Inbox {
       this.wake = null;
     }
   }
-}
-
-function assertMetadata(name: string, value: unknown): void {
-  if (!/^[\w.-]+$/.test(name)) throw new TypeError(`"${name}" cannot be the name of a header`);
-  if (typeof value === 'string' && /^[\t\x20-\x7e]*$/.test(value)) return;
-  throw new TypeError(`header ${name} must be printable ASCII text`);
 }
 
 function headOf(
