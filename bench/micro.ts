@@ -66,6 +66,7 @@ function headers(): Piece {
 function framing(): Piece {
   const payload = encodeEnvelope({
     origin: 1,
+    actor: null,
     requestId: 1,
     command: put(keyOf(1), '', { value: VALUE }),
   });
