@@ -7,23 +7,23 @@
  * of a restore that the records next to the tables belong to them.
  *
  *   format u8 | applied index, term | revision, compact revision | hash | counts |
- *   configuration | members | removed | genesis | alarms | leases | crc u32
+ *   configuration | members | removed | genesis | quota | alarms | leases | crc u32
  */
 import { ByteReader, ByteWriter, MalformedBytesError } from '../bytes.js';
 import { crc32c } from '../crc32c.js';
 import { FatalError } from '../errors.js';
 import type { LeaseState } from '../lease/lessor.js';
 import type { Configuration } from '../raft/configuration.js';
+import type { Alarm } from './alarms.js';
+import { AlarmCause } from './alarms.js';
 import type { AlarmType, MemberAttributes } from './command.js';
+import { NO_QUOTA } from './space.js';
 
-const FORMAT = 2;
+const FORMAT = 3;
 /** Without folders, removed and genesis: members could not change then. */
 const FIRST_FORMAT = 1;
-
-export interface Alarm {
-  readonly memberId: number;
-  readonly alarm: AlarmType;
-}
+/** Without a quota and the causes of alarms: only clients raised them. */
+const SECOND_FORMAT = 2;
 
 export interface Tables {
   readonly appliedIndex: number;
@@ -39,6 +39,8 @@ export interface Tables {
   readonly removed: readonly number[];
   /** The members of index 0, from which a log without a snapshot is replayed. */
   readonly genesis: readonly MemberAttributes[];
+  /** 0 = none. */
+  readonly quotaBytes: number;
   readonly alarms: readonly Alarm[];
   readonly leases: readonly LeaseState[];
 }
@@ -58,8 +60,10 @@ export function encodeTables(tables: Tables): Uint8Array {
   writeMembers(writer, tables.members);
   writeIds(writer, tables.removed);
   writeMembers(writer, tables.genesis);
-  writer.varint(tables.alarms.length);
-  for (const { memberId, alarm } of tables.alarms) writer.varint(memberId).u8(alarm);
+  writer.varint(tables.quotaBytes).varint(tables.alarms.length);
+  for (const { memberId, alarm, causes } of tables.alarms) {
+    writer.varint(memberId).u8(alarm).u8(causes);
+  }
   writer.varint(tables.leases.length);
   for (const { id, ttl, remaining } of tables.leases) {
     writer.int64(id).varint(ttl).varint(remaining);
@@ -77,7 +81,7 @@ export function decodeTables(bytes: Uint8Array): Tables {
   }
   const reader = new ByteReader(bytes, 0, end);
   const format = reader.u8();
-  if (format !== FORMAT && format !== FIRST_FORMAT) {
+  if (format < FIRST_FORMAT || format > FORMAT) {
     throw new FatalError(`the tables have format ${format}, this version reads ${FORMAT}`);
   }
   try {
@@ -96,14 +100,17 @@ function readTables(reader: ByteReader, format: number): Tables {
   const genesis = isFirst
     ? members.map((member) => ({ ...member, name: '', clientUrls: [] }))
     : readList(reader, () => readMember(reader, true));
+  const hasSpace = format > SECOND_FORMAT;
   return {
     ...head,
     members,
     removed,
     genesis,
+    quotaBytes: hasSpace ? reader.varint() : NO_QUOTA,
     alarms: readList(reader, () => ({
       memberId: reader.varint(),
       alarm: reader.u8() as AlarmType,
+      causes: hasSpace ? reader.u8() : AlarmCause.Client,
     })),
     leases: readList(reader, () => ({
       id: reader.int64(),
@@ -115,7 +122,7 @@ function readTables(reader: ByteReader, format: number): Tables {
 
 function readHead(
   reader: ByteReader,
-): Omit<Tables, 'members' | 'removed' | 'genesis' | 'alarms' | 'leases'> {
+): Omit<Tables, 'members' | 'removed' | 'genesis' | 'quotaBytes' | 'alarms' | 'leases'> {
   return {
     appliedIndex: reader.varint(),
     appliedTerm: reader.varint(),
