@@ -142,7 +142,10 @@ function startCompaction(node: ClusterNode, config: Config, logger: Logger): Aut
     isOutOfSpace: () => node.machine.alarms.some(({ causes }) => (causes & AlarmCause.Quota) !== 0),
     revision: () => node.machine.store.revision,
     compactRevision: () => node.machine.store.compactRevision,
-    compact: (revision) => node.propose({ kind: 'compact', revision }, node.context()),
+    compact: (revision) => {
+      const context = node.context(undefined, null, false, 'member');
+      return node.propose({ kind: 'compact', revision }, context);
+    },
     onDone: (revision) => logger.info({ revision }, 'compacted'),
     onFailed: (error) =>
       logger.warn({ err: error }, 'compaction failed; the next look tries again'),

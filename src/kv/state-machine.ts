@@ -16,9 +16,15 @@
  * makes at most one revision. 3. an entry that is refused changes nothing but the applied index, the
  * hash chain and, when it was refused for its size, the space alarm. 4. a lease and its keys vanish in
  * one revision. 5. what an accepted write adds stays within the quota. 6. the alarm that the quota
- * raised stands for as long as the use is above the low-water mark (space.ts), and no entry longer.
+ * raised stands for as long as the use is above the low-water mark (space.ts), and no entry longer. 7. while authentication is on, no command does
+ * what its actor has no right to in the state in front of the entry.
  */
 import { assert, assertNever } from '../assert.js';
+import type { Actor } from '../auth/actor.js';
+import type { AuthCommand } from '../auth/auth-command.js';
+import { AuthState } from '../auth/auth-state.js';
+import { type AuthTables, NO_AUTH } from '../auth/auth-tables.js';
+import { authRefusalText } from '../auth/refusals.js';
 import type { ErrorCode } from '../errors.js';
 import type { Int64 } from '../int64.js';
 import type { LeaseChanges, LeaseState } from '../lease/lessor.js';
@@ -26,6 +32,7 @@ import { Lessor } from '../lease/lessor.js';
 import type { Configuration } from '../raft/configuration.js';
 import type { Alarm } from './alarms.js';
 import { ALL_CAUSES, AlarmCause, AlarmTable } from './alarms.js';
+import { refusalOf } from './authorize.js';
 import type { Command, Finding, MemberAttributes } from './command.js';
 import { AlarmType, decodeEnvelope } from './command.js';
 import type { KvEvent } from './event.js';
@@ -63,7 +70,11 @@ interface AppliedBase {
   readonly events: readonly KvEvent[];
   /** Null when no lease changed. */
   readonly leaseChanges: LeaseChanges | null;
+  /** A user logged in: the token of this digest is good from here on. Else null. */
+  readonly login: Login | null;
 }
+
+export type Login = AuthCommand & { readonly kind: 'login' };
 
 export type Applied =
   | (AppliedBase & { readonly ok: true; readonly code: null; readonly message: '' })
@@ -78,6 +89,7 @@ export interface StateMachineOptions {
   /** Of a restored state. */
   readonly removed?: readonly number[];
   readonly genesis?: readonly MemberAttributes[];
+  readonly auth?: AuthTables;
   /** Where the log begins, if not at 1: the index and term that this empty state stands for. */
   readonly appliedIndex?: number;
   readonly appliedTerm?: number;
@@ -92,14 +104,16 @@ interface Outcome {
   readonly error: ErrorCode | null;
   readonly response: OpResponse | null;
   readonly leaseChanges: LeaseChanges | null;
+  readonly login: Login | null;
 }
 
-const DONE: Outcome = { error: null, response: null, leaseChanges: null };
+const DONE: Outcome = { error: null, response: null, leaseChanges: null, login: null };
 
 export class StateMachine {
   readonly store: Store;
   readonly lessor = new Lessor();
   readonly members: MemberTable;
+  readonly auth: AuthState;
   /** The members of index 0: who replays the log from its beginning starts with them. */
   readonly genesis: readonly MemberAttributes[];
   private readonly selfId: number;
@@ -114,6 +128,7 @@ export class StateMachine {
     this.selfId = options.selfId;
     this.chain = chain;
     this.members = new MemberTable(options.members, options.removed);
+    this.auth = new AuthState(chain, options.auth ?? NO_AUTH);
     this.genesis = options.genesis ?? options.members;
     this.currentConfiguration = options.configuration;
     this.index = options.appliedIndex ?? 0;
@@ -182,8 +197,8 @@ export class StateMachine {
     if (entry.payload.length === 0) return this.finish(0, 0, DONE);
     const envelope = decodeEnvelope(entry.payload);
     if (envelope === null) return this.finish(0, 0, refusal('UNIMPLEMENTED'));
-    const { origin, requestId, command } = envelope;
-    return this.finish(origin, requestId, this.run(command, origin));
+    const { origin, requestId, actor, command } = envelope;
+    return this.finish(origin, requestId, this.run(actor, command, origin));
   }
 
   /** All state but the records, equal bytes on all members at the same index. */
@@ -203,11 +218,12 @@ export class StateMachine {
       quotaBytes: this.currentQuota,
       alarms: this.alarmTable.list,
       leases: this.lessor.list(),
+      auth: this.auth.tables,
     });
   }
 
   private finish(origin: number, requestId: number, outcome: Outcome): Applied {
-    const { error, response, leaseChanges } = outcome;
+    const { error, response, leaseChanges, login } = outcome;
     const events = this.store.commit();
     this.endQuotaAlarm();
     const { revision } = this.store;
@@ -222,6 +238,7 @@ export class StateMachine {
         revision,
         events,
         leaseChanges,
+        login,
       };
     }
     assert(events.length === 0, `an entry refused with ${error} made ${events.length} changes`);
@@ -237,6 +254,7 @@ export class StateMachine {
       revision,
       events,
       leaseChanges: null,
+      login: null,
     };
   }
 
@@ -244,6 +262,8 @@ export class StateMachine {
     const configuration = entry.configuration ?? null;
     const envelope = entry.payload.length === 0 ? null : decodeEnvelope(entry.payload);
     const { origin, requestId, command } = envelope ?? { origin: 0, requestId: 0, command: null };
+    const denied = envelope === null ? null : refusalOf(this, envelope.actor, envelope.command);
+    if (denied !== null) return this.finish(origin, requestId, refusal(denied));
     if (configuration === null) {
       return this.finish(origin, requestId, refusal(entry.refusal ?? 'UNIMPLEMENTED'));
     }
@@ -265,9 +285,12 @@ export class StateMachine {
     return this.finish(origin, requestId, DONE);
   }
 
-  private run(command: Command, origin: number): Outcome {
+  private run(actor: Actor, command: Command, origin: number): Outcome {
     const wanted = origin === this.selfId;
-    const refused = this.alarmAgainst(command) ?? this.quotaAgainst(command, origin);
+    const refused =
+      refusalOf(this, actor, command) ??
+      this.alarmAgainst(command) ??
+      this.quotaAgainst(command, origin);
     if (refused !== null) return refusal(refused);
     switch (command.kind) {
       case 'put':
@@ -298,6 +321,8 @@ export class StateMachine {
         return this.setQuota(command.bytes);
       case 'report':
         return this.report(command.memberId, command.finding);
+      case 'auth':
+        return this.changeAuth(command.change);
       default:
         return assertNever(command, 'command');
     }
@@ -340,7 +365,7 @@ export class StateMachine {
     if (outcome.error !== null) return refusal(outcome.error);
     return outcome.response === null
       ? DONE
-      : { error: null, response: outcome.response, leaseChanges: null };
+      : { error: null, response: outcome.response, leaseChanges: null, login: null };
   }
 
   private compact(revision: number): Outcome {
@@ -401,6 +426,12 @@ export class StateMachine {
     return DONE;
   }
 
+  private changeAuth(change: AuthCommand): Outcome {
+    const error = this.auth.apply(change);
+    if (error !== null) return refusal(error);
+    return change.kind === 'login' ? { ...DONE, login: change } : DONE;
+  }
+
   private setAlarm(action: 'activate' | 'deactivate', memberId: number, alarm: AlarmType): Outcome {
     if (alarm !== AlarmType.None) {
       if (action === 'activate') this.alarmTable.raise(memberId, alarm, AlarmCause.Client);
@@ -433,16 +464,17 @@ export class StateMachine {
   }
 }
 
-/** What tells of alarms or ends them. */
+/** What tells of alarms or ends them, and who may do so. */
 const ALWAYS_ALLOWED: ReadonlySet<Command['kind']> = new Set([
   'alarm',
+  'auth',
   'memberPublish',
   'setQuota',
   'report',
 ]);
 
 function refusal(error: ErrorCode): Outcome {
-  return { error, response: null, leaseChanges: null };
+  return { ...DONE, error };
 }
 
 /** Deletions and compactions make room, so they stay allowed. */
@@ -496,6 +528,6 @@ function messageOf(code: ErrorCode, store: Store): string {
     case 'UNIMPLEMENTED':
       return 'the entry holds a command that this version does not know';
     default:
-      return `refused with ${code}`;
+      return authRefusalText(code) ?? `refused with ${code}`;
   }
 }

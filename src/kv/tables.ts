@@ -7,8 +7,9 @@
  * of a restore that the records next to the tables belong to them.
  *
  *   format u8 | applied index, term | revision, compact revision | hash | counts |
- *   configuration | members | removed | genesis | quota | alarms | leases | crc u32
+ *   configuration | members | removed | genesis | quota | alarms | leases | users and roles | crc u32
  */
+import { type AuthTables, NO_AUTH, readAuthTables, writeAuthTables } from '../auth/auth-tables.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../bytes.js';
 import { crc32c } from '../crc32c.js';
 import { FatalError } from '../errors.js';
@@ -19,11 +20,13 @@ import { AlarmCause } from './alarms.js';
 import type { AlarmType, MemberAttributes } from './command.js';
 import { NO_QUOTA } from './space.js';
 
-const FORMAT = 3;
+const FORMAT = 4;
+/** Without a quota and the causes of alarms: only clients raised them. */
+const THIRD_FORMAT = 3;
+/** Without users and roles. */
+const SECOND_FORMAT = 2;
 /** Without folders, removed and genesis: members could not change then. */
 const FIRST_FORMAT = 1;
-/** Without a quota and the causes of alarms: only clients raised them. */
-const SECOND_FORMAT = 2;
 
 export interface Tables {
   readonly appliedIndex: number;
@@ -43,6 +46,7 @@ export interface Tables {
   readonly quotaBytes: number;
   readonly alarms: readonly Alarm[];
   readonly leases: readonly LeaseState[];
+  readonly auth: AuthTables;
 }
 
 export function encodeTables(tables: Tables): Uint8Array {
@@ -68,6 +72,7 @@ export function encodeTables(tables: Tables): Uint8Array {
   for (const { id, ttl, remaining } of tables.leases) {
     writer.int64(id).varint(ttl).varint(remaining);
   }
+  writeAuthTables(writer, tables.auth);
   const body = writer.finish();
   const sealed = new ByteWriter(body.length + 4);
   return sealed.raw(body).u32(crc32c(body)).finish();
@@ -100,7 +105,7 @@ function readTables(reader: ByteReader, format: number): Tables {
   const genesis = isFirst
     ? members.map((member) => ({ ...member, name: '', clientUrls: [] }))
     : readList(reader, () => readMember(reader, true));
-  const hasSpace = format > SECOND_FORMAT;
+  const hasSpace = format > THIRD_FORMAT;
   return {
     ...head,
     members,
@@ -117,12 +122,13 @@ function readTables(reader: ByteReader, format: number): Tables {
       ttl: reader.varint(),
       remaining: reader.varint(),
     })),
+    auth: format <= SECOND_FORMAT ? NO_AUTH : readAuthTables(reader),
   };
 }
 
 function readHead(
   reader: ByteReader,
-): Omit<Tables, 'members' | 'removed' | 'genesis' | 'quotaBytes' | 'alarms' | 'leases'> {
+): Omit<Tables, 'members' | 'removed' | 'genesis' | 'quotaBytes' | 'alarms' | 'leases' | 'auth'> {
   return {
     appliedIndex: reader.varint(),
     appliedTerm: reader.varint(),

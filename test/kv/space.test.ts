@@ -223,7 +223,7 @@ describe('findings about members', () => {
     machine.apply({
       ...{ index: machine.appliedIndex + 1, term: 1, type: 1 },
       payload: encodeEnvelope({
-        ...{ origin: 1, requestId: 1 },
+        ...{ origin: 1, requestId: 1, actor: null },
         command: { kind: 'memberChange', steps, joint: false },
       }),
       configuration: configurationOf([1, 2]),
