@@ -7,7 +7,8 @@
  * of a restore that the records next to the tables belong to them.
  *
  *   format u8 | applied index, term | revision, compact revision | hash | counts |
- *   configuration | members | removed | genesis | quota | alarms | leases | users and roles | crc u32
+ *   configuration | members | removed | genesis | alarms | leases | users and roles |
+ *   quota | causes of the alarms | crc u32
  */
 import { type AuthTables, NO_AUTH, readAuthTables, writeAuthTables } from '../auth/auth-tables.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../bytes.js';
@@ -64,15 +65,15 @@ export function encodeTables(tables: Tables): Uint8Array {
   writeMembers(writer, tables.members);
   writeIds(writer, tables.removed);
   writeMembers(writer, tables.genesis);
-  writer.varint(tables.quotaBytes).varint(tables.alarms.length);
-  for (const { memberId, alarm, causes } of tables.alarms) {
-    writer.varint(memberId).u8(alarm).u8(causes);
-  }
+  writer.varint(tables.alarms.length);
+  for (const { memberId, alarm } of tables.alarms) writer.varint(memberId).u8(alarm);
   writer.varint(tables.leases.length);
   for (const { id, ttl, remaining } of tables.leases) {
     writer.int64(id).varint(ttl).varint(remaining);
   }
   writeAuthTables(writer, tables.auth);
+  writer.varint(tables.quotaBytes);
+  for (const { causes } of tables.alarms) writer.u8(causes);
   const body = writer.finish();
   const sealed = new ByteWriter(body.length + 4);
   return sealed.raw(body).u32(crc32c(body)).finish();
@@ -105,24 +106,24 @@ function readTables(reader: ByteReader, format: number): Tables {
   const genesis = isFirst
     ? members.map((member) => ({ ...member, name: '', clientUrls: [] }))
     : readList(reader, () => readMember(reader, true));
+  const alarms = readList(reader, () => ({
+    memberId: reader.varint(),
+    alarm: reader.u8() as AlarmType,
+  }));
+  const leases = readList(reader, () => ({
+    id: reader.int64(),
+    ttl: reader.varint(),
+    remaining: reader.varint(),
+  }));
+  const auth = format <= SECOND_FORMAT ? NO_AUTH : readAuthTables(reader);
   const hasSpace = format > THIRD_FORMAT;
   return {
-    ...head,
-    members,
-    removed,
-    genesis,
+    ...{ ...head, members, removed, genesis, leases, auth },
     quotaBytes: hasSpace ? reader.varint() : NO_QUOTA,
-    alarms: readList(reader, () => ({
-      memberId: reader.varint(),
-      alarm: reader.u8() as AlarmType,
+    alarms: alarms.map((alarm) => ({
+      ...alarm,
       causes: hasSpace ? reader.u8() : AlarmCause.Client,
     })),
-    leases: readList(reader, () => ({
-      id: reader.int64(),
-      ttl: reader.varint(),
-      remaining: reader.varint(),
-    })),
-    auth: format <= SECOND_FORMAT ? NO_AUTH : readAuthTables(reader),
   };
 }
 

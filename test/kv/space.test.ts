@@ -3,9 +3,11 @@
  * decided by the replicated state alone.
  */
 import { describe, expect, it } from 'vitest';
+import { crc32c } from '../../src/crc32c.js';
 import { ALL_CAUSES, AlarmCause, AlarmTable } from '../../src/kv/alarms.js';
 import { AlarmType, type Command, encodeEnvelope } from '../../src/kv/command.js';
 import { costOf, lowWaterOf } from '../../src/kv/space.js';
+import { StateMachine } from '../../src/kv/state-machine.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import { del, put, txn } from '../support/kv-requests.js';
 import { MachineRig } from '../support/machine-rig.js';
@@ -198,6 +200,25 @@ describe('a quota', () => {
       expect(lazy.machine.encodeTables()).toEqual(rig.machine.encodeTables());
     }
     expect(rig.restarted().machine.quotaBytes).toBe(20_000);
+  });
+});
+
+describe('tables of the time before there was a quota', () => {
+  it('are opened, with alarms that clients raised', () => {
+    const rig = new MachineRig();
+    rig.ok({ kind: 'alarm', action: 'activate', memberId: 2, alarm: AlarmType.NoSpace });
+    const now = rig.machine.encodeTables();
+    // A quota of 0 and the cause of one alarm in front of the checksum.
+    const before = Uint8Array.from([3, ...now.subarray(1, now.length - 6), 0, 0, 0, 0]);
+    const end = before.length - 4;
+    new DataView(before.buffer).setUint32(end, crc32c(before, 0, end), true);
+
+    const machine = StateMachine.beginRestore(before, { records: rig.records, selfId: 1 }).finish();
+
+    expect(machine.quotaBytes).toBe(0);
+    expect(machine.alarms).toEqual([
+      { memberId: 2, alarm: AlarmType.NoSpace, causes: AlarmCause.Client },
+    ]);
   });
 });
 
