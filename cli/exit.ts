@@ -128,6 +128,7 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
     exitCode: EXIT.failed,
     advice: 'is this the client port (2379, not the peer port 2380)?',
   },
+  KEY_DELETED: { exitCode: EXIT.failed, advice: 'somebody else may hold it now' },
   LEASE_LOST: { exitCode: EXIT.failed, advice: 'somebody else may hold it now' },
 };
 

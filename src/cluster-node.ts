@@ -17,6 +17,7 @@
  * forwards writes over the peer network and asks its leader for read rounds.
  */
 
+import type { Actor } from './auth/actor.js';
 import { ChangeRoad } from './change-road.js';
 import { Checkpoints } from './checkpoints.js';
 import type { Clock, Timer } from './clock.js';
@@ -309,9 +310,14 @@ export class ClusterNode implements NodeFace, DriverHost {
     return this.clock.now();
   }
 
-  context(ms?: number, signal: AbortSignal | null = null, requireLeader = false): RequestContext {
+  context(
+    ms?: number,
+    signal: AbortSignal | null = null,
+    requireLeader = false,
+    actor: Actor = null,
+  ): RequestContext {
     const limit = ms ?? 5000 + 2 * this.options.config.electionMs;
-    return { deadline: this.clock.now() + limit, signal, requireLeader };
+    return { deadline: this.clock.now() + limit, signal, requireLeader, actor };
   }
 
   sleep(ms: number, signal: AbortSignal | null): Promise<void> {
@@ -343,7 +349,12 @@ export class ClusterNode implements NodeFace, DriverHost {
       throw new KvError('OVERLOADED', 'this member is behind with applying; slow down and retry');
     }
     const requestId = this.nextRequest++;
-    const payload = encodeEnvelope({ origin: this.memberId, requestId, command });
+    const payload = encodeEnvelope({
+      origin: this.memberId,
+      requestId,
+      actor: context.actor,
+      command,
+    });
     if (payload.length > this.options.config.maxRequestBytes) {
       throw new KvError(
         'REQUEST_TOO_LARGE',

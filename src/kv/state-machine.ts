@@ -14,14 +14,21 @@
  *
  * Invariants: 1. entries are applied once each, index by index, terms never descending. 2. an entry
  * makes at most one revision. 3. an entry that is refused changes nothing but the applied index and
- * the hash chain. 4. a lease and its keys vanish in one revision.
+ * the hash chain. 4. a lease and its keys vanish in one revision. 5. while authentication is on, no
+ * command does what its actor has no right to in the state in front of the entry.
  */
 import { assert, assertNever } from '../assert.js';
+import type { Actor } from '../auth/actor.js';
+import type { AuthCommand } from '../auth/auth-command.js';
+import { AuthState } from '../auth/auth-state.js';
+import { type AuthTables, NO_AUTH } from '../auth/auth-tables.js';
+import { authRefusalText } from '../auth/refusals.js';
 import type { ErrorCode } from '../errors.js';
 import type { Int64 } from '../int64.js';
 import type { LeaseChanges, LeaseState } from '../lease/lessor.js';
 import { Lessor } from '../lease/lessor.js';
 import type { Configuration } from '../raft/configuration.js';
+import { refusalOf } from './authorize.js';
 import type { Command, MemberAttributes } from './command.js';
 import { AlarmType, decodeEnvelope } from './command.js';
 import type { KvEvent } from './event.js';
@@ -59,7 +66,11 @@ interface AppliedBase {
   readonly events: readonly KvEvent[];
   /** Null when no lease changed. */
   readonly leaseChanges: LeaseChanges | null;
+  /** A user logged in: the token of this digest is good from here on. Else null. */
+  readonly login: Login | null;
 }
+
+export type Login = AuthCommand & { readonly kind: 'login' };
 
 export type Applied =
   | (AppliedBase & { readonly ok: true; readonly code: null; readonly message: '' })
@@ -74,6 +85,7 @@ export interface StateMachineOptions {
   /** Of a restored state. */
   readonly removed?: readonly number[];
   readonly genesis?: readonly MemberAttributes[];
+  readonly auth?: AuthTables;
   /** Where the log begins, if not at 1: the index and term that this empty state stands for. */
   readonly appliedIndex?: number;
   readonly appliedTerm?: number;
@@ -88,14 +100,16 @@ interface Outcome {
   readonly error: ErrorCode | null;
   readonly response: OpResponse | null;
   readonly leaseChanges: LeaseChanges | null;
+  readonly login: Login | null;
 }
 
-const DONE: Outcome = { error: null, response: null, leaseChanges: null };
+const DONE: Outcome = { error: null, response: null, leaseChanges: null, login: null };
 
 export class StateMachine {
   readonly store: Store;
   readonly lessor = new Lessor();
   readonly members: MemberTable;
+  readonly auth: AuthState;
   /** The members of index 0: who replays the log from its beginning starts with them. */
   readonly genesis: readonly MemberAttributes[];
   private readonly selfId: number;
@@ -109,6 +123,7 @@ export class StateMachine {
     this.selfId = options.selfId;
     this.chain = chain;
     this.members = new MemberTable(options.members, options.removed);
+    this.auth = new AuthState(chain, options.auth ?? NO_AUTH);
     this.genesis = options.genesis ?? options.members;
     this.currentConfiguration = options.configuration;
     this.index = options.appliedIndex ?? 0;
@@ -161,8 +176,8 @@ export class StateMachine {
     if (entry.payload.length === 0) return this.finish(0, 0, DONE);
     const envelope = decodeEnvelope(entry.payload);
     if (envelope === null) return this.finish(0, 0, refusal('UNIMPLEMENTED'));
-    const { origin, requestId, command } = envelope;
-    return this.finish(origin, requestId, this.run(command, origin === this.selfId));
+    const { origin, requestId, actor, command } = envelope;
+    return this.finish(origin, requestId, this.run(actor, command, origin === this.selfId));
   }
 
   /** All state but the records, equal bytes on all members at the same index. */
@@ -181,11 +196,12 @@ export class StateMachine {
       genesis: this.genesis,
       alarms: this.currentAlarms,
       leases: this.lessor.list(),
+      auth: this.auth.tables,
     });
   }
 
   private finish(origin: number, requestId: number, outcome: Outcome): Applied {
-    const { error, response, leaseChanges } = outcome;
+    const { error, response, leaseChanges, login } = outcome;
     const events = this.store.commit();
     const { revision } = this.store;
     if (error === null) {
@@ -199,6 +215,7 @@ export class StateMachine {
         revision,
         events,
         leaseChanges,
+        login,
       };
     }
     assert(events.length === 0, `an entry refused with ${error} made ${events.length} changes`);
@@ -214,6 +231,7 @@ export class StateMachine {
       revision,
       events,
       leaseChanges: null,
+      login: null,
     };
   }
 
@@ -221,6 +239,8 @@ export class StateMachine {
     const configuration = entry.configuration ?? null;
     const envelope = entry.payload.length === 0 ? null : decodeEnvelope(entry.payload);
     const { origin, requestId, command } = envelope ?? { origin: 0, requestId: 0, command: null };
+    const denied = envelope === null ? null : refusalOf(this, envelope.actor, envelope.command);
+    if (denied !== null) return this.finish(origin, requestId, refusal(denied));
     if (configuration === null) {
       return this.finish(origin, requestId, refusal(entry.refusal ?? 'UNIMPLEMENTED'));
     }
@@ -241,8 +261,8 @@ export class StateMachine {
     return this.finish(origin, requestId, DONE);
   }
 
-  private run(command: Command, wanted: boolean): Outcome {
-    const refused = this.alarmAgainst(command);
+  private run(actor: Actor, command: Command, wanted: boolean): Outcome {
+    const refused = refusalOf(this, actor, command) ?? this.alarmAgainst(command);
     if (refused !== null) return refusal(refused);
     switch (command.kind) {
       case 'put':
@@ -269,6 +289,8 @@ export class StateMachine {
         return refusal('CHANGE_REFUSED');
       case 'alarm':
         return this.setAlarm(command.action, { memberId: command.memberId, alarm: command.alarm });
+      case 'auth':
+        return this.changeAuth(command.change);
       default:
         return assertNever(command, 'command');
     }
@@ -278,6 +300,8 @@ export class StateMachine {
   private alarmAgainst(command: Command): ErrorCode | null {
     if (this.currentAlarms.length === 0) return null;
     if (command.kind === 'alarm' || command.kind === 'memberPublish') return null;
+    // Whoever disarms an alarm must be able to say who it is.
+    if (command.kind === 'auth') return null;
     if (this.hasAlarm(AlarmType.Corrupt)) return 'CORRUPT';
     return this.hasAlarm(AlarmType.NoSpace) && needsSpace(command) ? 'NO_SPACE' : null;
   }
@@ -291,7 +315,7 @@ export class StateMachine {
     if (outcome.error !== null) return refusal(outcome.error);
     return outcome.response === null
       ? DONE
-      : { error: null, response: outcome.response, leaseChanges: null };
+      : { error: null, response: outcome.response, leaseChanges: null, login: null };
   }
 
   private compact(revision: number): Outcome {
@@ -352,6 +376,12 @@ export class StateMachine {
     return DONE;
   }
 
+  private changeAuth(change: AuthCommand): Outcome {
+    const error = this.auth.apply(change);
+    if (error !== null) return refusal(error);
+    return change.kind === 'login' ? { ...DONE, login: change } : DONE;
+  }
+
   private setAlarm(action: 'activate' | 'deactivate', alarm: Alarm): Outcome {
     const others = this.currentAlarms.filter(
       (active) => active.memberId !== alarm.memberId || active.alarm !== alarm.alarm,
@@ -368,7 +398,7 @@ export class StateMachine {
 }
 
 function refusal(error: ErrorCode): Outcome {
-  return { error, response: null, leaseChanges: null };
+  return { ...DONE, error };
 }
 
 /** Deletions and compactions make room, so they stay allowed. */
@@ -422,6 +452,6 @@ function messageOf(code: ErrorCode, store: Store): string {
     case 'UNIMPLEMENTED':
       return 'the entry holds a command that this version does not know';
     default:
-      return `refused with ${code}`;
+      return authRefusalText(code) ?? `refused with ${code}`;
   }
 }

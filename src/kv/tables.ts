@@ -7,8 +7,9 @@
  * of a restore that the records next to the tables belong to them.
  *
  *   format u8 | applied index, term | revision, compact revision | hash | counts |
- *   configuration | members | removed | genesis | alarms | leases | crc u32
+ *   configuration | members | removed | genesis | alarms | leases | users and roles | crc u32
  */
+import { type AuthTables, NO_AUTH, readAuthTables, writeAuthTables } from '../auth/auth-tables.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../bytes.js';
 import { crc32c } from '../crc32c.js';
 import { FatalError } from '../errors.js';
@@ -16,7 +17,9 @@ import type { LeaseState } from '../lease/lessor.js';
 import type { Configuration } from '../raft/configuration.js';
 import type { AlarmType, MemberAttributes } from './command.js';
 
-const FORMAT = 2;
+const FORMAT = 3;
+/** Without users and roles. */
+const SECOND_FORMAT = 2;
 /** Without folders, removed and genesis: members could not change then. */
 const FIRST_FORMAT = 1;
 
@@ -41,6 +44,7 @@ export interface Tables {
   readonly genesis: readonly MemberAttributes[];
   readonly alarms: readonly Alarm[];
   readonly leases: readonly LeaseState[];
+  readonly auth: AuthTables;
 }
 
 export function encodeTables(tables: Tables): Uint8Array {
@@ -64,6 +68,7 @@ export function encodeTables(tables: Tables): Uint8Array {
   for (const { id, ttl, remaining } of tables.leases) {
     writer.int64(id).varint(ttl).varint(remaining);
   }
+  writeAuthTables(writer, tables.auth);
   const body = writer.finish();
   const sealed = new ByteWriter(body.length + 4);
   return sealed.raw(body).u32(crc32c(body)).finish();
@@ -77,7 +82,7 @@ export function decodeTables(bytes: Uint8Array): Tables {
   }
   const reader = new ByteReader(bytes, 0, end);
   const format = reader.u8();
-  if (format !== FORMAT && format !== FIRST_FORMAT) {
+  if (format < FIRST_FORMAT || format > FORMAT) {
     throw new FatalError(`the tables have format ${format}, this version reads ${FORMAT}`);
   }
   try {
@@ -110,12 +115,13 @@ function readTables(reader: ByteReader, format: number): Tables {
       ttl: reader.varint(),
       remaining: reader.varint(),
     })),
+    auth: format <= SECOND_FORMAT ? NO_AUTH : readAuthTables(reader),
   };
 }
 
 function readHead(
   reader: ByteReader,
-): Omit<Tables, 'members' | 'removed' | 'genesis' | 'alarms' | 'leases'> {
+): Omit<Tables, 'members' | 'removed' | 'genesis' | 'alarms' | 'leases' | 'auth'> {
   return {
     appliedIndex: reader.varint(),
     appliedTerm: reader.varint(),

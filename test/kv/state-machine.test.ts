@@ -324,7 +324,7 @@ describe('a restore', () => {
 
     expect(machine.store.revision).toBe(2);
     expect(machine.hashChain).toBe(hash);
-    const payload = encodeEnvelope({ origin: 1, requestId: 7, command: del('a') });
+    const payload = encodeEnvelope({ origin: 1, requestId: 7, actor: null, command: del('a') });
     expect(machine.apply({ index: 2, term: 1, type: 0, payload }).revision).toBe(3);
   });
 

@@ -1,4 +1,5 @@
 /** A state machine with records in memory, fed command by command as a committed log would. */
+import type { Actor } from '../../src/auth/actor.js';
 import { type Command, encodeEnvelope } from '../../src/kv/command.js';
 import type { OpResponse, RangeRequest } from '../../src/kv/request.js';
 import { type Applied, StateMachine } from '../../src/kv/state-machine.js';
@@ -34,8 +35,8 @@ export class MachineRig {
   }
 
   /** Applies a command that member 1 proposed. */
-  apply(command: Command): Applied {
-    return this.applyBytes(encodeEnvelope({ origin: 1, requestId: 7, command }));
+  apply(command: Command, actor: Actor = null): Applied {
+    return this.applyBytes(encodeEnvelope({ origin: 1, requestId: 7, actor, command }));
   }
 
   applyBytes(payload: Uint8Array, type = 0): Applied {
@@ -47,8 +48,8 @@ export class MachineRig {
   }
 
   /** Applies and expects success. */
-  ok(command: Command): Applied & { readonly ok: true } {
-    const applied = this.apply(command);
+  ok(command: Command, actor: Actor = null): Applied & { readonly ok: true } {
+    const applied = this.apply(command, actor);
     if (!applied.ok) throw new Error(`refused with ${applied.code}`);
     return applied;
   }
