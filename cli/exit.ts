@@ -115,7 +115,8 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   FUTURE_REVISION: { exitCode: EXIT.failed, advice: 'it has not come yet; give an older one' },
   NO_SPACE: {
     exitCode: EXIT.failed,
-    advice: 'compact old revisions, or start the members with a larger --quota-backend-bytes',
+    advice:
+      'delete keys and compact, or start the members with a larger --quota-backend-bytes; kvctl alarm list says whose disk is full',
   },
   DUPLICATE_KEY: {
     exitCode: EXIT.failed,
