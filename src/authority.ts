@@ -25,7 +25,7 @@ import type { AuthorityFace, Credentials, RequestContext } from './node.js';
 const LOGIN_ATTEMPTS = 3;
 
 export interface AuthorityOptions {
-  readonly config: Pick<Config, 'authToken' | 'authTokenTtlMs' | 'clientCertAuth' | 'passwordCost'>;
+  readonly config: Pick<Config, 'authToken' | 'authTokenTtlMs' | 'passwordCost'>;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly machine: () => StateMachine;
@@ -55,8 +55,7 @@ export class Authority implements AuthorityFace {
     if (token !== null) {
       return this.jwt === null ? this.bySimple(token, context) : this.byJwt(this.jwt, token);
     }
-    if (commonName === null || commonName === '' || !this.options.config.clientCertAuth)
-      return null;
+    if (commonName === null || commonName === '') return null;
     return { user: commonName, authRevision: auth.revision };
   }
 

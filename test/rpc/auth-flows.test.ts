@@ -4,6 +4,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SignJWT, UnsecuredJWT } from 'jose';
 import { afterEach, describe, expect, it } from 'vitest';
+import { encodeProtobuf } from '../../src/rpc/api/protobuf.js';
+import { rememberCommonName } from '../../src/tls/common-name.js';
 import {
   ANN_PASSWORD,
   AuthCluster,
@@ -12,6 +14,7 @@ import {
   ROOT_PASSWORD,
   WatchCall,
 } from '../support/auth-fixture.js';
+import { GrpcClient, serveGrpc } from '../support/grpc-client.js';
 import { tempFolder } from '../support/temp-folder.js';
 import { staysFalse, waitFor } from '../support/wait.js';
 
@@ -286,6 +289,30 @@ describe('a hole of others', () => {
 
     expect((await door.call(RANGE, message, ann)).text).toBe('etcdserver: permission denied');
     expect((await door.call(RANGE, message)).text).toBe('etcdserver: user name is empty');
+  });
+});
+
+describe('a certificate', () => {
+  it('names its user, unless a token does or a gateway stands in between', async () => {
+    const { door, root } = await start();
+    const served = await serveGrpc(door.node, undefined, {}, (socket) => {
+      rememberCommonName(socket, 'ann');
+    });
+    const client = new GrpcClient(served.port);
+    const ask = async (key: string, headers: Record<string, string> = {}): Promise<string> => {
+      const message = encodeProtobuf('RangeRequest', { key });
+      const { status, text } = await client.call(`/${RANGE}`, message, headers);
+      return status === 0 ? 'ok' : text;
+    };
+
+    expect(await ask('a1')).toBe('ok');
+    expect(await ask('secret')).toBe('etcdserver: permission denied');
+    expect(await ask('secret', { token: root })).toBe('ok');
+    expect(await ask('a1', { 'grpcgateway-accept': 'application/json' })).toBe(
+      'etcdserver: user name is empty',
+    );
+    client.close();
+    await served.stop();
   });
 });
 

@@ -59,7 +59,6 @@ export class LocalNode implements NodeFace {
       config: {
         authToken: { kind: 'simple' },
         authTokenTtlMs: 60_000,
-        clientCertAuth: false,
         passwordCost: 4,
       },
       clock: systemClock,

@@ -35,6 +35,8 @@ export function callHead(
   let requireLeader = false;
   let wantsDetails = false;
   let token: string | undefined;
+  // A gateway in front speaks for many clients: the name in its certificate is of none of them.
+  let isOfProxy = false;
   let authorization: string | undefined;
   for (let at = firstRegular; at < fields.length; at += 1) {
     const { name, value } = fields[at] as HeaderField;
@@ -57,6 +59,9 @@ export function callHead(
       case 'authorization':
         authorization = value;
         break;
+      case 'grpcgateway-accept':
+        isOfProxy = true;
+        break;
       case 'kvd-error-details':
         wantsDetails = value === 'true';
         break;
@@ -68,6 +73,7 @@ export function callHead(
   if (contentType !== 'application/grpc' && !GRPC.test(contentType)) {
     return { ok: false, httpStatus: 415, error: NOT_GRPC };
   }
-  const caller = withToken(connection, token ?? authorization);
+  const own = isOfProxy ? { ...connection, commonName: null } : connection;
+  const caller = withToken(own, token ?? authorization);
   return { ok: true, head: { timeout, requireLeader, encoding, wantsDetails, caller } };
 }

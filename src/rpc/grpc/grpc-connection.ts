@@ -9,6 +9,7 @@
  * are told to wait; what is left half done is ended by `sweep`.
  */
 import type { Socket } from 'node:net';
+import { commonNameOf } from '../../tls/common-name.js';
 import type { CallScope } from '../call.js';
 import { type Caller, callerOn } from '../caller.js';
 import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
@@ -113,7 +114,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   constructor(socket: Socket, firstBytes: Buffer, options: ConnectionOptions) {
     this.socket = socket;
-    this.caller = callerOn(socket, null);
+    this.caller = callerOn(socket, commonNameOf(socket));
     this.options = options;
     const now = performance.now();
     const { keepalive } = options;
