@@ -8,7 +8,13 @@ import type { Logger } from '../logger.js';
 import type { Metrics, RpcCounters } from '../metrics.js';
 import type { NodeFace, RequestContext } from '../node.js';
 import type { Method } from './api/methods.js';
-import { codeName, DEADLINE_EXCEEDED, factsOf, type WireError, wireError } from './error-mapping.js';
+import {
+  codeName,
+  DEADLINE_EXCEEDED,
+  factsOf,
+  type WireError,
+  wireError,
+} from './error-mapping.js';
 
 /** What the parts of a face share. */
 export interface CallScope {

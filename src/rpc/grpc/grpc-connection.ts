@@ -507,4 +507,3 @@ class Refusal implements StreamOwner {
 
   onDrained(): void {}
 }
-

@@ -39,10 +39,7 @@ export function servedMethods(
 }
 
 /** Why a path is not served, in the words of gRPC's server in Go: what stands behind the last slash is the method. */
-export function unknownMethod(
-  methods: ReadonlyMap<string, ServedMethod>,
-  path: string,
-): WireError {
+export function unknownMethod(methods: ReadonlyMap<string, ServedMethod>, path: string): WireError {
   const [, service, name] = /^\/(.*)\/([^/]*)$/.exec(path) ?? [];
   let text = `malformed method name: "${path}"`;
   if (service !== undefined) {
