@@ -485,21 +485,18 @@ describe('a server', () => {
   });
 });
 
-describe('a stream', () => {
+describe('a stream that fails inside', () => {
   it.each([
     ['of renewals', '/etcdserverpb.Lease/LeaseKeepAlive', { ID: 5 }, 'LeaseKeepAliveRequest'],
     ['of a range', '/etcdserverpb.KV/RangeStream', { key: 'k' }, 'RangeRequest'],
     ['of leaders', '/v3electionpb.Election/Observe', { name: 'boss' }, 'LeaderRequest'],
-  ] as const)(
-    '%s shows a bug as an internal error, and tells it',
-    async (_what, path, ask, name) => {
-      const bug = new Error('what nobody should see');
-      node.failure = bug;
-      const outcome = await client.call(path, encodeProtobuf(name, ask));
-      expect(outcome).toMatchObject({ status: 13, text: 'internal error' });
-      expect(served.unexpected).toEqual([bug]);
-    },
-  );
+  ] as const)('%s shows an internal error, and tells it', async (_what, path, ask, name) => {
+    const bug = new Error('what nobody should see');
+    node.failure = bug;
+    const outcome = await client.call(path, encodeProtobuf(name, ask));
+    expect(outcome).toMatchObject({ status: 13, text: 'internal error' });
+    expect(served.unexpected).toEqual([bug]);
+  });
 });
 
 describe('the text of a status', () => {
