@@ -100,6 +100,7 @@ const MEMBER_PROMOTE = rpc(
 );
 const STATUS = rpc(`${MAINTENANCE}/Status`, 'StatusRequest', 'StatusResponse');
 const HASH_KV = rpc(`${MAINTENANCE}/HashKV`, 'HashKVRequest', 'HashKVResponse');
+const SNAPSHOT = rpc(`${MAINTENANCE}/Snapshot`, 'SnapshotRequest', 'SnapshotResponse');
 const MOVE_LEADER = rpc(`${MAINTENANCE}/MoveLeader`, 'MoveLeaderRequest', 'MoveLeaderResponse');
 
 /** A stream is not a call: it is bound to one endpoint, and ends when that does. */
@@ -309,6 +310,12 @@ export class Rpcs {
     return await this.ask(HASH_KV, { revision }, 'read', wire.hashKvIn, options);
   }
 
+  /** A backup of one member, as the server sends it. KvdClient.snapshot checks that it is whole. A member
+   *  that knows no leader answers, too. */
+  snapshotStream(options: StreamOptions): AsyncGenerator<Uint8Array> {
+    return this.stream(SNAPSHOT, {}, ({ blob }) => blob, { ...options, requireLeader: false });
+  }
+
   /** Must be sent to the leader: give its endpoint. */
   async moveLeader(target: Int64, options: CallOptions = {}): Promise<void> {
     await this.ask(MOVE_LEADER, { targetID: target }, 'write', () => null, options);
@@ -330,7 +337,7 @@ export class Rpcs {
     { method }: Rpc<Q, A>,
     request: Encodable<Q>,
     read: (answer: Decoded<A>) => T,
-    options: StreamOptions,
+    options: StreamOptions & { readonly requireLeader?: boolean },
   ): AsyncGenerator<T> {
     return this.caller.stream(method, request, read as (answer: object) => T, options);
   }
