@@ -18,7 +18,12 @@ function listenKvd(): void {
   // The call asks nothing of its node but the time and a context.
   const node = {
     now: () => performance.now(),
-    context: () => ({ deadline: Number.POSITIVE_INFINITY, signal: null, requireLeader: false }),
+    context: () => ({
+      deadline: Number.POSITIVE_INFINITY,
+      signal: null,
+      requireLeader: false,
+      actor: null,
+    }),
     hasLeader: true,
   } as unknown as NodeFace;
   const server = new GrpcServer(node, {

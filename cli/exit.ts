@@ -112,7 +112,8 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   FUTURE_REVISION: { exitCode: EXIT.failed, advice: 'it has not come yet; give an older one' },
   NO_SPACE: {
     exitCode: EXIT.failed,
-    advice: 'compact old revisions, or start the members with a larger --quota-backend-bytes',
+    advice:
+      'delete keys and compact, or start the members with a larger --quota-backend-bytes; kvctl alarm list says whose disk is full',
   },
   DUPLICATE_KEY: {
     exitCode: EXIT.failed,
@@ -125,6 +126,7 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
     exitCode: EXIT.failed,
     advice: 'is this the client port (2379, not the peer port 2380)?',
   },
+  KEY_DELETED: { exitCode: EXIT.failed, advice: 'somebody else may hold it now' },
   LEASE_LOST: { exitCode: EXIT.failed, advice: 'somebody else may hold it now' },
 };
 

@@ -1,9 +1,9 @@
 /**
  * What answers about keys look like, shared by get, put, del, txn and watch.
  */
+import type { KeyValue } from '../src/client/key-value.js';
 import type {
   DeleteResponse,
-  KeyValue,
   PutResponse,
   RangeResponse,
   ResponseOp,

@@ -11,7 +11,8 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { toUtf8 } from '../src/bytes.js';
-import type { KeyValue, ResponseHeader } from '../src/client/messages.js';
+import type { KeyValue } from '../src/client/key-value.js';
+import type { ResponseHeader } from '../src/client/messages.js';
 import type { Int64 } from '../src/int64.js';
 import { hexInt64 } from '../src/int64.js';
 

@@ -10,6 +10,7 @@ import { connect } from './connect.js';
 const client = connect();
 const stop = new AbortController();
 const settings = new Map();
+let changed = Promise.resolve();
 
 await client.put('example/config/limit', '10');
 await client.put('example/config/mode', 'fast');
@@ -25,7 +26,7 @@ for await (const item of client.follow(prefix('example/config/'), { signal: stop
     settings.clear();
     for (const kv of item.kvs) settings.set(kv.name, kv.text());
     console.log('now', Object.fromEntries(settings));
-    change();
+    changed = change();
   } else if (item.type === 'events') {
     for (const { type, kv } of item.events) {
       if (type === 'PUT') settings.set(kv.name, kv.text());
@@ -36,5 +37,6 @@ for await (const item of client.follow(prefix('example/config/'), { signal: stop
     if (!settings.has('example/config/mode')) stop.abort();
   }
 }
+await changed;
 console.log('at the end', Object.fromEntries(settings));
 client.close();

@@ -38,7 +38,7 @@ for await (const item of client.follow(range, { signal: stop.signal })) {
     console.log('both are there:', [...known.values()].sort().join(' '));
     hasStopped = true;
     // A planned stop takes the instance out at once; a crash, after its TTL.
-    instances[0].stop();
+    await instances[0].stop();
   }
   if (known.size === 1 && hasStopped) stop.abort();
 }

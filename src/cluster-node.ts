@@ -17,6 +17,7 @@
  * forwards writes over the peer network and asks its leader for read rounds.
  */
 
+import type { Actor } from './auth/actor.js';
 import { BackupStream } from './backup/backup-stream.js';
 import { ChangeRoad } from './change-road.js';
 import { Checkpoints } from './checkpoints.js';
@@ -24,6 +25,7 @@ import type { Clock, Timer } from './clock.js';
 import type { Config } from './config.js';
 import { addressOf } from './config.js';
 import { FatalError, KvError } from './errors.js';
+import { GarbageSweep } from './garbage-sweep.js';
 import type { Int64 } from './int64.js';
 import type { Command } from './kv/command.js';
 import { encodeEnvelope } from './kv/command.js';
@@ -70,6 +72,7 @@ import { readRangeParts } from './range-parts.js';
 import { ReadRounds } from './read-rounds.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
+import { SpaceKeeper } from './space-keeper.js';
 import { exportReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
 import { hashStore, readHistory, readRange, readTxn } from './store-reads.js';
 import { DEFAULT_HUB_OPTIONS } from './watch/hub-options.js';
@@ -85,6 +88,8 @@ const MAX_APPLY_LAG = 5000;
 const BACKUPS_MAX = 4;
 /** How long a removed member waits to be turned away by the others. */
 const LEAVE_MS = 30_000;
+/** So many removed revisions are worth a checkpoint, behind which their space can be given back. */
+const GARBAGE_WORTH_A_CHECKPOINT = 1000;
 const ROLE_NAMES = ['follower', 'pre-candidate', 'candidate', 'leader'] as const;
 
 export interface ClusterNodeOptions {
@@ -101,6 +106,8 @@ export interface ClusterNodeOptions {
   readonly replicaOptions: ReplicaOptions;
   /** 0 to 1. */
   readonly random: () => number;
+  /** Of the disk with the data folder. */
+  readonly freeBytes: () => number;
   readonly onFatal: (error: Error) => void;
 }
 
@@ -123,6 +130,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   private readonly reads = new ReadRounds();
   private readonly checkpoints: Checkpoints;
   private readonly install: SnapshotInstall;
+  private readonly sweep: GarbageSweep;
+  private readonly space: SpaceKeeper;
   private replica: StateReplica;
   private leader: NodeId = 0;
   /** Monotonic ms; streams that require a leader end an election timeout later. */
@@ -216,6 +225,27 @@ export class ClusterNode implements NodeFace, DriverHost {
       onUnconfirmed: (error) =>
         this.logger.debug({ err: error }, 'a lease entry was not confirmed'),
     });
+    this.sweep = new GarbageSweep({
+      clock,
+      store: () => this.machine.store,
+      onDone: (removed) => {
+        if (removed < GARBAGE_WORTH_A_CHECKPOINT || this.stopped) return;
+        this.checkpoints.start(this.replica).catch(options.onFatal);
+      },
+    });
+    this.space = new SpaceKeeper({
+      clock,
+      logger: this.logger,
+      memberId: config.memberId,
+      quotaBytes: config.quotaBackendBytes,
+      diskReserveBytes: config.diskReserveBytes,
+      freeBytes: options.freeBytes,
+      machine: () => this.machine,
+      isLeader: () => this.isLeader,
+      isSilent: (member) =>
+        !statusOf(raft).peers.some(({ id, recentActive }) => id === member && recentActive),
+      propose: (command) => this.propose(command, this.context(undefined, null, false, 'member')),
+    });
     this.questions = new LeaderQuestions({
       clock,
       network: this.network,
@@ -282,6 +312,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.followTable();
     this.driver.start();
     this.armSweep();
+    this.space.start();
+    this.sweep.wake();
     this.maybeLeave();
   }
 
@@ -295,6 +327,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (this.isLeader) await this.handOver();
     this.stopped = true;
     this.sweepTimer?.cancel();
+    this.space.stop();
+    this.sweep.stop();
     this.watches.stop();
     this.writes.waiting.stop();
     this.changes.waiting.stop();
@@ -311,9 +345,14 @@ export class ClusterNode implements NodeFace, DriverHost {
     return this.clock.now();
   }
 
-  context(ms?: number, signal: AbortSignal | null = null, requireLeader = false): RequestContext {
+  context(
+    ms?: number,
+    signal: AbortSignal | null = null,
+    requireLeader = false,
+    actor: Actor = null,
+  ): RequestContext {
     const limit = ms ?? 5000 + 2 * this.options.config.electionMs;
-    return { deadline: this.clock.now() + limit, signal, requireLeader };
+    return { deadline: this.clock.now() + limit, signal, requireLeader, actor };
   }
 
   sleep(ms: number, signal: AbortSignal | null): Promise<void> {
@@ -345,7 +384,12 @@ export class ClusterNode implements NodeFace, DriverHost {
       throw new KvError('OVERLOADED', 'this member is behind with applying; slow down and retry');
     }
     const requestId = this.nextRequest++;
-    const payload = encodeEnvelope({ origin: this.memberId, requestId, command });
+    const payload = encodeEnvelope({
+      origin: this.memberId,
+      requestId,
+      actor: context.actor,
+      command,
+    });
     if (payload.length > this.options.config.maxRequestBytes) {
       throw new KvError(
         'REQUEST_TOO_LARGE',
@@ -443,7 +487,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       appliedIndex: machine.appliedIndex,
       role: ROLE_NAMES[raft.role],
       dbSizeBytes: Math.max(4096, this.replica.store.approximateBytes()),
-      dbSizeInUseBytes: Math.max(4096, machine.store.logicalBytes),
+      dbSizeInUseBytes: Math.max(4096, machine.usedBytes),
       walBytes: this.options.log.diskBytes,
     };
   }
@@ -503,8 +547,11 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   async defragment(_context: RequestContext): Promise<void> {
-    await this.checkpoints.start(this.replica);
-    await this.replica.store.defragment();
+    await this.sweep.idle();
+    const { replica } = this;
+    await this.checkpoints.start(replica);
+    await replica.store.cleaned();
+    await replica.store.defragment();
   }
 
   // ---------------------------------------------------------------- DriverHost
@@ -569,6 +616,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.leases.demote();
     this.compactRevision = this.machine.store.compactRevision;
     this.watches.onStateReplaced();
+    this.sweep.wake();
     this.reads.onApplied(meta.index);
     this.logger.info({ index: meta.index, generation: meta.generation }, 'snapshot installed');
     this.install.retire(previous).catch(this.options.onFatal);
@@ -767,6 +815,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (compactRevision !== this.compactRevision) {
       this.compactRevision = compactRevision;
       this.watches.onCompacted(compactRevision);
+      this.sweep.wake();
     }
     if (applied.leaseChanges !== null) this.leases.onApplied(applied.leaseChanges);
     if (applied.origin === this.memberId) {

@@ -59,7 +59,10 @@ export interface Config {
   readonly snapshotCatchupEntries: number;
   readonly maxRequestBytes: number;
   readonly maxTxnOps: number;
+  /** 0 = none. */
   readonly quotaBackendBytes: number;
+  /** With less free space on its disk the member stops writes; 0 = it does not look. */
+  readonly diskReserveBytes: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
   /** Null: nobody makes backups but whoever asks for one. */
@@ -178,7 +181,13 @@ export const OPTIONS: readonly Option[] = [
     name: 'quota-backend-bytes',
     value: 'BYTES',
     fallback: '0',
-    meaning: 'space quota shown in status and metrics; 0 = 2 GiB',
+    meaning: 'space for keys and history, by the flag of the leader; 0 = 2 GiB, -1 = no limit',
+  },
+  {
+    name: 'disk-reserve-bytes',
+    value: 'BYTES',
+    fallback: '268435456',
+    meaning: 'with less free space on its disk a member stops writes; 0 = never',
   },
   {
     name: 'auto-compaction-mode',
@@ -189,8 +198,9 @@ export const OPTIONS: readonly Option[] = [
   {
     name: 'auto-compaction-retention',
     value: 'DURATION|N',
-    fallback: '0',
-    meaning: 'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it',
+    fallback: '',
+    meaning:
+      'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it (default 1h, or 10000 revisions)',
   },
   {
     name: 'backup-dir',
@@ -446,7 +456,7 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     );
   }
   const tickMs = Math.max(5, Math.floor(heartbeatMs / 5));
-  const quota = count('quota-backend-bytes', 0, Number.MAX_SAFE_INTEGER);
+  const quota = count('quota-backend-bytes', -1, Number.MAX_SAFE_INTEGER);
   const level = text('log-level');
   if (!['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].includes(level)) {
     problems.push(`--log-level ${level}: it is trace, debug, info, warn, error or silent`);
@@ -477,7 +487,8 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     snapshotCatchupEntries: count('snapshot-catchup-entries', 0, 1e9),
     maxRequestBytes: count('max-request-bytes', 1024, 2 ** 27),
     maxTxnOps: count('max-txn-ops', 1, 1e6),
-    quotaBackendBytes: quota === 0 ? 2 ** 31 : quota,
+    quotaBackendBytes: quota === 0 ? 2 ** 31 : Math.max(0, quota),
+    diskReserveBytes: count('disk-reserve-bytes', 0, Number.MAX_SAFE_INTEGER),
     autoCompaction: compactionPolicy(
       text('auto-compaction-mode'),
       text('auto-compaction-retention'),
@@ -517,6 +528,9 @@ function compactionPolicy(
   if (mode !== 'periodic' && mode !== 'revision') {
     problems.push(`--auto-compaction-mode ${mode}: it is "periodic" or "revision"`);
     return null;
+  }
+  if (retention === '') {
+    return mode === 'periodic' ? { mode, periodMs: 3_600_000 } : { mode, revisions: 10_000 };
   }
   const count = Number(retention);
   if (retention === '0') return null;

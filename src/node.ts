@@ -2,6 +2,7 @@
  * What a member can do for its clients, as the API services see it.
  */
 
+import type { Actor } from './auth/actor.js';
 import type { BackupStream } from './backup/backup-stream.js';
 import type { Int64 } from './int64.js';
 import type { Command, Envelope } from './kv/command.js';
@@ -19,6 +20,8 @@ export interface RequestContext {
   readonly signal: AbortSignal | null;
   /** Fail at once with NO_LEADER instead of waiting for one (metadata `hasleader: true`). */
   readonly requireLeader: boolean;
+  /** On whose behalf: what the request may do is judged by it. */
+  readonly actor: Actor;
 }
 
 /** Outcome of a command or transaction: the answer, and the store revision for its header. */
@@ -87,7 +90,12 @@ export interface NodeFace {
   /** Monotonic ms. */
   now(): number;
   /** A context that ends after `ms`, by default after the server's request timeout. */
-  context(ms?: number, signal?: AbortSignal | null, requireLeader?: boolean): RequestContext;
+  context(
+    ms?: number,
+    signal?: AbortSignal | null,
+    requireLeader?: boolean,
+    actor?: Actor,
+  ): RequestContext;
   /** Resolves after `ms`, or as soon as the signal is aborted. */
   sleep(ms: number, signal: AbortSignal | null): Promise<void>;
   /** Writes through the log, from any member; resolves after this member has applied it. Throws the

@@ -22,6 +22,7 @@ import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
 import { FatalError, KvError } from './errors.js';
 import { settleIdentity } from './joining.js';
+import { AlarmCause } from './kv/alarms.js';
 import { NodeStateFolders } from './kv/io/state-folders.js';
 import { listen, portOf } from './listening.js';
 import type { Logger } from './logger.js';
@@ -75,8 +76,8 @@ export async function startServer(
   });
   // Built before the member starts: it takes a tenth of a second of the event loop, on a busy machine
   // as long as an election timeout, and a leader that cannot hear its followers steps down.
-  const { maxRequestBytes, maxTxnOps, slowRequestMs, quotaBackendBytes: quotaBytes } = config;
-  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps, quotaBytes });
+  const { maxRequestBytes, maxTxnOps, slowRequestMs } = config;
+  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps });
   const shared = { logger, metrics, handlers, maxRequestBytes, slowRequestMs };
   const onUnexpected = (error: unknown): void => {
     // A broken invariant or disk ends the process; any other slip ends its request only.
@@ -85,7 +86,7 @@ export async function startServer(
   };
   const gateway = buildGateway(node, {
     ...shared,
-    ...{ maxTxnOps, quotaBytes, onUnexpected },
+    ...{ maxTxnOps, onUnexpected },
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
   });
@@ -161,9 +162,13 @@ function startCompaction(node: ClusterNode, config: Config, logger: Logger): Aut
     policy: config.autoCompaction,
     clock: systemClock,
     isLeader: () => node.isLeader,
+    isOutOfSpace: () => node.machine.alarms.some(({ causes }) => (causes & AlarmCause.Quota) !== 0),
     revision: () => node.machine.store.revision,
     compactRevision: () => node.machine.store.compactRevision,
-    compact: (revision) => node.propose({ kind: 'compact', revision }, node.context()),
+    compact: (revision) => {
+      const context = node.context(undefined, null, false, 'member');
+      return node.propose({ kind: 'compact', revision }, context);
+    },
     onDone: (revision) => logger.info({ revision }, 'compacted'),
     onFailed: (error) =>
       logger.warn({ err: error }, 'compaction failed; the next look tries again'),

@@ -3,8 +3,7 @@
  * `kvctl elect --listen NAME` prints each leader as it comes.
  */
 import type { Command } from 'commander';
-import { observe } from '../../src/client/lock.js';
-import type { KeyValue } from '../../src/client/messages.js';
+import type { KeyValue } from '../../src/client/key-value.js';
 import { waitFor } from '../child.js';
 import type { CommandContext } from '../context.js';
 import { describeFailure, EXIT, usageError } from '../exit.js';
@@ -66,15 +65,12 @@ async function lead(
 
 async function listen(context: CommandContext, name: string): Promise<number> {
   const { client, io } = context;
-  const leaders = observe(client, name, {
+  const leaders = client.observe(name, {
     signal: io.interrupt,
     failFast: true,
     onLost: (error) =>
-      context.note(
-        error === null
-          ? `listening again, at ${client.ring.current.name}`
-          : `lost the server, trying others: ${describeFailure(error).text}`,
-      ),
+      context.note(`lost the server, trying others: ${describeFailure(error).text}`),
+    onRegained: (endpoint) => context.note(`listening again, at ${endpoint}`),
   });
   for await (const kv of leaders) show(context, kv);
   return EXIT.done;

@@ -5,7 +5,7 @@
  * answer does not hide the others; it makes the exit code 1, and 5 if none answers.
  */
 import type { Command } from 'commander';
-import type { CallOptions } from '../../src/client/client.js';
+import type { CallOptions } from '../../src/client/caller.js';
 import { ClientError } from '../../src/client/client-error.js';
 import { hexInt64 } from '../../src/int64.js';
 import type { CommandContext } from '../context.js';

@@ -8,7 +8,6 @@ import type { Command } from 'commander';
 import { toUtf8 } from '../../src/bytes.js';
 import { ClientError } from '../../src/client/client-error.js';
 import type { HeldLock } from '../../src/client/lock.js';
-import { acquireLock } from '../../src/client/lock.js';
 import { runChild, waitFor } from '../child.js';
 import type { CommandContext } from '../context.js';
 import { CommandError, describeFailure, EXIT } from '../exit.js';
@@ -74,7 +73,7 @@ async function acquire(
 ): Promise<HeldLock> {
   if (name === '') throw new CommandError(EXIT.usage, 'the name of the lock is empty');
   try {
-    return await acquireLock(context.client, name, {
+    return await context.client.lock(name, {
       ttl: options.ttl,
       waitMs: options.wait,
       signal: context.io.interrupt,

@@ -9,8 +9,11 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { RegistrationEvent, ServiceInstance } from '../../src/client/registration.js';
-import { Registration } from '../../src/client/registration.js';
+import type {
+  Registration,
+  RegistrationEvent,
+  ServiceInstance,
+} from '../../src/client/registration.js';
 import { anyAborted, runChild, waitFor } from '../child.js';
 import type { CommandContext } from '../context.js';
 import { describeFailure, EXIT, usageError } from '../exit.js';
@@ -75,7 +78,7 @@ async function register(
   ttl: number,
 ): Promise<number> {
   const first = new FirstRegistration();
-  const registration = new Registration(context.client, instance, {
+  const registration = context.client.register(instance, {
     ttl,
     onEvent: (event) => {
       first.onEvent(event);

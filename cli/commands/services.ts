@@ -6,7 +6,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { Command } from 'commander';
 import { fromUtf8 } from '../../src/bytes.js';
-import type { KeyValue } from '../../src/client/messages.js';
+import type { KeyValue } from '../../src/client/key-value.js';
 import { REGISTRY_PREFIX, readInstance } from '../../src/client/registration.js';
 import type { CommandContext } from '../context.js';
 import { CommandError, EXIT, usageError } from '../exit.js';

@@ -8,19 +8,21 @@
  * Invariants:
  * 1. A write is sent a second time only if the first is proved not to have been applied
  *    (ClientError.outcome). Otherwise the caller is told that the outcome is unknown.
- * 2. Every call ends by its deadline, and when the client is closed. Patient calls (a lock that waits)
- *    and streams have none: their transport asks a silent server for a sign of life.
+ * 2. Every call ends by its deadline, and when the client is closed. Calls that wait (for a lock: `waits`
+ *    of their method) and streams have none unless they are given one: their transport asks a silent
+ *    server for a sign of life.
  */
 import type { Method } from '../rpc/api/methods.js';
 import type { CallKind, ClientErrorCode } from './client-error.js';
 import { ClientError, errorFromAnswer } from './client-error.js';
+import { assertTime, type ClientOptions, type Protocol, resolveOptions } from './client-options.js';
 import type { Endpoint } from './endpoints.js';
 import { EndpointRing, parseEndpoint } from './endpoints.js';
 import { Limit, pauseMs, sleep, TimeLimitError } from './limit.js';
 import { FallbackTransport } from './transport/fallback-transport.js';
 import { GatewayTransport } from './transport/gateway-transport.js';
 import { GrpcTransport } from './transport/grpc-transport.js';
-import type { TlsOptions, Transport } from './transport/transport.js';
+import type { Transport } from './transport/transport.js';
 import {
   ExchangeError,
   StatusError,
@@ -32,28 +34,7 @@ const TRANSPORTS = {
   grpc: GrpcTransport,
   http: GatewayTransport,
   'grpc-or-http': FallbackTransport,
-};
-
-export interface ClientOptions {
-  /** `host:port`, URLs, or `unix:///path`. */
-  readonly endpoints: readonly string[];
-  /**
-   * How to ask: gRPC (the default), the JSON gateway over HTTP/1.1, or the gateway where an endpoint
-   * turns out not to speak HTTP/2.
-   */
-  readonly protocol?: keyof typeof TRANSPORTS | undefined;
-  /** For one call, with all its tries. Default 5 s. */
-  readonly timeoutMs?: number | undefined;
-  /** For one connection. Default 2 s. */
-  readonly dialTimeoutMs?: number | undefined;
-  /** Keep trying until the deadline when no endpoint can be reached. Default true. */
-  readonly waitForServer?: boolean | undefined;
-  readonly tls?: TlsOptions | undefined;
-  /** Sent with every call, as metadata or headers. */
-  readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Told about every try, for tracing. */
-  readonly onTry?: ((line: string) => void) | undefined;
-}
+} satisfies Record<Protocol, unknown>;
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
@@ -61,8 +42,6 @@ export interface CallOptions {
   readonly timeoutMs?: number | undefined;
   /** Only this endpoint, no fail-over. */
   readonly endpoint?: string | undefined;
-  /** The answer may take long although all is well (a lock): stay with the endpoint. */
-  readonly patient?: boolean | undefined;
 }
 
 /** Failures of the endpoint, not of what was asked: the next call goes to another one. */
@@ -92,15 +71,13 @@ export class Caller {
   private readonly closing = new AbortController();
 
   constructor(options: ClientOptions) {
-    this.ring = new EndpointRing(options.endpoints.map(parseEndpoint));
-    this.transport = new TRANSPORTS[options.protocol ?? 'grpc']({
-      tls: options.tls ?? {},
-      metadata: options.headers ?? {},
-    });
-    this.timeoutMs = options.timeoutMs ?? 5_000;
-    this.dialTimeoutMs = options.dialTimeoutMs ?? 2_000;
-    this.waitForServer = options.waitForServer ?? true;
-    this.onTry = options.onTry ?? (() => {});
+    const { endpoints, protocol, tls, headers, ...rest } = resolveOptions(options);
+    this.ring = new EndpointRing(endpoints);
+    this.transport = new TRANSPORTS[protocol]({ tls, metadata: headers });
+    this.timeoutMs = rest.timeoutMs;
+    this.dialTimeoutMs = rest.dialTimeoutMs;
+    this.waitForServer = rest.waitForServer;
+    this.onTry = rest.onTry;
   }
 
   close(): void {
@@ -117,7 +94,9 @@ export class Caller {
     read: (answer: object) => T,
     options: CallOptions,
   ): Promise<T> {
-    const deadline = performance.now() + (options.timeoutMs ?? this.timeoutMs);
+    assertTime('timeoutMs', options.timeoutMs);
+    const usualMs = method.waits ? Number.POSITIVE_INFINITY : this.timeoutMs;
+    const deadline = performance.now() + (options.timeoutMs ?? usualMs);
     const pinned = options.endpoint === undefined ? null : parseEndpoint(options.endpoint);
     const perRound = pinned === null ? this.ring.all.length : 1;
     let tries = 0;
@@ -141,7 +120,7 @@ export class Caller {
       this.onTry(`${endpoint.name} ${method.name}: ${failure.code} ${failure.message}`);
       if (!failure.retryable) throw failure;
       // A call that waits may have a place in a queue by now (rpcs.ts), whatever ended it.
-      if (options.patient === true && failure.code !== 'UNREACHABLE') {
+      if (method.waits && failure.code !== 'UNREACHABLE') {
         throw failure.withUnknownOutcome();
       }
       const roundOver = tries % perRound === 0;
@@ -161,7 +140,7 @@ export class Caller {
     tries: number,
     options: CallOptions,
   ): Promise<object> {
-    const isPatient = options.patient === true;
+    const isPatient = call.method.waits;
     const leftMs = Math.max(1, deadline - performance.now());
     // A read that may go elsewhere does not wait for a frozen server until the very end; but each time
     // it waits longer, since the answer may be large rather than lost.

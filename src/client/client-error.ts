@@ -3,9 +3,11 @@
  *
  * Thrown by everything in src/client. `code` is the contract: the codes of src/errors.ts where the
  * server's text names one of them, and a few that only a client can see (no connection, a
- * connection that broke, an answer that is not ours). Servers of the etcd API tell errors apart by
- * their text, so the text is what is looked up; the gRPC code decides for texts that are not in the
- * table.
+ * connection that broke, an answer that is not ours).
+ *
+ * Of what a server says, its facts are believed first: kvd tells its own code and outcome to clients that
+ * ask for them (`kvd-error-details`, over gRPC). Other servers of the etcd API tell errors apart by their
+ * text, so that is looked up next; the gRPC code decides for texts that are not in the table.
  *
  * Invariants:
  * 1. `outcome` is `not-applied` only when that is proved: the request was a read, it never left
@@ -33,6 +35,8 @@ export type ClientErrorCode =
   | 'FAILED_PRECONDITION'
   | 'WATCH_CANCELED'
   | 'LEASE_LOST'
+  /** The key that held a lock or a leadership is gone, though its lease may be there. */
+  | 'KEY_DELETED'
   /** A lock or an election was not won in the time given. */
   | 'NOT_WON'
   | 'UNKNOWN';

@@ -11,22 +11,16 @@
  * write was applied, `retryable` whether the same call may be made again. Nothing connects before the
  * first call, and a client without calls does not keep the process alive.
  */
-import type { CallOptions, ClientOptions } from './caller.js';
+import type { CallOptions } from './caller.js';
 import { ClientError } from './client-error.js';
 import { get, put, remove, when } from './conditions.js';
 import { type FollowItem, follow } from './follower.js';
 import type { KeyValue } from './key-value.js';
 import { keepLease, type LeaseKeeper, type LeaseKeeperOptions } from './lease-keeper.js';
 import { pauseMs, sleep } from './limit.js';
-import {
-  acquireLock,
-  campaign,
-  type HeldLock,
-  type Leadership,
-  type LockOptions,
-  observe,
-} from './lock.js';
+import { acquireLock, campaign, type HeldLock, type Leadership, type LockOptions } from './lock.js';
 import type { BytesInput, KeyRange } from './messages.js';
+import { type ObserveOptions, observe } from './observer.js';
 import {
   instancesOf,
   Registration,
@@ -36,8 +30,6 @@ import {
 import { asRange, Rpcs } from './rpcs.js';
 import { type SnapshotOptions, snapshot } from './snapshot.js';
 import { type WatchItem, type WatchOptions, watch } from './watcher.js';
-
-export type { CallOptions, ClientOptions };
 
 export interface ReadOptions extends CallOptions {
   /** As it was at this revision. Default: now. */
@@ -123,7 +115,7 @@ export class KvdClient extends Rpcs implements Disposable {
 
   /** Every change of a key or range, from now or a revision on, across connections and members. */
   watch(keys: BytesInput | KeyRange, options: WatchOptions = {}): AsyncGenerator<WatchItem> {
-    return watch(this, { ...asRange(keys), ...options });
+    return watch(this.caller, { ...asRange(keys), ...options });
   }
 
   /** What a range holds, then every change of it; what a compaction swallowed is read again. */
@@ -155,11 +147,8 @@ export class KvdClient extends Rpcs implements Disposable {
   }
 
   /** The pair of each leader of an election as it comes, the present one first. */
-  observe(
-    name: BytesInput,
-    options: { readonly signal?: AbortSignal | undefined } = {},
-  ): AsyncGenerator<KeyValue> {
-    return observe(this, name, options);
+  observe(name: BytesInput, options: ObserveOptions = {}): AsyncGenerator<KeyValue> {
+    return observe(this.caller, name, options);
   }
 
   /** Keeps an instance in the registry until it is stopped. */
@@ -180,6 +169,6 @@ export class KvdClient extends Rpcs implements Disposable {
   /** A backup of the whole state of one member, as the bytes of a file. What was taken is a backup only
    *  when the loop ends by itself: then the SHA-256 at its end was compared. */
   snapshot(options: SnapshotOptions = {}): AsyncGenerator<Uint8Array> {
-    return snapshot(this, options);
+    return snapshot(this.caller, options);
   }
 }

@@ -16,15 +16,13 @@ export interface Endpoint {
   readonly socketPath: string | null;
 }
 
-export class EndpointSyntaxError extends Error {
-  override readonly name = 'EndpointSyntaxError';
-}
-
 /**
  * Parses `host`, `host:port`, `[::1]:port`, `http://host:port`, `https://host:port` or
- * `unix:///path`.
+ * `unix:///path`. Throws TypeError for anything else.
  */
 export function parseEndpoint(text: string): Endpoint {
+  // Programs in JavaScript hear of it from nobody else.
+  if (typeof text !== 'string') throw new TypeError(`an endpoint is text, not ${String(text)}`);
   const trimmed = text.trim();
   const socketPath = /^unix:\/\/(.+)$/i.exec(trimmed)?.[1];
   if (socketPath !== undefined) {
@@ -35,17 +33,15 @@ export function parseEndpoint(text: string): Endpoint {
   try {
     url = new URL(withScheme);
   } catch (error) {
-    throw new EndpointSyntaxError(`"${text}" is not an endpoint: write host:port`, {
+    throw new TypeError(`"${text}" is not an endpoint: write host:port`, {
       cause: error,
     });
   }
   if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw new EndpointSyntaxError(
-      `"${text}": only http://, https:// and unix:// endpoints are known`,
-    );
+    throw new TypeError(`"${text}": only http://, https:// and unix:// endpoints are known`);
   }
   if (url.hostname === '' || (url.pathname !== '/' && url.pathname !== '')) {
-    throw new EndpointSyntaxError(`"${text}" is not an endpoint: write host:port`);
+    throw new TypeError(`"${text}" is not an endpoint: write host:port`);
   }
   const explicitPort = /:(\d+)\/?$/.exec(withScheme)?.[1];
   return {
@@ -60,7 +56,7 @@ export function parseEndpoint(text: string): Endpoint {
 /** Parses a comma-separated list; empty parts are skipped, an empty list is an error. */
 export function parseEndpoints(text: string): Endpoint[] {
   const parts = text.split(',').filter((part) => part.trim() !== '');
-  if (parts.length === 0) throw new EndpointSyntaxError('no endpoint given: write host:port,...');
+  if (parts.length === 0) throw new TypeError('no endpoint given: write host:port,...');
   return parts.map(parseEndpoint);
 }
 

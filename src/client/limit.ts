@@ -8,7 +8,7 @@
 const PAUSE_FIRST_MS = 40;
 const PAUSE_MAX_MS = 640;
 /** The longest timer that Node knows. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** A deadline joined with the caller's signal. */
 export class Limit {

@@ -8,8 +8,6 @@
 import type { Int64 } from '../int64.js';
 import type { KeyValue } from './key-value.js';
 
-export type { KeyValue };
-
 export type BytesInput = Uint8Array | string;
 
 export interface ResponseHeader {
@@ -118,17 +116,6 @@ export interface WatchEvent {
   readonly type: 'PUT' | 'DELETE';
   readonly kv: KeyValue;
   readonly prevKv: KeyValue | null;
-}
-
-/** One message of a watch stream. */
-export interface WatchMessage {
-  readonly header: ResponseHeader;
-  readonly watchId: Int64;
-  readonly created: boolean;
-  readonly canceled: boolean;
-  readonly compactRevision: number;
-  readonly cancelReason: string;
-  readonly events: readonly WatchEvent[];
 }
 
 export interface LeaseGrantResponse {

@@ -44,6 +44,7 @@ export interface RegistrationOptions {
   /** Seconds that the instance outlives its process. Default 10. */
   readonly ttl?: number | undefined;
   readonly prefix?: string | undefined;
+  /** What it throws is shown as a warning of the process, and changes nothing. */
   readonly onEvent?: ((event: RegistrationEvent) => void) | undefined;
 }
 
@@ -91,18 +92,18 @@ export class Registration {
       try {
         keeper = await keepLease(this.client, this.options.ttl ?? 10, { signal });
         await this.write(keeper);
-        this.options.onEvent?.({ type: 'registered', lease: keeper.leaseId, again });
+        this.tell({ type: 'registered', lease: keeper.leaseId, again });
         again = true;
         failures = 0;
         await aborted(AbortSignal.any([signal, keeper.signal]));
         if (keeper.isLost) {
           const reason = (keeper.signal.reason as ClientError).message;
-          this.options.onEvent?.({ type: 'lost', reason });
+          this.tell({ type: 'lost', reason });
         }
       } catch (error) {
         if (!(error instanceof ClientError)) throw error;
         if (!signal.aborted) {
-          this.options.onEvent?.({ type: 'failed', error });
+          this.tell({ type: 'failed', error });
           if (isFinal(error)) throw error;
         }
         failures += 1;
@@ -130,6 +131,15 @@ export class Registration {
         if (!unsure || signal.aborted) throw error;
         await sleep(pauseMs(round), signal);
       }
+    }
+  }
+
+  /** What a listener throws is its own failure: the process is warned, the instance stays registered. */
+  private tell(event: RegistrationEvent): void {
+    try {
+      this.options.onEvent?.(event);
+    } catch (error) {
+      process.emitWarning(error instanceof Error ? error : String(error));
     }
   }
 

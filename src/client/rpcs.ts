@@ -6,14 +6,11 @@
  *
  * Every call may throw ClientError; its `outcome` says whether a write was applied.
  */
-import { assert } from '../assert.js';
 import type { Int64 } from '../int64.js';
-import { METHODS, type Method, methodKey } from '../rpc/api/methods.js';
 import type { Decoded, Encodable, MessageName } from '../rpc/api/schema.js';
-import type { CallOptions, ClientOptions } from './caller.js';
-import { Caller } from './caller.js';
+import { Caller, type CallOptions } from './caller.js';
 import type { CallKind } from './client-error.js';
-import type { Endpoint, EndpointRing } from './endpoints.js';
+import type { ClientOptions } from './client-options.js';
 import type { KeyValue } from './key-value.js';
 import type {
   BytesInput,
@@ -35,90 +32,15 @@ import type {
   StatusResponse,
   TxnRequest,
   TxnResponse,
-  WatchMessage,
 } from './messages.js';
-import { UnexpectedAnswerError } from './transport/transport.js';
+import * as rpc from './rpc-table.js';
 import * as wire from './wire-messages.js';
 
-/** A method of the API with the names of its messages. */
-interface Rpc<Q extends MessageName, A extends MessageName> {
-  readonly method: Method;
-  readonly request: Q;
-  readonly response: A;
-}
-
-function rpc<Q extends MessageName, A extends MessageName>(
-  key: string,
-  request: Q,
-  response: A,
-): Rpc<Q, A> {
-  const method = METHODS.find((each) => methodKey(each) === key);
-  assert(method !== undefined, `there is no method ${key}`);
-  return { method, request, response };
-}
-
-const KV = 'etcdserverpb.KV';
-const LEASE = 'etcdserverpb.Lease';
-const CLUSTER = 'etcdserverpb.Cluster';
-const MAINTENANCE = 'etcdserverpb.Maintenance';
-const ELECTION = 'v3electionpb.Election';
-
-const RANGE = rpc(`${KV}/Range`, 'RangeRequest', 'RangeResponse');
-const PUT = rpc(`${KV}/Put`, 'PutRequest', 'PutResponse');
-const DELETE = rpc(`${KV}/DeleteRange`, 'DeleteRangeRequest', 'DeleteRangeResponse');
-const TXN = rpc(`${KV}/Txn`, 'TxnRequest', 'TxnResponse');
-const COMPACT = rpc(`${KV}/Compact`, 'CompactionRequest', 'CompactionResponse');
-const WATCH = rpc('etcdserverpb.Watch/Watch', 'WatchRequest', 'WatchResponse');
-const GRANT = rpc(`${LEASE}/LeaseGrant`, 'LeaseGrantRequest', 'LeaseGrantResponse');
-const REVOKE = rpc(`${LEASE}/LeaseRevoke`, 'LeaseRevokeRequest', 'LeaseRevokeResponse');
-const KEEP_ALIVE = rpc(
-  `${LEASE}/LeaseKeepAlive`,
-  'LeaseKeepAliveRequest',
-  'LeaseKeepAliveResponse',
-);
-const TIME_TO_LIVE = rpc(
-  `${LEASE}/LeaseTimeToLive`,
-  'LeaseTimeToLiveRequest',
-  'LeaseTimeToLiveResponse',
-);
-const LEASES = rpc(`${LEASE}/LeaseLeases`, 'LeaseLeasesRequest', 'LeaseLeasesResponse');
-const LOCK = rpc('v3lockpb.Lock/Lock', 'LockRequest', 'LockResponse');
-const UNLOCK = rpc('v3lockpb.Lock/Unlock', 'UnlockRequest', 'UnlockResponse');
-const CAMPAIGN = rpc(`${ELECTION}/Campaign`, 'CampaignRequest', 'CampaignResponse');
-const PROCLAIM = rpc(`${ELECTION}/Proclaim`, 'ProclaimRequest', 'ProclaimResponse');
-const RESIGN = rpc(`${ELECTION}/Resign`, 'ResignRequest', 'ResignResponse');
-const LEADER = rpc(`${ELECTION}/Leader`, 'LeaderRequest', 'LeaderResponse');
-const OBSERVE = rpc(`${ELECTION}/Observe`, 'LeaderRequest', 'LeaderResponse');
-const MEMBER_LIST = rpc(`${CLUSTER}/MemberList`, 'MemberListRequest', 'MemberListResponse');
-const MEMBER_ADD = rpc(`${CLUSTER}/MemberAdd`, 'MemberAddRequest', 'MemberAddResponse');
-const MEMBER_REMOVE = rpc(`${CLUSTER}/MemberRemove`, 'MemberRemoveRequest', 'MemberRemoveResponse');
-const MEMBER_UPDATE = rpc(`${CLUSTER}/MemberUpdate`, 'MemberUpdateRequest', 'MemberUpdateResponse');
-const MEMBER_PROMOTE = rpc(
-  `${CLUSTER}/MemberPromote`,
-  'MemberPromoteRequest',
-  'MemberPromoteResponse',
-);
-const STATUS = rpc(`${MAINTENANCE}/Status`, 'StatusRequest', 'StatusResponse');
-const HASH_KV = rpc(`${MAINTENANCE}/HashKV`, 'HashKVRequest', 'HashKVResponse');
-const SNAPSHOT = rpc(`${MAINTENANCE}/Snapshot`, 'SnapshotRequest', 'SnapshotResponse');
-const MOVE_LEADER = rpc(`${MAINTENANCE}/MoveLeader`, 'MoveLeaderRequest', 'MoveLeaderResponse');
-
-/** A stream is not a call: it is bound to one endpoint, and ends when that does. */
-export interface StreamOptions {
-  readonly signal?: AbortSignal | undefined;
-  readonly endpoint: Endpoint;
-}
-
 export class Rpcs {
-  private readonly caller: Caller;
+  protected readonly caller: Caller;
 
   constructor(options: ClientOptions) {
     this.caller = new Caller(options);
-  }
-
-  /** The endpoints, and which of them is in use. */
-  get ring(): EndpointRing {
-    return this.caller.ring;
   }
 
   get isClosed(): boolean {
@@ -133,7 +55,7 @@ export class Rpcs {
   // ---------------------------------------------------------------- keys
 
   async range(request: RangeRequest, options: CallOptions = {}): Promise<RangeResponse> {
-    return await this.ask(RANGE, wire.rangeOut(request), 'read', wire.rangeIn, options);
+    return await this.ask(rpc.RANGE, wire.rangeOut(request), 'read', wire.rangeIn, options);
   }
 
   async put(
@@ -143,7 +65,7 @@ export class Rpcs {
   ): Promise<PutResponse> {
     const { lease, prevKv, ignoreValue, ignoreLease } = options;
     const request = wire.putOut({ key, value, lease, prevKv, ignoreValue, ignoreLease });
-    return await this.ask(PUT, request, 'write', wire.putIn, options);
+    return await this.ask(rpc.PUT, request, 'write', wire.putIn, options);
   }
 
   async delete(
@@ -152,11 +74,11 @@ export class Rpcs {
   ): Promise<DeleteResponse> {
     const { key, rangeEnd } = asRange(keys);
     const request = wire.deleteOut({ key, rangeEnd, prevKv: options.prevKv });
-    return await this.ask(DELETE, request, 'write', wire.deleteIn, options);
+    return await this.ask(rpc.DELETE, request, 'write', wire.deleteIn, options);
   }
 
   async txn(request: TxnRequest, options: CallOptions = {}): Promise<TxnResponse> {
-    return await this.ask(TXN, wire.txnOut(request), 'write', wire.txnIn, options);
+    return await this.ask(rpc.TXN, wire.txnOut(request), 'write', wire.txnIn, options);
   }
 
   /** Forgets what was changed before this revision. `physical`: answer when the space is free, too. */
@@ -165,15 +87,7 @@ export class Rpcs {
     options: CallOptions & { readonly physical?: boolean | undefined } = {},
   ): Promise<ResponseHeader> {
     const request = { revision, physical: options.physical };
-    return await this.ask(COMPACT, request, 'write', headerOf, options);
-  }
-
-  /** One watch on one endpoint, as the server sends it. KvdClient.watch outlives connections. */
-  watchStream(
-    request: Encodable<'WatchCreateRequest'>,
-    options: StreamOptions,
-  ): AsyncGenerator<WatchMessage> {
-    return this.stream(WATCH, { createRequest: request }, wire.watchMessageIn, options);
+    return await this.ask(rpc.COMPACT, request, 'write', headerOf, options);
   }
 
   // ---------------------------------------------------------------- leases
@@ -184,16 +98,16 @@ export class Rpcs {
     id: Int64 = 0,
     options: CallOptions = {},
   ): Promise<LeaseGrantResponse> {
-    return await this.ask(GRANT, { TTL: ttl, ID: id }, 'write', wire.leaseGrantIn, options);
+    return await this.ask(rpc.GRANT, { TTL: ttl, ID: id }, 'write', wire.leaseGrantIn, options);
   }
 
   async revokeLease(id: Int64, options: CallOptions = {}): Promise<ResponseHeader> {
-    return await this.ask(REVOKE, { ID: id }, 'write', headerOf, options);
+    return await this.ask(rpc.REVOKE, { ID: id }, 'write', headerOf, options);
   }
 
   /** Renews once. An answer with ttl 0 means that the lease is gone. */
   async renewLease(id: Int64, options: CallOptions = {}): Promise<LeaseKeepAliveResponse> {
-    return await this.ask(KEEP_ALIVE, { ID: id }, 'idempotent', wire.keepAliveIn, options);
+    return await this.ask(rpc.KEEP_ALIVE, { ID: id }, 'idempotent', wire.keepAliveIn, options);
   }
 
   async leaseTimeToLive(
@@ -201,11 +115,11 @@ export class Rpcs {
     keys = false,
     options: CallOptions = {},
   ): Promise<LeaseTimeToLiveResponse> {
-    return await this.ask(TIME_TO_LIVE, { ID: id, keys }, 'read', wire.timeToLiveIn, options);
+    return await this.ask(rpc.TIME_TO_LIVE, { ID: id, keys }, 'read', wire.timeToLiveIn, options);
   }
 
   async listLeases(options: CallOptions = {}): Promise<LeaseListResponse> {
-    return await this.ask(LEASES, {}, 'read', wire.leaseListIn, options);
+    return await this.ask(rpc.LEASES, {}, 'read', wire.leaseListIn, options);
   }
 
   // ---------------------------------------------------------------- locks and elections
@@ -216,11 +130,11 @@ export class Rpcs {
   async lockWith(name: BytesInput, lease: Int64, options: CallOptions = {}): Promise<Uint8Array> {
     const request = { name: wire.keyText(name), lease };
     const read = ({ key }: Decoded<'LockResponse'>): Uint8Array => wire.bytesOfKey(key);
-    return await this.ask(LOCK, request, 'write', read, patient(options));
+    return await this.ask(rpc.LOCK, request, 'write', read, options);
   }
 
   async unlock(key: BytesInput, options: CallOptions = {}): Promise<ResponseHeader> {
-    return await this.ask(UNLOCK, { key: wire.keyText(key) }, 'idempotent', headerOf, options);
+    return await this.ask(rpc.UNLOCK, { key: wire.keyText(key) }, 'idempotent', headerOf, options);
   }
 
   /** Waits, by default for ever, until this candidate leads. */
@@ -232,7 +146,7 @@ export class Rpcs {
   ): Promise<LeaderKey> {
     const request = { name: wire.keyText(name), lease, value: wire.toBytes(value) };
     const read = ({ leader }: Decoded<'CampaignResponse'>): LeaderKey => wire.leaderKeyIn(leader);
-    return await this.ask(CAMPAIGN, request, 'write', read, patient(options));
+    return await this.ask(rpc.CAMPAIGN, request, 'write', read, options);
   }
 
   async proclaim(
@@ -241,22 +155,23 @@ export class Rpcs {
     options: CallOptions = {},
   ): Promise<ResponseHeader> {
     const request = { leader: wire.leaderKeyOut(leader), value: wire.toBytes(value) };
-    return await this.ask(PROCLAIM, request, 'write', headerOf, options);
+    return await this.ask(rpc.PROCLAIM, request, 'write', headerOf, options);
   }
 
   async resign(leader: LeaderKey, options: CallOptions = {}): Promise<ResponseHeader> {
     const request = { leader: wire.leaderKeyOut(leader) };
-    return await this.ask(RESIGN, request, 'idempotent', headerOf, options);
+    return await this.ask(rpc.RESIGN, request, 'idempotent', headerOf, options);
   }
 
   /** The pair of the one who leads now. Fails with ELECTION_NO_LEADER if there is none. */
   async electionLeader(name: BytesInput, options: CallOptions = {}): Promise<KeyValue> {
-    return await this.ask(LEADER, { name: wire.keyText(name) }, 'read', leaderPair, options);
-  }
-
-  /** The pair of each leader as it comes, on one endpoint. */
-  observeStream(name: BytesInput, options: StreamOptions): AsyncGenerator<KeyValue> {
-    return this.stream(OBSERVE, { name: wire.keyText(name) }, leaderPair, options);
+    return await this.ask(
+      rpc.LEADER,
+      { name: wire.keyText(name) },
+      'read',
+      wire.leaderPairIn,
+      options,
+    );
   }
 
   // ---------------------------------------------------------------- the cluster
@@ -266,7 +181,7 @@ export class Rpcs {
     options: CallOptions & { readonly serializable?: boolean } = {},
   ): Promise<MemberListResponse> {
     const request = { linearizable: options.serializable !== true };
-    return await this.ask(MEMBER_LIST, request, 'read', wire.memberListIn, options);
+    return await this.ask(rpc.MEMBER_LIST, request, 'read', wire.memberListIn, options);
   }
 
   /** A learner has no vote until it is promoted. */
@@ -276,11 +191,11 @@ export class Rpcs {
     options: CallOptions = {},
   ): Promise<MemberAddResponse> {
     const request = { peerURLs: peerUrls, isLearner };
-    return await this.ask(MEMBER_ADD, request, 'write', wire.memberAddIn, options);
+    return await this.ask(rpc.MEMBER_ADD, request, 'write', wire.memberAddIn, options);
   }
 
   async removeMember(id: Int64, options: CallOptions = {}): Promise<MemberListResponse> {
-    return await this.ask(MEMBER_REMOVE, { ID: id }, 'write', wire.memberListIn, options);
+    return await this.ask(rpc.MEMBER_REMOVE, { ID: id }, 'write', wire.memberListIn, options);
   }
 
   async updateMember(
@@ -289,7 +204,7 @@ export class Rpcs {
     options: CallOptions = {},
   ): Promise<MemberListResponse> {
     const request = { ID: id, peerURLs: peerUrls };
-    return await this.ask(MEMBER_UPDATE, request, 'write', wire.memberListIn, options);
+    return await this.ask(rpc.MEMBER_UPDATE, request, 'write', wire.memberListIn, options);
   }
 
   /** `replaces`: a voter that goes in the same joint change; servers other than kvd ignore it. */
@@ -299,47 +214,32 @@ export class Rpcs {
     options: CallOptions = {},
   ): Promise<MemberListResponse> {
     const request = { ID: id, replaces };
-    return await this.ask(MEMBER_PROMOTE, request, 'write', wire.memberListIn, options);
+    return await this.ask(rpc.MEMBER_PROMOTE, request, 'write', wire.memberListIn, options);
   }
 
   async status(options: CallOptions = {}): Promise<StatusResponse> {
-    return await this.ask(STATUS, {}, 'read', wire.statusIn, options);
+    return await this.ask(rpc.STATUS, {}, 'read', wire.statusIn, options);
   }
 
   async hashKv(revision = 0, options: CallOptions = {}): Promise<HashKvResponse> {
-    return await this.ask(HASH_KV, { revision }, 'read', wire.hashKvIn, options);
-  }
-
-  /** A backup of one member, as the server sends it. KvdClient.snapshot checks that it is whole. A member
-   *  that knows no leader answers, too. */
-  snapshotStream(options: StreamOptions): AsyncGenerator<Uint8Array> {
-    return this.stream(SNAPSHOT, {}, ({ blob }) => blob, { ...options, requireLeader: false });
+    return await this.ask(rpc.HASH_KV, { revision }, 'read', wire.hashKvIn, options);
   }
 
   /** Must be sent to the leader: give its endpoint. */
   async moveLeader(target: Int64, options: CallOptions = {}): Promise<void> {
-    await this.ask(MOVE_LEADER, { targetID: target }, 'write', () => null, options);
+    await this.ask(rpc.MOVE_LEADER, { targetID: target }, 'write', () => null, options);
   }
 
   // ---------------------------------------------------------------- inside
 
   private ask<Q extends MessageName, A extends MessageName, T>(
-    { method }: Rpc<Q, A>,
+    { method }: rpc.Rpc<Q, A>,
     request: Encodable<Q>,
     kind: CallKind,
     read: (answer: Decoded<A>) => T,
     options: CallOptions,
   ): Promise<T> {
     return this.caller.call(method, request, kind, read as (answer: object) => T, options);
-  }
-
-  private stream<Q extends MessageName, A extends MessageName, T>(
-    { method }: Rpc<Q, A>,
-    request: Encodable<Q>,
-    read: (answer: Decoded<A>) => T,
-    options: StreamOptions & { readonly requireLeader?: boolean },
-  ): AsyncGenerator<T> {
-    return this.caller.stream(method, request, read as (answer: object) => T, options);
   }
 }
 
@@ -350,13 +250,4 @@ export function asRange(keys: BytesInput | KeyRange): KeyRange {
 
 function headerOf(answer: { readonly header: Decoded<'ResponseHeader'> | null }): ResponseHeader {
   return wire.headerIn(answer.header);
-}
-
-function leaderPair({ kv }: Decoded<'LeaderResponse'>): KeyValue {
-  if (kv === null) throw new UnexpectedAnswerError('the pair of the leader is missing');
-  return wire.keyValueIn(kv);
-}
-
-function patient(options: CallOptions): CallOptions {
-  return { ...options, patient: true, timeoutMs: options.timeoutMs ?? Number.POSITIVE_INFINITY };
 }

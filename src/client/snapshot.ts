@@ -11,9 +11,10 @@
  */
 import { createHash } from 'node:crypto';
 import { copyBytes, equalBytes } from '../bytes.js';
+import type { Caller } from './caller.js';
 import { ClientError } from './client-error.js';
 import { type Endpoint, parseEndpoint } from './endpoints.js';
-import type { Rpcs } from './rpcs.js';
+import { snapshotStream } from './streams.js';
 
 const DIGEST_BYTES = 32;
 const SILENCE_MS = 60_000;
@@ -26,15 +27,18 @@ export interface SnapshotOptions {
   readonly silenceMs?: number | undefined;
 }
 
-export async function* snapshot(rpcs: Rpcs, options: SnapshotOptions): AsyncGenerator<Uint8Array> {
-  const { ring } = rpcs;
+export async function* snapshot(
+  caller: Caller,
+  options: SnapshotOptions,
+): AsyncGenerator<Uint8Array> {
+  const { ring } = caller;
   const tries = options.endpoint === undefined ? ring.all.length : 1;
   for (let attempt = 1; ; attempt += 1) {
     const endpoint =
       options.endpoint === undefined ? ring.current : parseEndpoint(options.endpoint);
     let hasBegun = false;
     try {
-      for await (const part of fromOne(rpcs, endpoint, options)) {
+      for await (const part of fromOne(caller, endpoint, options)) {
         hasBegun = true;
         yield part;
       }
@@ -48,13 +52,13 @@ export async function* snapshot(rpcs: Rpcs, options: SnapshotOptions): AsyncGene
 }
 
 async function* fromOne(
-  rpcs: Rpcs,
+  caller: Caller,
   endpoint: Endpoint,
   { signal, silenceMs = SILENCE_MS }: SnapshotOptions,
 ): AsyncGenerator<Uint8Array> {
   const silence = new AbortController();
   const both = signal === undefined ? silence.signal : AbortSignal.any([signal, silence.signal]);
-  const parts = rpcs.snapshotStream({ endpoint, signal: both });
+  const parts = snapshotStream(caller, { endpoint, signal: both });
   const check = new DigestCheck();
   try {
     for (;;) {

@@ -1,7 +1,7 @@
 /**
  * A watch that outlives connections: every event once, in order, from a revision on.
  *
- * Stands on Rpcs.watchStream, one stream per watch. When the stream breaks, the watcher goes to
+ * Stands on watchStream (streams.ts), one stream per watch. When the stream breaks, the watcher goes to
  * the next endpoint and asks for exactly the revision after the last one it has handed out:
  *
  *     server:  5 6 7 | 8 9        cut while 8 was half sent
@@ -19,12 +19,13 @@
  */
 import { toLatin1 } from '../bytes.js';
 import type { Encodable } from '../rpc/api/schema.js';
+import type { Caller } from './caller.js';
 import { ClientError, errorFromAnswer } from './client-error.js';
 import type { Endpoint } from './endpoints.js';
 import { pauseMs, sleep } from './limit.js';
-import type { KeyRange, WatchEvent, WatchMessage } from './messages.js';
-import type { Rpcs } from './rpcs.js';
-import { keysOut } from './wire-messages.js';
+import type { KeyRange, WatchEvent } from './messages.js';
+import { watchStream } from './streams.js';
+import { keysOut, type WatchMessage } from './wire-messages.js';
 
 export interface WatchOptions {
   /** First revision to hand out; absent or 0 = what comes after the watch was created. */
@@ -59,26 +60,31 @@ export type WatchItem =
   | { readonly type: 'compacted'; readonly lostFrom: number; readonly compactRevision: number };
 
 /** Watches until the signal says so. Throws ClientError when the server refuses the watch. */
-export async function* watch(client: Rpcs, request: WatchRequest): AsyncGenerator<WatchItem> {
+export async function* watch(caller: Caller, request: WatchRequest): AsyncGenerator<WatchItem> {
   const cursor = new WatchCursor(request.startRevision ?? 0);
   let lost = false;
   let round = 0;
   let triesInRound = 0;
   const stopped = (): boolean => request.signal?.aborted === true;
   while (!stopped()) {
-    const endpoint = client.ring.current;
+    const endpoint = caller.ring.current;
     let failure: ClientError | null = null;
+    /** The next connection is a new start then, and not that of a lost server. */
+    let wasCompacted = false;
     try {
       const { signal } = request;
       const create = createRequest(request, cursor.nextRevision);
-      for await (const message of client.watchStream(create, { signal, endpoint })) {
+      for await (const message of watchStream(caller, create, { signal, endpoint })) {
         if (message.created && !message.canceled) {
           round = 0;
           triesInRound = 0;
         }
         yield* itemsOf(message, cursor, lost, endpoint);
+        if (message.canceled) {
+          wasCompacted = true;
+          break;
+        }
         if (message.created) lost = false;
-        if (message.canceled) break;
       }
     } catch (error) {
       if (!(error instanceof ClientError)) throw error;
@@ -87,20 +93,20 @@ export async function* watch(client: Rpcs, request: WatchRequest): AsyncGenerato
       if (stopped()) return;
       if (!worthAnotherTry(failure)) throw failure;
       const first = !lost && !cursor.created;
-      if (first && request.failFast === true && triesInRound + 1 >= client.ring.all.length) {
+      if (first && request.failFast === true && triesInRound + 1 >= caller.ring.all.length) {
         throw failure;
       }
     }
-    client.ring.failed(endpoint);
+    caller.ring.failed(endpoint);
     if (stopped()) return;
-    if (!lost && cursor.created && !cursor.takeRestart()) {
+    if (!lost && cursor.created && !wasCompacted) {
       lost = true;
       const text = `${endpoint.name}: the server ended the watch`;
       const error = failure ?? new ClientError('CONNECTION_LOST', text, { grpcCode: 14 });
       yield { type: 'disconnected', error };
     }
     triesInRound += 1;
-    if (triesInRound >= client.ring.all.length) {
+    if (triesInRound >= caller.ring.all.length) {
       triesInRound = 0;
       round += 1;
       await sleep(pauseMs(round), request.signal);
@@ -113,7 +119,6 @@ class WatchCursor {
   /** Asked for at the next connection; 0 = from now on. */
   nextRevision: number;
   created = false;
-  private restart = false;
   private lastRevision = 0;
   private readonly keysAtLast = new Set<string>();
 
@@ -151,14 +156,6 @@ class WatchCursor {
 
   onCompacted(compactRevision: number): void {
     this.nextRevision = Math.max(this.nextRevision, compactRevision);
-    this.restart = true;
-  }
-
-  /** True, once, after a compaction: the next connection is a new start, not a lost server. */
-  takeRestart(): boolean {
-    const restart = this.restart;
-    this.restart = false;
-    return restart;
   }
 }
 

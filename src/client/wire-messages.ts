@@ -2,7 +2,7 @@
  * Between what a program sees (messages.ts) and what the API says (../rpc/api/schema.ts): keys are latin1
  * strings there, enums numbers, revisions any 64-bit integer.
  *
- * Called by rpcs.ts and watcher.ts. A number that a program could not hold exactly is an answer that is
+ * Called by rpcs.ts, streams.ts and watcher.ts. A number that a program could not hold exactly is an answer that is
  * not ours, and throws UnexpectedAnswerError.
  */
 import { fromLatin1, fromUtf8, toLatin1 } from '../bytes.js';
@@ -36,7 +36,6 @@ import type {
   TxnRequest,
   TxnResponse,
   WatchEvent,
-  WatchMessage,
 } from './messages.js';
 import { UnexpectedAnswerError } from './transport/transport.js';
 
@@ -221,10 +220,19 @@ function eventIn(event: Decoded<'Event'>): WatchEvent {
   };
 }
 
+/** One message of a watch stream. */
+export interface WatchMessage {
+  readonly header: ResponseHeader;
+  readonly created: boolean;
+  readonly canceled: boolean;
+  readonly compactRevision: number;
+  readonly cancelReason: string;
+  readonly events: readonly WatchEvent[];
+}
+
 export function watchMessageIn(answer: Decoded<'WatchResponse'>): WatchMessage {
   return {
     header: headerIn(answer.header),
-    watchId: answer.watchId,
     created: answer.created,
     canceled: answer.canceled,
     compactRevision: number(answer.compactRevision),
@@ -312,4 +320,9 @@ export function leaderKeyIn(leader: Decoded<'LeaderKey'> | null): LeaderKey {
     revision: number(leader.rev),
     lease: leader.lease,
   };
+}
+
+export function leaderPairIn({ kv }: Decoded<'LeaderResponse'>): KeyValue {
+  if (kv === null) throw new UnexpectedAnswerError('the pair of the leader is missing');
+  return keyValueIn(kv);
 }

@@ -8,11 +8,17 @@
  *
  *   bytes = kind u8 | origin varint | requestId varint | body by kind
  *
+ * and, with the actor when there is one (auth/actor.ts), as the body of a kind of its own:
+ *
+ *   body  = actor | kind u8 | body by kind
+ *
  * Kinds below 128 belong to this format; a later one can begin with another byte. The encoder is
  * called once per proposal and the decoder once per entry and member, so a put, the common case, is
  * written into one buffer of the right size and read without a copy of the value.
  */
 import { assertNever } from '../assert.js';
+import type { Actor } from '../auth/actor.js';
+import { type AuthCommand, readAuthCommand, writeAuthCommand } from '../auth/auth-command.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../bytes.js';
 import type { Int64 } from '../int64.js';
 import type { DeleteRangeRequest, PutRequest, TxnRequest } from './request.js';
@@ -93,11 +99,23 @@ export type Command =
       readonly action: 'activate' | 'deactivate';
       readonly memberId: number;
       readonly alarm: AlarmType;
-    };
+    }
+  /** The quota of the cluster from here on, as the flags of the leader have it; 0 = none. */
+  | { readonly kind: 'setQuota'; readonly bytes: number }
+  /** What was found out about a member: by itself about its disk, by the leader about its state. Raises
+   *  or ends the alarm that goes with it. */
+  | { readonly kind: 'report'; readonly memberId: number; readonly finding: Finding }
+  | { readonly kind: 'auth'; readonly change: AuthCommand };
+
+/** In the order of their numbers in the log. */
+export const FINDINGS = ['disk-full', 'disk-free', 'state-differs'] as const;
+export type Finding = (typeof FINDINGS)[number];
 
 export interface Envelope {
   readonly origin: number;
   readonly requestId: number;
+  /** Who wants it; its right is judged where the entry is applied. */
+  readonly actor: Actor;
   readonly command: Command;
 }
 
@@ -115,7 +133,14 @@ const Kind = {
   Alarm: 22,
   MemberChange: 23,
   MemberPublish: 24,
+  Auth: 32,
+  /** A command with its actor in front. */
+  Acting: 33,
+  SetQuota: 40,
+  Report: 41,
 } as const;
+
+const ActorKind = { User: 1, Member: 2 } as const;
 
 const STEP_KINDS = ['add', 'promote', 'remove', 'update'] as const;
 
@@ -123,10 +148,16 @@ const STEP_KINDS = ['add', 'promote', 'remove', 'update'] as const;
 const HEAD_BYTES = 48;
 
 export function encodeEnvelope(envelope: Envelope): Uint8Array {
-  const { command } = envelope;
+  const { command, actor } = envelope;
   const hint = command.kind === 'put' ? command.key.length + command.value.length : 192;
   const writer = new ByteWriter(HEAD_BYTES + hint);
-  writer.u8(kindOf(command)).varint(envelope.origin).varint(envelope.requestId);
+  const kind = kindOf(command);
+  writer.u8(actor === null ? kind : Kind.Acting);
+  writer.varint(envelope.origin).varint(envelope.requestId);
+  if (actor !== null) {
+    writeActor(writer, actor);
+    writer.u8(kind);
+  }
   writeCommand(writer, command);
   return writer.take();
 }
@@ -138,8 +169,9 @@ export function decodeEnvelope(bytes: Uint8Array): Envelope | null {
     const kind = reader.u8();
     const origin = reader.varint();
     const requestId = reader.varint();
-    const command = readCommand(reader, kind);
-    return command === null || reader.remaining > 0 ? null : { origin, requestId, command };
+    const actor = kind === Kind.Acting ? readActor(reader) : null;
+    const command = readCommand(reader, actor === null ? kind : reader.u8());
+    return command === null || reader.remaining > 0 ? null : { origin, requestId, actor, command };
   } catch (error) {
     if (error instanceof MalformedBytesError) return null;
     throw error;
@@ -170,6 +202,12 @@ function kindOf(command: Command): number {
       return Kind.Alarm;
     case 'memberChange':
       return Kind.MemberChange;
+    case 'setQuota':
+      return Kind.SetQuota;
+    case 'report':
+      return Kind.Report;
+    case 'auth':
+      return Kind.Auth;
     default:
       return assertNever(command, 'command');
   }
@@ -218,6 +256,15 @@ function writeCommand(writer: ByteWriter, command: Command): void {
         .u8(command.alarm)
         .varint(command.memberId);
       break;
+    case 'setQuota':
+      writer.varint(command.bytes);
+      break;
+    case 'report':
+      writer.varint(command.memberId).u8(FINDINGS.indexOf(command.finding));
+      break;
+    case 'auth':
+      writeAuthCommand(writer, command.change);
+      break;
     default:
       assertNever(command, 'command');
   }
@@ -262,9 +309,31 @@ function readCommand(reader: ByteReader, kind: number): Command | null {
     }
     case Kind.Alarm:
       return readAlarm(reader);
+    case Kind.SetQuota:
+      return { kind: 'setQuota', bytes: reader.varint() };
+    case Kind.Report: {
+      const memberId = reader.varint();
+      const finding = FINDINGS[reader.u8()];
+      if (finding === undefined) throw new MalformedBytesError('unknown finding');
+      return { kind: 'report', memberId, finding };
+    }
+    case Kind.Auth:
+      return { kind: 'auth', change: readAuthCommand(reader) };
     default:
       return null;
   }
+}
+
+function writeActor(writer: ByteWriter, actor: NonNullable<Actor>): void {
+  if (actor === 'member') writer.u8(ActorKind.Member);
+  else writer.u8(ActorKind.User).utf8(actor.user).varint(actor.authRevision);
+}
+
+function readActor(reader: ByteReader): NonNullable<Actor> {
+  const kind = reader.u8();
+  if (kind === ActorKind.Member) return 'member';
+  if (kind !== ActorKind.User) throw new MalformedBytesError(`unknown actor ${kind}`);
+  return { user: reader.utf8(), authRevision: reader.varint() };
 }
 
 function writeStep(writer: ByteWriter, step: MemberStep): void {

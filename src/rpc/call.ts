@@ -75,6 +75,7 @@ export function callContext(
     deadline: Math.min(own.deadline, clientDeadline),
     signal,
     requireLeader,
+    actor: own.actor,
     clientDeadline,
   };
 }

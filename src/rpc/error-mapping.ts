@@ -107,6 +107,33 @@ const ROWS: Readonly<Record<ErrorCode, Row>> = {
   TOO_MANY_LEARNERS: row('FAILED_PRECONDITION', 'etcdserver: too many learner members in cluster'),
   FOLDER_CHANGED: row('FAILED_PRECONDITION', null),
   CHANGE_REFUSED: row('FAILED_PRECONDITION', null),
+  USER_EMPTY: row('INVALID_ARGUMENT', 'etcdserver: user name is empty'),
+  AUTH_FAILED: row(
+    'INVALID_ARGUMENT',
+    'etcdserver: authentication failed, invalid user ID or password',
+  ),
+  AUTH_NOT_ENABLED: row('FAILED_PRECONDITION', 'etcdserver: authentication is not enabled'),
+  AUTH_OLD_REVISION: row('INVALID_ARGUMENT', 'etcdserver: revision of auth store is old'),
+  INVALID_AUTH_TOKEN: row('UNAUTHENTICATED', 'etcdserver: invalid auth token'),
+  PERMISSION_DENIED: row('PERMISSION_DENIED', 'etcdserver: permission denied'),
+  PERMISSION_NOT_GIVEN: row('INVALID_ARGUMENT', 'etcdserver: permission not given'),
+  PERMISSION_NOT_GRANTED: row(
+    'FAILED_PRECONDITION',
+    'etcdserver: permission is not granted to the role',
+  ),
+  INVALID_AUTH_MANAGEMENT: row('INVALID_ARGUMENT', 'etcdserver: invalid auth management'),
+  NO_PASSWORD_USER: row(
+    'UNKNOWN',
+    'auth: authentication failed, password was given for no password user',
+  ),
+  ROOT_USER_MISSING: row('FAILED_PRECONDITION', 'etcdserver: root user does not exist'),
+  ROOT_ROLE_MISSING: row('FAILED_PRECONDITION', 'etcdserver: root user does not have root role'),
+  USER_EXISTS: row('FAILED_PRECONDITION', 'etcdserver: user name already exists'),
+  USER_NOT_FOUND: row('FAILED_PRECONDITION', 'etcdserver: user name not found'),
+  ROLE_EMPTY: row('INVALID_ARGUMENT', 'etcdserver: role name is empty'),
+  ROLE_EXISTS: row('FAILED_PRECONDITION', 'etcdserver: role name already exists'),
+  ROLE_NOT_FOUND: row('FAILED_PRECONDITION', 'etcdserver: role name not found'),
+  ROLE_NOT_GRANTED: row('FAILED_PRECONDITION', 'etcdserver: role is not granted to the user'),
   CONFIG_INVALID: row('INTERNAL', null),
 };
 

@@ -67,6 +67,14 @@ describe('the wire', () => {
     expect(ms).toBeLessThanOrEqual(1_350);
   });
 
+  it('names a limit of days in at most eight digits', async () => {
+    one.always('/v3/kv/put', ok({ header: header(5) }));
+
+    await connect(one.endpoint).put('a', 'b', { timeoutMs: 3e8 });
+
+    expect(one.received[0]?.request.headers['grpc-timeout']).toMatch(/^\d{1,8}S$/);
+  });
+
   it('leaves zero values out and writes integers as text', async () => {
     one.always('/v3/kv/put', ok({ header: header(5) }));
     const client = connect(one.endpoint);

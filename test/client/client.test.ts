@@ -16,12 +16,14 @@ import { waitFor, within } from '../support/wait.js';
 
 let node: LocalNode;
 let client: KvdClient;
+let endpoint: string;
 let stop: () => Promise<void>;
 
 async function start(protocol: 'grpc' | 'http'): Promise<void> {
   node = new LocalNode();
   const served = protocol === 'grpc' ? await serveGrpc(node) : await serveGateway(node);
-  client = new KvdClient({ endpoints: [`127.0.0.1:${served.port}`], protocol, timeoutMs: 3000 });
+  endpoint = `127.0.0.1:${served.port}`;
+  client = new KvdClient({ endpoints: [endpoint], protocol, timeoutMs: 3000 });
   stop = async () => {
     client.close();
     node.stop();
@@ -246,6 +248,37 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
     expect((await client.txn(guarded)).succeeded).toBe(false);
   });
 
+  it('tells the holder of a lock whose key was deleted by hand', async () => {
+    const lock = await client.lock('job');
+    const seat = await client.campaign('chief', 'one');
+    await seat.proclaim('one, louder');
+    expect((await client.leaseTimeToLive(lock.leaseId, true)).keys.map(String)).toEqual([
+      String(lock.key),
+    ]);
+
+    await client.delete(lock.key);
+    await waitFor('the loss', 3000, () => lock.signal.aborted);
+    expect(lock.signal.reason).toMatchObject({ code: 'KEY_DELETED' });
+    expect(seat.signal.aborted).toBe(false);
+    await client.delete(seat.leader.key);
+    await waitFor('the loss', 3000, () => seat.signal.aborted);
+
+    // The leases live until their holders let go.
+    await lock.release();
+    await seat.resign();
+    expect((await client.listLeases()).leases).toEqual([]);
+  });
+
+  it('tells nobody of a lock that its holder releases', async () => {
+    const lock = await client.lock('job');
+    const seat = await client.campaign('chief', 'one');
+    // Long enough for both watches to have begun.
+    await waitFor('the watches', 3000, () => node.watches.counts().watchers === 2);
+    await lock.release();
+    await seat.resign();
+    expect([lock.signal.aborted, seat.signal.aborted]).toEqual([false, false]);
+  });
+
   it('elects one, shows who, and lets the next one lead', async () => {
     const seen: string[] = [];
     const stopping = new AbortController();
@@ -316,8 +349,7 @@ describe('what a server of kvd knows of a failure', () => {
     node.isLearner = true;
     const other = new LocalNode();
     const served = await serveGrpc(other);
-    const [learner = ''] = client.ring.all.map(({ name }) => name);
-    const both = new KvdClient({ endpoints: [learner, `127.0.0.1:${served.port}`] });
+    const both = new KvdClient({ endpoints: [endpoint, `127.0.0.1:${served.port}`] });
     await both.put('a', '1');
     expect(other.contexts).toHaveLength(1);
     both.close();

@@ -92,6 +92,14 @@ describe('the wire', () => {
     expect([...request.value]).toEqual([255, 0]);
   });
 
+  it('names a limit of days in at most eight digits', async () => {
+    one.always('KV/Put', done);
+
+    await connect(one.endpoint).put('a', 'b', { timeoutMs: 3e8 });
+
+    expect(one.received[0]?.headers['grpc-timeout']).toMatch(/^\d{1,8}S$/);
+  });
+
   it('reads answers that come in pieces, compressed, or with numbers beyond 2^53', async () => {
     const memberId = 18446744073709551615n;
     one.next('KV/Range', ({ stream }) => {

@@ -9,13 +9,16 @@ import type { RegistrationEvent } from '../../src/client/registration.js';
 import { Registration } from '../../src/client/registration.js';
 import {
   base64,
+  createdLine,
   failure,
   hangUp,
   header,
   keyValue,
+  line,
   ok,
   ScriptedGateway,
   silence,
+  streaming,
 } from '../support/scripted-gateway.js';
 import { waitFor } from '../support/wait.js';
 
@@ -107,6 +110,30 @@ describe('a kept lease', () => {
     await keeper.stop();
   });
 
+  it('is lost at once when the renewal is refused because there is no such lease', async () => {
+    gateway.always('/v3/lease/keepalive', failure(5, 'etcdserver: requested lease not found'));
+    const started = performance.now();
+
+    const keeper = await keepLease(client, 6);
+    await waitFor('the loss', 5_000, () => keeper.isLost);
+
+    // After the first renewal, which is due at a third, and long before the TTL is over.
+    expect(performance.now() - started).toBeLessThan(4_000);
+    await keeper.stop();
+  });
+
+  it('lives by the TTL of its last renewal, not by that of its grant', async () => {
+    gateway.next('/v3/lease/keepalive', renewed(1));
+    gateway.always('/v3/lease/keepalive', silence());
+    let renewedAt = 0;
+
+    const keeper = await keepLease(client, 3, { onRenewed: () => (renewedAt = performance.now()) });
+    await waitFor('the loss', 5_000, () => keeper.isLost);
+
+    expect(performance.now() - renewedAt).toBeLessThan(1_600);
+    await keeper.stop();
+  });
+
   it('survives renewals that fail as long as one works within the TTL', async () => {
     gateway.next('/v3/lease/keepalive', hangUp(), failure(14, 'etcdserver: no leader'), hangUp());
     let renewals = 0;
@@ -146,6 +173,30 @@ describe('a lock', () => {
     expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
   });
 
+  it.each([
+    ['is still there', 7, false],
+    ['is another one', 9, true],
+  ])('looks at its key when its watch missed something: it %s', async (_what, created, isLost) => {
+    scriptLock('101');
+    gateway.next(
+      '/v3/watch',
+      streaming(createdLine(90), line({ header: {}, canceled: true, compact_revision: '50' })),
+    );
+    gateway.always('/v3/watch', streaming(createdLine(90)));
+    const now = keyValue('l/65', '', created, { lease: '101' });
+    const holder = keyValue('l/65', '', 7, { lease: '101' });
+    gateway.next('/v3/kv/range', ok({ header: header(7), kvs: [holder], count: '1' }));
+    gateway.next('/v3/kv/range', ok({ header: header(90), kvs: [now], count: '1' }));
+
+    const lock = await acquireLock(client, 'l', { ttl: 5 });
+    await waitFor('the look', 5_000, () => gateway.requests('/v3/kv/range').length === 2);
+
+    if (isLost) await waitFor('the loss', 5_000, () => lock.signal.aborted);
+    else await waitFor('the next watch', 5_000, () => gateway.requests('/v3/watch').length === 2);
+    expect(lock.signal.aborted).toBe(isLost);
+    await lock.release();
+  });
+
   it('gives its lease back when it is not won in time', async () => {
     gateway.always('/v3/lock/lock', silence());
 
@@ -153,6 +204,24 @@ describe('a lock', () => {
 
     await expect(call).rejects.toMatchObject({ code: 'NOT_WON' });
     expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
+  });
+
+  it.each([
+    ['the first lease', 0],
+    ['the lease after a broken connection', 1],
+  ])('is given up in time also while %s is waited for', async (_what, grants) => {
+    const hang = silence();
+    const grant = ok({ header: header(1), ID: '101', TTL: '5' });
+    gateway.next('/v3/lease/grant', ...Array.from({ length: grants }, () => grant));
+    gateway.always('/v3/lease/grant', hang);
+    gateway.always('/v3/lock/lock', hangUp());
+    const started = performance.now();
+
+    const call = acquireLock(client, 'l', { ttl: 5, waitMs: 300 });
+
+    await expect(call).rejects.toMatchObject({ code: 'NOT_WON', outcome: 'not-applied' });
+    // A call of its own would take the two seconds of the client.
+    expect(performance.now() - started).toBeLessThan(1_200);
   });
 
   it('stops waiting when its lease is lost', async () => {
@@ -261,6 +330,26 @@ describe('a registration', () => {
     await registration.stop();
 
     expect(gateway.requests('/v3/kv/put').map((body) => body['lease'])).toEqual(['101', '102']);
+  });
+
+  it('lives on when its listener throws, and the process is warned', async () => {
+    gateway.always('/v3/lease/keepalive', renewed(2));
+    const warnings: string[] = [];
+    const onWarning = ({ message }: Error): number => warnings.push(message);
+    process.on('warning', onWarning);
+
+    const registration = new Registration(client, instance, {
+      ttl: 2,
+      onEvent: ({ type }) => {
+        throw new Error(`the listener does not like "${type}"`);
+      },
+    });
+    await waitFor('a renewal', 5_000, () => gateway.requests('/v3/lease/keepalive').length > 0);
+
+    expect(warnings).toEqual(['the listener does not like "registered"']);
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([]);
+    await registration.stop();
+    process.off('warning', onWarning);
   });
 
   it('gives up when the server refuses for good', async () => {

@@ -5,7 +5,6 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KvdClient } from '../../src/client/client.js';
 import type { WatchItem, WatchRequest } from '../../src/client/watcher.js';
-import { watch } from '../../src/client/watcher.js';
 import { checkProperty } from '../support/property.js';
 import type { Json } from '../support/scripted-gateway.js';
 import {
@@ -43,7 +42,7 @@ async function collect(
   const stop = new AbortController();
   const items: string[] = [];
   const run = async (): Promise<void> => {
-    for await (const item of watch(client, { ...request, signal: stop.signal })) {
+    for await (const item of client.watch(request, { ...request, signal: stop.signal })) {
       items.push(shown(item));
       if (enough(items)) break;
     }
@@ -240,6 +239,36 @@ describe('a watch', () => {
     expect(startRevisions()).toEqual(['3', '50']);
   });
 
+  it.each([
+    ['without its creation', line({ header: {}, canceled: true, compact_revision: '50' })],
+    [
+      'together with its creation',
+      line({ header: header(90), created: true, canceled: true, compact_revision: '50' }),
+    ],
+  ])('says each loss of the server also after a compaction told %s', async (_, compacted) => {
+    gateway.next(
+      '/v3/watch',
+      streaming(compacted),
+      streamingThenCut(createdLine(90)),
+      streaming(compacted),
+      streamingThenCut(createdLine(90)),
+      streaming(createdLine(90), eventsLine(90, keyValue('a', '1', 90))),
+    );
+
+    const items = await collect({ key: 'a', startRevision: 3 }, until('PUT a@90'));
+
+    expect(items).toEqual([
+      'compacted 3-50',
+      'created 90',
+      'disconnected',
+      'compacted 50-50',
+      'reconnected 50',
+      'disconnected',
+      'reconnected 50',
+      'PUT a@90',
+    ]);
+  });
+
   it('throws what the server refuses for good', async () => {
     const reason = 'rpc error: code = PermissionDenied desc = etcdserver: permission denied';
     gateway.next(
@@ -281,7 +310,7 @@ describe('a watch', () => {
     const stop = new AbortController();
     const items: string[] = [];
 
-    for await (const item of watch(client, { key: 'a', signal: stop.signal })) {
+    for await (const item of client.watch('a', { signal: stop.signal })) {
       items.push(shown(item));
       stop.abort();
     }

@@ -64,7 +64,8 @@ const otherCommand: fc.Arbitrary<Command> = fc.oneof(
 const envelope = fc.record({
   origin: safe,
   requestId: safe,
-  command: fc.oneof(arbitrary.command, otherCommand),
+  actor: arbitrary.actor,
+  command: fc.oneof(arbitrary.command, otherCommand, arbitrary.authCommand),
 });
 
 /** Views of a Buffer as plain arrays, so that only contents are compared. */
@@ -119,13 +120,18 @@ describe('command codec', () => {
   });
 
   it('answers null when bytes follow the command', () => {
-    const bytes = encodeEnvelope({ origin: 1, requestId: 2, command: put('a', 'b') });
+    const bytes = encodeEnvelope({ origin: 1, requestId: 2, actor: null, command: put('a', 'b') });
 
     expect(decodeEnvelope(Uint8Array.of(...bytes, 0))).toBeNull();
   });
 
   it('reads values as views of the entry', () => {
-    const bytes = encodeEnvelope({ origin: 1, requestId: 2, command: put('a', 'value') });
+    const bytes = encodeEnvelope({
+      origin: 1,
+      requestId: 2,
+      actor: null,
+      command: put('a', 'value'),
+    });
 
     const command = decodeEnvelope(bytes)?.command;
 
@@ -135,12 +141,16 @@ describe('command codec', () => {
   it('reads transactions nested as deep as allowed', () => {
     const command = nested(MAX_TXN_DEPTH);
 
-    expect(decodeEnvelope(encodeEnvelope({ origin: 1, requestId: 1, command }))).not.toBeNull();
+    expect(
+      decodeEnvelope(encodeEnvelope({ origin: 1, requestId: 1, actor: null, command })),
+    ).not.toBeNull();
   });
 
   it('answers null for transactions nested deeper', () => {
     const command = nested(MAX_TXN_DEPTH + 1);
 
-    expect(decodeEnvelope(encodeEnvelope({ origin: 1, requestId: 1, command }))).toBeNull();
+    expect(
+      decodeEnvelope(encodeEnvelope({ origin: 1, requestId: 1, actor: null, command })),
+    ).toBeNull();
   });
 });

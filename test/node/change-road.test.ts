@@ -11,11 +11,11 @@ import { EntryType } from '../../src/raft/entry.js';
 import type { Raft } from '../../src/raft/raft.js';
 import { acknowledge, flush, makeCore, makeLeader, tick } from '../support/raft-core.js';
 
-const DEADLINE = { deadline: 1e9, signal: null, requireLeader: false };
+const DEADLINE = { deadline: 1e9, signal: null, requireLeader: false, actor: null };
 
 function payloadOf(...steps: MemberStep[]): Uint8Array {
   const command = { kind: 'memberChange', steps, joint: false } as const;
-  return encodeEnvelope({ origin: 1, requestId: 1, command });
+  return encodeEnvelope({ origin: 1, requestId: 1, actor: null, command });
 }
 
 const removeTwo = payloadOf({ kind: 'remove', id: 2 });

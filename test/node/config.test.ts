@@ -197,10 +197,24 @@ describe('configuration', () => {
     expect(problems([], { ETCD_PEER_AUTO_TLS: 'false', ETCD_DEBUG: 'true', KVD_X: '1' })).toBe('');
   });
 
-  test('automatic compaction is off unless asked for, in the forms that etcd takes', () => {
+  test('the quota is that of etcd unless told otherwise, and -1 is none', () => {
+    const quota = (...args: string[]) => loadConfig({ args, env: {} }).quotaBackendBytes;
+
+    expect(quota()).toBe(2 ** 31);
+    expect(quota('--quota-backend-bytes', '0')).toBe(2 ** 31);
+    expect(quota('--quota-backend-bytes', '16777216')).toBe(2 ** 24);
+    expect(quota('--quota-backend-bytes=-1')).toBe(0);
+    expect(quota('--quota-backend-bytes', '-1')).toBe(0);
+    expect(problems(['--quota-backend-bytes', '2GB'])).toContain('a whole number from -1');
+    expect(problems(['--disk-reserve-bytes', '-5'])).toContain('a whole number from 0');
+  });
+
+  test('automatic compaction keeps an hour unless told otherwise, in the forms that etcd takes', () => {
     const policy = (...args: string[]) => loadConfig({ args, env: {} }).autoCompaction;
 
-    expect(policy()).toBeNull();
+    expect(policy()).toEqual({ mode: 'periodic', periodMs: 3_600_000 });
+    expect(policy('--auto-compaction-mode', 'revision')).toMatchObject({ revisions: 10_000 });
+    expect(policy('--auto-compaction-retention', '0')).toBeNull();
     expect(policy('--auto-compaction-retention', '2')).toEqual({
       mode: 'periodic',
       periodMs: 7_200_000,

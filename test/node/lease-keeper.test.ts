@@ -10,7 +10,7 @@ import type { LeaseState } from '../../src/lease/lessor.js';
 import { LeaseKeeper } from '../../src/lease-keeper.js';
 import type { RequestContext } from '../../src/node.js';
 
-const context: RequestContext = { deadline: 1e9, signal: null, requireLeader: false };
+const context: RequestContext = { deadline: 1e9, signal: null, requireLeader: false, actor: null };
 
 class Rig {
   time = 0;

@@ -31,6 +31,7 @@ function payloadOf(steps: readonly MemberStep[], joint = false): Uint8Array {
   return encodeEnvelope({
     origin: 1,
     requestId: 7,
+    actor: null,
     command: { kind: 'memberChange', steps, joint },
   });
 }

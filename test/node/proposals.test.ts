@@ -10,6 +10,7 @@ const context = (deadline = 1000, signal: AbortSignal | null = null): RequestCon
   deadline,
   signal,
   requireLeader: false,
+  actor: null,
 });
 const bytes = Buffer.from('payload');
 

@@ -9,6 +9,7 @@ const context = (deadline = 1000, signal: AbortSignal | null = null) => ({
   deadline,
   signal,
   requireLeader: false,
+  actor: null,
 });
 
 async function state(promise: Promise<void>): Promise<string> {

@@ -9,7 +9,7 @@ import type { ProposeResult, Raft } from '../../src/raft/raft.js';
 import { Role } from '../../src/raft/ready.js';
 import { WriteRoad } from '../../src/write-road.js';
 
-const context: RequestContext = { deadline: 1000, signal: null, requireLeader: false };
+const context: RequestContext = { deadline: 1000, signal: null, requireLeader: false, actor: null };
 const payload = Buffer.from('payload');
 
 interface Asked {

@@ -46,6 +46,7 @@ function put(replica: StateReplica, count: number): void {
     const payload = encodeEnvelope({
       origin: 2,
       requestId: index,
+      actor: null,
       command: {
         kind: 'put',
         key: `key${index}`,

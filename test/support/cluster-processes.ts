@@ -48,6 +48,8 @@ export interface ExitResult {
 export interface ClusterOptions {
   /** Number of members, default 3. */
   readonly size?: number;
+  /** Another program with etcd's flags in the place of `serverCommand()`. */
+  readonly command?: readonly string[];
   /** More flags for every member. */
   readonly flags?: readonly string[];
   /** Routes the peer connections through fault proxies. */
@@ -288,6 +290,8 @@ export class Member extends ServerProcess {
   /** Flags and environment of the next start; a test may change them. */
   flags: string[];
   environment: Record<string, string>;
+  /** Null: `serverCommand()`. */
+  command: readonly string[] | null = null;
   /** Id of the member, known once it answered. */
   id = '';
 
@@ -311,7 +315,7 @@ export class Member extends ServerProcess {
 
   /** Starts the process without waiting for it. */
   launch(): void {
-    this.run([...serverCommand(), ...this.flags], this.environment);
+    this.run([...(this.command ?? serverCommand()), ...this.flags], this.environment);
   }
 
   async start(deadlineMs = START_MS): Promise<void> {
@@ -379,6 +383,7 @@ export class Cluster {
     });
     members.forEach((member, place) => {
       const url = `http://127.0.0.1:${peers[place]?.listen}`;
+      member.command = options.command ?? null;
       member.environment = { ...options.environment?.[member.name] };
       member.flags = [
         ...['--name', member.name, '--data-dir', member.dataFolder],

@@ -1,5 +1,7 @@
 /** Random commands over few keys, leases and revisions, so that they meet each other often. */
 import fc from 'fast-check';
+import type { Actor } from '../../src/auth/actor.js';
+import type { AuthCommand } from '../../src/auth/auth-command.js';
 import type { Command } from '../../src/kv/command.js';
 import type { Compare, RangeRequest, RequestOp, TxnRequest } from '../../src/kv/request.js';
 
@@ -138,5 +140,69 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
       }),
       term,
     }),
+  },
+);
+
+const user = fc.constantFrom('root', 'ann', 'bob', 'zoë');
+const role = fc.constantFrom('root', 'reader', 'writer');
+const permission = fc.record({
+  type: fc.constantFrom(0 as const, 1 as const, 2 as const),
+  key,
+  rangeEnd,
+});
+const password = fc.constantFrom('a hash', 'another hash');
+
+const authChange: fc.Arbitrary<AuthCommand> = fc.oneof(
+  { weight: 2, arbitrary: fc.constant({ kind: 'enable' as const }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'disable' as const }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant('userAdd' as const),
+      user,
+      password,
+      noPassword: rare,
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('userDelete' as const), user }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('userPassword' as const), user, password }),
+  },
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant('userGrant' as const), user, role }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('userRevoke' as const), user, role }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('roleAdd' as const), role }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('roleDelete' as const), role }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({ kind: fc.constant('roleGrant' as const), role, permission }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('roleRevoke' as const), role, key, rangeEnd }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('login' as const),
+      user,
+      authRevision: fc.nat({ max: 40 }),
+      digest: fc.constant('a digest'),
+    }),
+  },
+);
+
+export const authCommand: fc.Arbitrary<Command> = authChange.map((change) => ({
+  kind: 'auth' as const,
+  change,
+}));
+
+/** A user of the far future is judged by the rights of now. */
+export const actor: fc.Arbitrary<Actor> = fc.oneof(
+  { weight: 1, arbitrary: fc.constant(null) },
+  { weight: 1, arbitrary: fc.constant('member' as const) },
+  {
+    weight: 6,
+    arbitrary: fc.record({ user, authRevision: fc.constantFrom(0, 1, 5, 2 ** 40, 2 ** 40) }),
   },
 );

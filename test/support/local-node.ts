@@ -2,6 +2,7 @@
  * A NodeFace without a cluster: one member, the real state machine and watch service, and no log. A
  * write is applied at once. Tests can take the leader away, hold writes back, or raise the clock.
  */
+import type { Actor } from '../../src/auth/actor.js';
 import { BackupStream } from '../../src/backup/backup-stream.js';
 import { systemClock } from '../../src/clock.js';
 import { KvError } from '../../src/errors.js';
@@ -96,8 +97,9 @@ export class LocalNode implements NodeFace {
     ms = REQUEST_TIMEOUT_MS,
     signal: AbortSignal | null = null,
     requireLeader = false,
+    actor: Actor = null,
   ): RequestContext {
-    return { deadline: this.now() + ms, signal, requireLeader };
+    return { deadline: this.now() + ms, signal, requireLeader, actor };
   }
 
   sleep(ms: number, signal: AbortSignal | null): Promise<void> {
@@ -115,7 +117,7 @@ export class LocalNode implements NodeFace {
   async propose(command: Command, context: RequestContext): Promise<ProposeOutcome> {
     await this.admit(context);
     this.proposed.push(command);
-    const applied = this.rig.apply(command);
+    const applied = this.rig.apply(command, context.actor);
     if (!applied.ok) throw new KvError(applied.code, applied.message);
     if (applied.events.length > 0) this.watches.publish(applied.revision, applied.events);
     const { compactRevision } = this.machine.store;

@@ -1,4 +1,5 @@
 /** A state machine with records in memory, fed command by command as a committed log would. */
+import type { Actor } from '../../src/auth/actor.js';
 import { type Command, encodeEnvelope } from '../../src/kv/command.js';
 import type { OpResponse, RangeRequest } from '../../src/kv/request.js';
 import { type Applied, StateMachine } from '../../src/kv/state-machine.js';
@@ -18,6 +19,8 @@ export class MachineRig {
   machine: StateMachine;
   records: MemoryRecords;
   term = 1;
+  /** Forgotten revisions that are removed behind each entry; a member does it when it has time. */
+  collects = Number.POSITIVE_INFINITY;
   private readonly selfId: number;
 
   constructor(selfId = 1, records = new MemoryRecords(), machine: StateMachine | null = null) {
@@ -34,21 +37,22 @@ export class MachineRig {
   }
 
   /** Applies a command that member 1 proposed. */
-  apply(command: Command): Applied {
-    return this.applyBytes(encodeEnvelope({ origin: 1, requestId: 7, command }));
+  apply(command: Command, actor: Actor = null): Applied {
+    return this.applyBytes(encodeEnvelope({ origin: 1, requestId: 7, actor, command }));
   }
 
   applyBytes(payload: Uint8Array, type = 0): Applied {
     const index = this.machine.appliedIndex + 1;
     const applied = this.machine.apply({ index, term: this.term, type, payload });
+    this.machine.store.collectGarbage(this.collects);
     // Whoever kept a view of the entry instead of a copy shows it now.
     payload.fill(0xdd);
     return applied;
   }
 
   /** Applies and expects success. */
-  ok(command: Command): Applied & { readonly ok: true } {
-    const applied = this.apply(command);
+  ok(command: Command, actor: Actor = null): Applied & { readonly ok: true } {
+    const applied = this.apply(command, actor);
     if (!applied.ok) throw new Error(`refused with ${applied.code}`);
     return applied;
   }
@@ -67,6 +71,8 @@ export class MachineRig {
     for (const { main, sub, bytes } of this.records.physical()) restore.record(main, sub, bytes);
     const rig = new MachineRig(this.selfId, records, restore.finish());
     rig.term = this.term;
+    rig.collects = this.collects;
+    rig.machine.store.collectGarbage(this.collects);
     return rig;
   }
 }

@@ -10,6 +10,7 @@ import type { Encodable } from '../../rpc/api/schema.js';
 import { Connections, type ExchangeRequest, readAll, readLines } from './http-exchange.js';
 import {
   type Exchange,
+  grpcTimeout,
   SIGN_MS,
   SILENCE_MS,
   StatusError,
@@ -123,7 +124,7 @@ export class GatewayTransport implements Transport {
       path: `/v3${path}`,
       body: encodeJson(method.request, request as Encodable<typeof method.request>),
       headers: {
-        ...(serverLimitMs === null ? {} : { 'grpc-timeout': `${serverLimitMs}m` }),
+        ...(serverLimitMs === null ? {} : { 'grpc-timeout': grpcTimeout(serverLimitMs) }),
         ...(requireLeader ? { 'grpc-metadata-hasleader': 'true' } : {}),
         ...this.metadata,
       },

@@ -13,7 +13,7 @@ import http from 'node:http';
 import https from 'node:https';
 import type { TLSSocket } from 'node:tls';
 import type { Endpoint } from '../endpoints.js';
-import { ExchangeError, reasonOf, type TlsOptions } from './transport.js';
+import { ExchangeError, givenTls, reasonOf, type TlsOptions } from './transport.js';
 
 export const LINE_BYTES_MAX = 256 * 1024 * 1024;
 export const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
@@ -44,7 +44,7 @@ export class Connections {
     // has an unknown outcome, which is worse than a new connection.
     const pool = { keepAlive: true, maxFreeSockets: 16, timeout: 4_000 };
     this.plain = new http.Agent(pool);
-    this.secure = new https.Agent({ ...pool, ...definedOnly(tls) });
+    this.secure = new https.Agent({ ...pool, ...givenTls(tls) });
   }
 
   close(): void {
@@ -164,9 +164,4 @@ export async function* readLines(response: http.IncomingMessage): AsyncGenerator
     response.destroy();
   }
   if (!response.complete) throw new ExchangeError('the stream was cut', true);
-}
-
-function definedOnly(tls: TlsOptions): https.AgentOptions {
-  const entries = Object.entries(tls).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as https.AgentOptions;
 }

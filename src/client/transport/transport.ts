@@ -12,6 +12,7 @@
  * 4. An exchange whose server may take its time (`serverLimitMs` null) ends all the same when the server
  *    gives no sign of life for SILENCE_MS and then does not answer when asked for one, in SIGN_MS.
  */
+import type { SecureContextOptions } from 'node:tls';
 import type { Outcome } from '../../errors.js';
 import type { Method } from '../../rpc/api/methods.js';
 import type { Endpoint } from '../endpoints.js';
@@ -45,6 +46,16 @@ export interface Exchange {
   readonly requireLeader: boolean;
   readonly dialTimeoutMs: number;
   readonly signal: AbortSignal;
+}
+
+/** A limit as the header `grpc-timeout` has it: at most eight digits (gRPC over HTTP/2, "Timeout"). */
+export function grpcTimeout(ms: number): string {
+  return ms < 1e8 ? `${ms}m` : `${Math.min(99_999_999, Math.floor(ms / 1000))}S`;
+}
+
+/** What was given: Node lets an option that is undefined replace its default. */
+export function givenTls(tls: TlsOptions): SecureContextOptions & { rejectUnauthorized?: boolean } {
+  return Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined));
 }
 
 export interface Transport {

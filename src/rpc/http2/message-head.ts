@@ -52,9 +52,8 @@ export function requestHead(fields: readonly HeaderField[]): RequestHead | null 
 
 export interface ResponseHead {
   readonly status: number;
-  /** All fields in their order; from `firstRegular` on they are no pseudo-header fields. */
+  /** All fields in their order, `:status` first. */
   readonly fields: readonly HeaderField[];
-  readonly firstRegular: number;
   /** Bytes of data that the answer announces; -1 = it does not. */
   readonly contentLength: number;
 }
@@ -65,7 +64,7 @@ export function responseHead(fields: readonly HeaderField[]): ResponseHead | nul
   if (name !== ':status' || !/^[1-9]\d\d$/.test(value)) return null;
   const contentLength = regularFields(fields, 1);
   if (contentLength === null) return null;
-  return { status: Number(value), fields, firstRegular: 1, contentLength };
+  return { status: Number(value), fields, contentLength };
 }
 
 /** The content-length in the fields from `first` on, -1 without one; null if a field may not be there. */

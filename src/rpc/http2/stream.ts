@@ -38,7 +38,7 @@ export class Http2Stream<Owner = unknown> {
   trailers: Buffer | null = null;
   /** The stream ends behind what waits. */
   endsAfterData = false;
-  /** `send` was told false; `onDrained` is owed. */
+  /** `write` said false; `onDrained` is owed. */
   isFull = false;
 
   constructor(id: number, sendWindow: number, receiveWindow: number) {

@@ -1,0 +1,182 @@
+/**
+ * kvd and etcd side by side: `npm run bench:versus`. See docs/benchmarks.md for the method.
+ *
+ * With a word: `failover`, `million` (keys) or `soak` instead of the workloads.
+ *
+ *   --quick           one pair, 2 s each: a look, no claim
+ *   --pairs N         pairs of rounds, 7 by default
+ *   --seconds N       of each workload in each round, 5 by default
+ *   --only a,b        workloads by their ids or families
+ *   --etcd PATH       another etcd than the one in PATH
+ *   --rounds N        of failover, 10 by default
+ *   --keys N          of million, 1,000,000 by default
+ *   --minutes N       of soak (kvd alone), 60 by default
+ *   --out FOLDER      writes results.json, tables.md and a plot for each family; the plots of a soak
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { serverCommand } from '../../test/support/cluster-processes.js';
+import { removeTempFolders } from '../../test/support/temp-folder.js';
+import { describeRun } from '../report.js';
+import { failover } from './failover.js';
+import { million } from './million.js';
+import { chartOf, plotOf, type Series } from './plot.js';
+import { playRounds } from './rounds.js';
+import { contestants } from './site.js';
+import { SLICE_SECONDS, type Slice, soak } from './soak.js';
+import { type Line, summarise, tableOf } from './summary.js';
+import type { Workload } from './workload.js';
+import { WORKLOADS } from './workloads.js';
+
+class UsageError extends Error {}
+
+const WHAT = ['workloads', 'failover', 'million', 'soak'] as const;
+type What = (typeof WHAT)[number];
+
+interface Options {
+  readonly what: What;
+  readonly rounds: number;
+  readonly keys: number;
+  readonly minutes: number;
+  readonly pairs: number;
+  readonly seconds: number;
+  readonly warmSeconds: number;
+  readonly workloads: readonly Workload[];
+  readonly etcd: string;
+  readonly out: string | undefined;
+}
+
+function optionsOf(args: string[]): Options {
+  let values: Partial<Record<string, string | boolean>>;
+  let positionals: string[];
+  try {
+    ({ values, positionals } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        quick: { type: 'boolean', default: false },
+        pairs: { type: 'string' },
+        seconds: { type: 'string' },
+        only: { type: 'string' },
+        etcd: { type: 'string', default: 'etcd' },
+        rounds: { type: 'string' },
+        keys: { type: 'string' },
+        minutes: { type: 'string' },
+        out: { type: 'string' },
+      },
+    }));
+  } catch (error) {
+    const [sentence] = (error as Error).message.split('. ');
+    throw new UsageError(`${sentence}; there are ${OPTIONS}`);
+  }
+  const [what = 'workloads', more] = positionals;
+  if (!isWhat(what) || more !== undefined) {
+    throw new UsageError(`nothing is called ${more ?? what}; there are ${WHAT.join(', ')}`);
+  }
+  const isQuick = values['quick'] === true;
+  return {
+    what,
+    rounds: wholeNumber('rounds', values['rounds'], 10),
+    keys: wholeNumber('keys', values['keys'], 1_000_000),
+    minutes: wholeNumber('minutes', values['minutes'], 60),
+    pairs: wholeNumber('pairs', values['pairs'], isQuick ? 1 : 7),
+    seconds: wholeNumber('seconds', values['seconds'], isQuick ? 2 : 5),
+    warmSeconds: isQuick ? 1 : 2,
+    workloads: chosen(values['only']),
+    etcd: String(values['etcd']),
+    out: values['out'] as string | undefined,
+  };
+}
+
+const OPTIONS = '--quick --pairs --seconds --only --etcd --rounds --keys --minutes --out';
+
+function isWhat(text: string): text is What {
+  return (WHAT as readonly string[]).includes(text);
+}
+
+function wholeNumber(name: string, text: string | boolean | undefined, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  if (/^[1-9]\d{0,7}$/.test(String(text))) return Number(text);
+  throw new UsageError(`--${name} must be a whole number from 1, not "${text}"`);
+}
+
+function chosen(only: string | boolean | undefined): readonly Workload[] {
+  if (only === undefined) return WORKLOADS;
+  const names = String(only).split(',');
+  for (const name of names) {
+    if (WORKLOADS.some(({ id, family }) => id === name || family === name)) continue;
+    const known = WORKLOADS.map(({ id }) => id).join(' ');
+    throw new UsageError(`no workload or family is called "${name}"; there are ${known}`);
+  }
+  return WORKLOADS.filter(({ id, family }) => names.includes(id) || names.includes(family));
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function write(folder: string, about: string, lines: readonly Line[], results: unknown): void {
+  mkdirSync(folder, { recursive: true });
+  const names = ['kvd', 'etcd'] as const;
+  writeFileSync(join(folder, 'results.json'), `${JSON.stringify({ about, results }, null, 1)}\n`);
+  writeFileSync(join(folder, 'tables.md'), `${about}\n\n${tableOf(lines, names)}\n`);
+  for (const family of new Set(lines.map((line) => line.family))) {
+    const own = lines.filter((line) => line.family === family);
+    writeFileSync(join(folder, `${family}.svg`), plotOf(family, own, names));
+  }
+}
+
+function drawSoak(slices: readonly Slice[], folder: string | undefined): void {
+  if (folder === undefined) return;
+  mkdirSync(folder, { recursive: true });
+  const latencies = [
+    { name: 'p50', color: '#3b7ea1', values: slices.map(({ p50 }) => p50) },
+    { name: 'p99', color: '#b5543c', values: slices.map(({ p99 }) => p99) },
+  ];
+  const colors = ['#3b7ea1', '#b5543c', '#5a8f3c'];
+  const memory = colors.map((color, at) => ({
+    name: `member ${at + 1}`,
+    color,
+    values: slices.map(({ residentMb }) => residentMb[at] ?? 0),
+  }));
+  const draw = (name: string, title: string, unit: string, series: readonly Series[]): void =>
+    writeFileSync(join(folder, name), chartOf(title, unit, SLICE_SECONDS, series));
+  draw('soak-latency.svg', 'Latency under steady mixed load', 'ms', latencies);
+  draw('soak-memory.svg', 'Memory under steady mixed load', 'MB', memory);
+  writeFileSync(join(folder, 'soak.json'), `${JSON.stringify(slices)}\n`);
+}
+
+function machine(): string {
+  return describeRun(serverCommand());
+}
+
+async function main(args: string[]): Promise<void> {
+  const { what, etcd, out, rounds, keys, minutes, ...plan } = optionsOf(args);
+  const both = contestants(etcd);
+  if (what !== 'workloads') {
+    say(`${both.map(({ name, version }) => `${name} ${version}`).join(', ')}, ${machine()}`);
+  }
+  if (what === 'failover') for (const each of both) await failover(each, rounds, say);
+  if (what === 'million') for (const each of both) await million(each, keys, say);
+  if (what === 'soak') drawSoak(await soak(both[0], minutes, say), out);
+  if (what !== 'workloads') return;
+  const versions = both.map(({ name, version }) => `${name} ${version}`).join(' and ');
+  const { pairs, seconds } = plan;
+  const about = `${versions}, three members each, ${pairs} pairs of ${seconds} s, ${machine()}`;
+  say(about);
+  const results = await playRounds({ ...plan, contestants: both, say });
+  const lines = summarise(plan.workloads, ['kvd', 'etcd'], results);
+  say(`\n${tableOf(lines, ['kvd', 'etcd'])}`);
+  if (out !== undefined) write(out, about, lines, results);
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`bench:versus: ${(error as Error).message}\n`);
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+} finally {
+  removeTempFolders();
+}

@@ -1,0 +1,13 @@
+/** All that both contestants are asked to do, in the order in which it is done. */
+import { LEASE_WORKLOADS } from './lease-workloads.js';
+import { PUT_WORKLOADS } from './put-workloads.js';
+import { READ_WORKLOADS } from './read-workloads.js';
+import { WATCH_WORKLOADS } from './watch-workloads.js';
+import type { Workload } from './workload.js';
+
+export const WORKLOADS: readonly Workload[] = [
+  ...PUT_WORKLOADS,
+  ...READ_WORKLOADS,
+  ...WATCH_WORKLOADS,
+  ...LEASE_WORKLOADS,
+];
