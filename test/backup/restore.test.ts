@@ -217,14 +217,15 @@ describe('a restored backup', () => {
     await saveBackup(node, path);
     const config = memberConfig(folder, 'm1');
     const { clusterId, memberId } = await restore(path, config, DEFAULT_BUMP);
-    const logger = {} as never;
+    // Nobody is asked.
+    const nobody = {} as never;
 
-    const settled = await settleIdentity(config, new NodeDisk(), logger);
+    const settled = await settleIdentity(config, new NodeDisk(), nobody, nobody);
     expect(settled).toMatchObject({ clusterId, memberId, name: 'm1' });
     expect(settled.initialMembers).toHaveLength(3);
 
     const mixedUp = { ...memberConfig(folder, 'm2'), dataDir: config.dataDir };
-    await expect(settleIdentity(mixedUp, new NodeDisk(), logger)).rejects.toThrow(
+    await expect(settleIdentity(mixedUp, new NodeDisk(), nobody, nobody)).rejects.toThrow(
       /was restored for the member at .*7000, but --initial-advertise-peer-urls is .*7001/,
     );
     node.stop();
