@@ -332,6 +332,34 @@ describe('fail-over', () => {
     expect(one.received).toHaveLength(calls);
   });
 
+  it.each([
+    ['kvd', 'TIMEOUT_NO_EFFECT', 'not-applied'],
+    ['example.com', 'TIMEOUT', 'unknown'],
+  ])('believes facts of a failure that are ours: those of %s', async (domain, code, outcome) => {
+    const info = encodeProtobuf('ErrorInfo', {
+      ...{ domain, reason: 'TIMEOUT_NO_EFFECT' },
+      metadata: [{ key: 'outcome', value: 'not-applied' }],
+    });
+    const typeUrl = 'type.googleapis.com/google.rpc.ErrorInfo';
+    const details = encodeProtobuf('Status', { code: 14, details: [{ typeUrl, value: info }] });
+    one.always('KV/Put', ({ stream }) => {
+      const fields = {
+        'grpc-status': '14',
+        'grpc-message': 'etcdserver: request timed out',
+        'grpc-status-details-bin': details.toString('base64'),
+      };
+      const head = { ':status': 200, 'content-type': 'application/grpc', ...fields };
+      stream.respond(head, { endStream: true });
+    });
+    const client = connect(one.endpoint);
+
+    const error = await failureOf(client.put('a', 'v', { timeoutMs: 100 }));
+
+    expect(error).toMatchObject({ code, outcome });
+    // Only what surely had no effect is sent again.
+    expect(one.received.length > 1).toBe(outcome === 'not-applied');
+  });
+
   it('tells a server that speaks HTTP/1.1 only from one that cannot be reached', async () => {
     const old = net.createServer((socket) => {
       socket.on('error', () => undefined);
