@@ -13,6 +13,7 @@ import type { CompactionPolicy } from './auto-compaction.js';
 import { fromUtf8 } from './bytes.js';
 import { crc32c } from './crc32c.js';
 import { KvError } from './errors.js';
+import { TLS_GROUPS, TLS_OPTIONS, type TlsSettings, tlsSettings } from './tls-options.js';
 
 export interface InitialMember {
   readonly id: number;
@@ -23,6 +24,8 @@ export interface InitialMember {
 export interface ListenAddress {
   readonly host: string;
   readonly port: number;
+  /** Spoken to with TLS. */
+  readonly secure: boolean;
   readonly url: string;
 }
 
@@ -58,7 +61,10 @@ export interface Config {
   readonly snapshotCatchupEntries: number;
   readonly maxRequestBytes: number;
   readonly maxTxnOps: number;
+  /** 0 = none. */
   readonly quotaBackendBytes: number;
+  /** With less free space on its disk the member stops writes; 0 = it does not look. */
+  readonly diskReserveBytes: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
   /** Pings on connections of gRPC; 0 = none, or no rule. */
@@ -71,13 +77,19 @@ export interface Config {
   readonly slowRequestMs: number;
   readonly segmentBytes: number;
   readonly logLevel: string;
+  /** Null: nobody speaks TLS there. */
+  readonly clientTls: TlsSettings | null;
+  readonly peerTls: TlsSettings | null;
+  /** What is odd and does no harm, to be logged. */
+  readonly warnings: readonly string[];
 }
 
 /** Of the name in the address of a socket; there are systems that take four less. */
 const SOCKET_PATH_BYTES_MAX = 107;
 
-interface Option {
+export interface Option {
   readonly name: string;
+  /** Empty: a switch, on when it is there. */
   readonly value: string;
   readonly fallback: string;
   readonly meaning: string;
@@ -101,7 +113,7 @@ export const OPTIONS: readonly Option[] = [
     name: 'listen-client-urls',
     value: 'URL,...',
     fallback: 'http://127.0.0.1:2379',
-    meaning: 'where clients are served: http://HOST:PORT, or unix:///PATH',
+    meaning: 'where clients are served: http://HOST:PORT, https://HOST:PORT, or unix:///PATH',
   },
   {
     name: 'advertise-client-urls',
@@ -175,7 +187,13 @@ export const OPTIONS: readonly Option[] = [
     name: 'quota-backend-bytes',
     value: 'BYTES',
     fallback: '0',
-    meaning: 'space quota shown in status and metrics; 0 = 2 GiB',
+    meaning: 'space for keys and history, by the flag of the leader; 0 = 2 GiB, -1 = no limit',
+  },
+  {
+    name: 'disk-reserve-bytes',
+    value: 'BYTES',
+    fallback: '268435456',
+    meaning: 'with less free space on its disk a member stops writes; 0 = never',
   },
   {
     name: 'auto-compaction-mode',
@@ -186,8 +204,9 @@ export const OPTIONS: readonly Option[] = [
   {
     name: 'auto-compaction-retention',
     value: 'DURATION|N',
-    fallback: '0',
-    meaning: 'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it',
+    fallback: '',
+    meaning:
+      'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it (default 1h, or 10000 revisions)',
   },
   {
     name: 'grpc-keepalive-min-time',
@@ -231,6 +250,7 @@ export const OPTIONS: readonly Option[] = [
     fallback: 'info',
     meaning: 'trace, debug, info, warn, error or silent',
   },
+  ...TLS_OPTIONS,
   {
     name: 'config-file',
     value: 'FILE',
@@ -238,6 +258,10 @@ export const OPTIONS: readonly Option[] = [
     meaning: 'YAML file with these names as keys',
   },
 ];
+
+const SWITCHES: ReadonlySet<string> = new Set(
+  OPTIONS.filter(({ value }) => value === '').map(({ name }) => name),
+);
 
 /** Flags of etcd that ask for what kvd does anyway; accepted so that its command lines work. */
 const ACCEPTED: ReadonlySet<string> = new Set([
@@ -260,22 +284,6 @@ const ACCEPTED: ReadonlySet<string> = new Set([
   'log-package-levels',
 ]);
 
-/** Flags are refused when they are unknown; the environment is not ours, and other names in it are
- *  nobody's business. But a member that was told there to encrypt or to check who calls must not
- *  start and do neither. */
-const NOT_SERVED: readonly string[] = [
-  'cert-file',
-  'key-file',
-  'trusted-ca-file',
-  'client-cert-auth',
-  'auto-tls',
-  'peer-cert-file',
-  'peer-key-file',
-  'peer-trusted-ca-file',
-  'peer-client-cert-auth',
-  'peer-auto-tls',
-];
-
 export interface RawConfig {
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -297,11 +305,6 @@ function collect(raw: RawConfig, problems: string[]): Map<string, string> {
     const suffix = name.toUpperCase().replaceAll('-', '_');
     return raw.env[`KVD_${suffix}`] ?? raw.env[`ETCD_${suffix}`];
   };
-  for (const name of NOT_SERVED) {
-    const value = known.has(name) ? undefined : fromEnv(name);
-    if (value === undefined || value === '' || value === 'false') continue;
-    problems.push(`the environment sets ${name}, but this version of kvd has no TLS; unset it`);
-  }
   const file = flags.get('config-file') ?? fromEnv('config-file') ?? '';
   const fromFile = file === '' ? new Map<string, string>() : readFile(file, known, problems);
   const values = new Map<string, string>();
@@ -333,6 +336,7 @@ function parseArgs(
       problems.push(`unknown option --${name}; see kvd --help`);
       if (inline === undefined && next !== undefined && !next.startsWith('-')) at += 1;
     } else if (inline !== undefined) flags.set(name, inline);
+    else if (SWITCHES.has(name)) flags.set(name, 'true');
     else if (next === undefined) problems.push(`--${name} needs a value`);
     else {
       flags.set(name, next);
@@ -364,11 +368,22 @@ function readFile(
     return values;
   }
   for (const [name, value] of Object.entries(content)) {
+    const group = TLS_GROUPS[name];
     if (ACCEPTED.has(name)) continue;
-    if (!known.has(name)) problems.push(`${path}: unknown option "${name}"`);
-    else values.set(name, Array.isArray(value) ? value.join(',') : String(value));
+    if (group !== undefined) {
+      for (const [key, inner] of Object.entries(value ?? {})) {
+        const option = group[key];
+        if (option === undefined) problems.push(`${path}: unknown option "${name}: ${key}"`);
+        else values.set(option, textOf(inner));
+      }
+    } else if (!known.has(name)) problems.push(`${path}: unknown option "${name}"`);
+    else values.set(name, textOf(value));
   }
   return values;
+}
+
+function textOf(value: unknown): string {
+  return Array.isArray(value) ? value.join(',') : String(value ?? '');
 }
 
 function build(values: ReadonlyMap<string, string>, problems: string[]): Config {
@@ -425,11 +440,25 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     );
   }
   const tickMs = Math.max(5, Math.floor(heartbeatMs / 5));
-  const quota = count('quota-backend-bytes', 0, Number.MAX_SAFE_INTEGER);
+  const quota = count('quota-backend-bytes', -1, Number.MAX_SAFE_INTEGER);
   const level = text('log-level');
   if (!['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].includes(level)) {
     problems.push(`--log-level ${level}: it is trace, debug, info, warn, error or silent`);
   }
+  const warnings: string[] = [];
+  const shared = { text, problems, warnings };
+  const clientTls = tlsSettings({
+    ...shared,
+    prefix: '',
+    listen: listenClient.map((each) => ({ secure: false, ...each })),
+    isCaller: join.some((url) => addressOf(url).secure),
+  });
+  const peerTls = tlsSettings({
+    ...shared,
+    prefix: 'peer-',
+    listen: listenPeer,
+    isCaller: members.some(({ peerUrls }) => peerUrls.some((url) => addressOf(url).secure)),
+  });
   return {
     name,
     dataDir: text('data-dir') || `${name}.kvd`,
@@ -456,7 +485,8 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     snapshotCatchupEntries: count('snapshot-catchup-entries', 0, 1e9),
     maxRequestBytes: count('max-request-bytes', 1024, 2 ** 27),
     maxTxnOps: count('max-txn-ops', 1, 1e6),
-    quotaBackendBytes: quota === 0 ? 2 ** 31 : quota,
+    quotaBackendBytes: quota === 0 ? 2 ** 31 : Math.max(0, quota),
+    diskReserveBytes: count('disk-reserve-bytes', 0, Number.MAX_SAFE_INTEGER),
     autoCompaction: compactionPolicy(
       text('auto-compaction-mode'),
       text('auto-compaction-retention'),
@@ -471,6 +501,9 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     slowRequestMs: duration('warning-unary-request-duration'),
     segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
     logLevel: level,
+    clientTls,
+    peerTls,
+    warnings,
   };
 }
 
@@ -496,6 +529,9 @@ function compactionPolicy(
     problems.push(`--auto-compaction-mode ${mode}: it is "periodic" or "revision"`);
     return null;
   }
+  if (retention === '') {
+    return mode === 'periodic' ? { mode, periodMs: 3_600_000 } : { mode, revisions: 10_000 };
+  }
   const count = Number(retention);
   if (retention === '0') return null;
   if (mode === 'revision') {
@@ -515,13 +551,20 @@ function compactionPolicy(
   return null;
 }
 
+/** Of the form that ports of members have. */
+export function isMemberUrl(url: string): boolean {
+  const form = /^https?:\/\/(?:[^/:\s[\]]+|\[[0-9a-f:]+\]):\d{1,5}\/?$/i;
+  return form.test(url) && URL.canParse(url);
+}
+
 function urls(list: string, option: string, problems: string[]): string[] {
   const result: string[] = [];
   for (const url of list.split(',')) {
-    if (/^http:\/\/[^/:\s]+:\d{1,5}\/?$|^http:\/\/\[[0-9a-f:]+\]:\d{1,5}\/?$/i.test(url)) {
-      result.push(url.replace(/\/$/, ''));
-    } else {
-      problems.push(`--${option}: "${url}" is not a URL of the form http://HOST:PORT`);
+    if (isMemberUrl(url)) result.push(url.replace(/\/$/, ''));
+    else {
+      problems.push(
+        `--${option}: "${url}" is not a URL of the form http://HOST:PORT or https://HOST:PORT`,
+      );
     }
   }
   return result;
@@ -557,12 +600,19 @@ function clientAddressOf(url: string): ClientAddress {
   return path === null ? { ...addressOf(url), url } : { path, url };
 }
 
-/** Host and port of a URL that has been checked. */
-export function addressOf(url: string): { readonly host: string; readonly port: number } {
+/** Where a URL leads that has been checked. */
+export function addressOf(url: string): {
+  readonly host: string;
+  readonly port: number;
+  readonly secure: boolean;
+} {
   const parsed = new URL(url);
+  const secure = parsed.protocol === 'https:';
   return {
     host: parsed.hostname.replace(/^\[|\]$/g, ''),
-    port: parsed.port === '' ? 80 : Number(parsed.port),
+    // The URL class leaves out the port that its scheme has anyway.
+    port: parsed.port === '' ? (secure ? 443 : 80) : Number(parsed.port),
+    secure,
   };
 }
 

@@ -99,7 +99,7 @@ describe('configuration', () => {
     const config = loadConfig({ args: ['--listen-client-urls', urls], env: {} });
 
     expect(config.listenClient).toEqual([
-      { host: '127.0.0.1', port: 2379, url: 'http://127.0.0.1:2379' },
+      { host: '127.0.0.1', port: 2379, secure: false, url: 'http://127.0.0.1:2379' },
       { path: '/run/kvd.sock', url: 'unix:///run/kvd.sock' },
       { path: 'localhost:2379', url: 'unix://localhost:2379' },
       { path: '/a/b', url: 'unix:/a/b' },
@@ -191,16 +191,28 @@ describe('configuration', () => {
     expect(problems(['--unsafe-no-fsync'])).toContain('unknown option');
   });
 
-  test('an environment that asks for TLS is refused, and no other name that is not known', () => {
-    expect(problems([], { ETCD_CERT_FILE: 'server.crt' })).toContain('cert-file, but');
-    expect(problems([], { KVD_CLIENT_CERT_AUTH: 'true' })).toContain('client-cert-auth, but');
+  test("names in the environment that are not known are nobody's business", () => {
     expect(problems([], { ETCD_PEER_AUTO_TLS: 'false', ETCD_DEBUG: 'true', KVD_X: '1' })).toBe('');
   });
 
-  test('automatic compaction is off unless asked for, in the forms that etcd takes', () => {
+  test('the quota is that of etcd unless told otherwise, and -1 is none', () => {
+    const quota = (...args: string[]) => loadConfig({ args, env: {} }).quotaBackendBytes;
+
+    expect(quota()).toBe(2 ** 31);
+    expect(quota('--quota-backend-bytes', '0')).toBe(2 ** 31);
+    expect(quota('--quota-backend-bytes', '16777216')).toBe(2 ** 24);
+    expect(quota('--quota-backend-bytes=-1')).toBe(0);
+    expect(quota('--quota-backend-bytes', '-1')).toBe(0);
+    expect(problems(['--quota-backend-bytes', '2GB'])).toContain('a whole number from -1');
+    expect(problems(['--disk-reserve-bytes', '-5'])).toContain('a whole number from 0');
+  });
+
+  test('automatic compaction keeps an hour unless told otherwise, in the forms that etcd takes', () => {
     const policy = (...args: string[]) => loadConfig({ args, env: {} }).autoCompaction;
 
-    expect(policy()).toBeNull();
+    expect(policy()).toEqual({ mode: 'periodic', periodMs: 3_600_000 });
+    expect(policy('--auto-compaction-mode', 'revision')).toMatchObject({ revisions: 10_000 });
+    expect(policy('--auto-compaction-retention', '0')).toBeNull();
     expect(policy('--auto-compaction-retention', '2')).toEqual({
       mode: 'periodic',
       periodMs: 7_200_000,

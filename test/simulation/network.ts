@@ -5,8 +5,9 @@
  * overtake each other. Messages are encoded to the frames of the wire and decoded again by the reader
  * of the connection. A connection breaks with all that is under way on it: when a process dies (the
  * others hear of it at once), when it is reset, when its bytes are damaged, or when it was silent for
- * too long behind a partition. Bytes that meet a partition wait, as TCP repeats them, and arrive late
- * when it heals in time. Before all else both sides greet each other and may refuse, by the product's
+ * too long, behind a partition or because a link is slow: what was sent later waits behind what is late,
+ * pings too. Bytes that meet a partition wait, as TCP repeats them, and arrive late when it heals in
+ * time. Before all else both sides greet each other and may refuse, by the product's
  * own judgement: a member that was removed is told so. Raft messages may also be dropped, doubled, and come again long after, in
  * other lives too; requests and their answers may not, because TCP does not do that to them.
  */
@@ -33,7 +34,9 @@ import type { Life } from './life.js';
 import type { World } from './world.js';
 import { MS, SECOND } from './world.js';
 
+/** Without an answer to pings, and without one to a greeting (rpc/peer/lane.ts). */
 const SILENCE_US = 2.5 * SECOND;
+const GREETING_US = 5 * SECOND;
 const MAX_FRAME_BYTES = 2 ** 26;
 const REPLAYS_KEPT = 64;
 
@@ -354,8 +357,13 @@ export class SimLane {
     const out = network.link(this.dialer.local.memberId, this.peer);
     const back = network.link(this.peer, this.dialer.local.memberId);
     const { epoch } = this;
-    this.dialer.life.input(network.delay(out) + network.delay(back), 'dialled', () => {
+    const delay = network.delay(out) + network.delay(back);
+    this.dialer.life.input(Math.min(delay, GREETING_US), 'dialled', () => {
       if (this.stopped || this.epoch !== epoch) return;
+      if (delay > GREETING_US) {
+        this.redial();
+        return;
+      }
       const ports = this.dialer.portsOf(this.peer);
       this.port = ports[this.attempts % ports.length] ?? 0;
       this.attempts += 1;
@@ -408,6 +416,7 @@ export class SimLane {
       world.now + network.delay(link),
     );
     this.lastArrival[direction] = at;
+    if (at > world.now + SILENCE_US) this.breakWhileSilent();
     world.at(at, 'bytes', () => {
       if (this.epoch !== epoch || this.dead) return;
       if (link.blocked || this.stalled[direction].length > 0) {
@@ -418,6 +427,14 @@ export class SimLane {
       end?.life.inputNow(() => {
         if (this.epoch === epoch) this.arrive(direction, parcel);
       });
+    });
+  }
+
+  /** Nothing comes through for so long that the pings are missed. */
+  private breakWhileSilent(): void {
+    const { epoch } = this;
+    this.network.world.after(SILENCE_US, 'silence', () => {
+      if (this.epoch === epoch) this.break('silence');
     });
   }
 
@@ -438,11 +455,8 @@ export class SimLane {
       return;
     }
     if (cutAt >= bytes.length && this.isInside(direction)) {
-      // A damaged length: the rest is taken for the frame, pings too, and the silence is noticed.
-      const { epoch } = this;
-      world.after(SILENCE_US, 'silence', () => {
-        if (this.epoch === epoch) this.break('silence');
-      });
+      // A damaged length: the rest is taken for the frame, pings too.
+      this.breakWhileSilent();
     }
     if (cutAt < bytes.length) {
       world.fault('reset in mid-frame');

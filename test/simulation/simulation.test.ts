@@ -7,6 +7,10 @@ import { simulate } from './simulation.js';
 
 const SEEDS = Array.from({ length: 24 }, (_, at) => 1001 + at);
 
+/** Seeds that have shown a fault of the simulator itself: a frame that a slow link kept for 17 s held up
+ *  all later ones, as long as no ping was missed for it. */
+const FALSE_ALARMS = [300000035];
+
 describe('a simulated cluster', () => {
   for (const seed of SEEDS) {
     it(`keeps every promise under the faults of seed ${seed}`, async () => {
@@ -15,6 +19,14 @@ describe('a simulated cluster', () => {
       const repeat = `npm run test:sim -- --seed ${seed} --seconds-each 10 --timeline`;
       expect(report.violation?.message ?? '', `repeat with: ${repeat}`).toBe('');
       expect(report.entries).toBeGreaterThan(0);
+    });
+  }
+
+  for (const seed of FALSE_ALARMS) {
+    it(`does not accuse the members of seed ${seed} any more`, async () => {
+      const { violation } = await simulate(seed);
+
+      expect(violation?.message ?? '').toBe('');
     });
   }
 
