@@ -17,7 +17,8 @@ import { waitFor, within } from '../support/wait.js';
 
 const run = promisify(execFile);
 const REFUSING = '127.0.0.1:1';
-const TIMEOUT_MS = 600;
+/** For calls of the client that is to have patience; enough for a busy machine. */
+const TIMEOUT_MS = 2000;
 
 interface Member {
   readonly node: LocalNode;
@@ -41,28 +42,31 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
   let one: Member;
   let two: Member;
   let client: KvdClient;
+  let impatient: KvdClient;
 
   beforeEach(async () => {
     one = await member(protocol);
     two = await member(protocol);
     const endpoints = [one.endpoint, two.endpoint];
-    client = new KvdClient({ endpoints, protocol, timeoutMs: TIMEOUT_MS });
+    client = new KvdClient({ endpoints, protocol, timeoutMs: 15_000, waitForServer: false });
+    impatient = new KvdClient({ endpoints, protocol, timeoutMs: TIMEOUT_MS });
   });
 
   afterEach(async () => {
     client.close();
+    impatient.close();
     await one.stop();
     await two.stop();
   });
 
   it('a lock and an election are waited for longer than a call may take', async () => {
     const [lock, seat] = [await client.lock('l'), await client.campaign('e', 'one')];
-    const next = Promise.all([client.lock('l'), client.campaign('e', 'two')]);
-    await pause(TIMEOUT_MS * 2);
+    const next = Promise.all([impatient.lock('l'), impatient.campaign('e', 'two')]);
+    await pause(TIMEOUT_MS * 1.5);
     await lock.release();
     await seat.resign();
 
-    const [nextLock, nextSeat] = await within('the next ones', 5000, next);
+    const [nextLock, nextSeat] = await within('the next ones', 15_000, next);
 
     expect(nextLock.revision).toBeGreaterThan(lock.revision);
     // Neither has begun anew meanwhile, at the end of the queue.
@@ -74,16 +78,16 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
   it('a watch is silent for longer than a call may take, and goes on', async () => {
     const types: string[] = [];
     const watching = (async () => {
-      for await (const item of client.watch('k')) {
+      for await (const item of impatient.watch('k')) {
         types.push(item.type);
         if (item.type === 'events') return;
       }
     })();
-    await waitFor('the watch', 2000, () => types.length === 1);
-    await pause(TIMEOUT_MS * 2);
+    await waitFor('the watch', 10_000, () => types.length === 1);
+    await pause(TIMEOUT_MS * 1.5);
     await client.put('k', 'v');
 
-    await within('the event', 5000, watching);
+    await within('the event', 15_000, watching);
 
     expect(types).toEqual(['created', 'events']);
   });
@@ -107,12 +111,13 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
   it('a call for one endpoint waits for it when it is frozen, and asks no other', async () => {
     two.node.hold = new Promise(() => undefined);
 
-    const failure: unknown = await client
+    const failure: unknown = await impatient
       .get('k', { endpoint: two.endpoint })
       .catch((error: unknown) => error);
 
     expect(failure).toMatchObject({ code: 'TIMEOUT', endpoint: two.endpoint });
-    expect([one.node.contexts.length, two.node.contexts.length]).toEqual([0, 1]);
+    expect(two.node.contexts.length).toBeGreaterThan(0);
+    expect(one.node.contexts).toHaveLength(0);
   });
 
   it('a program that has got what it wanted ends, without closing its client', async () => {
@@ -120,7 +125,7 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
     const program = transpiledProgram('test/support/one-get.ts');
 
     const { stdout } = await run(process.execPath, [program, protocol, one.endpoint], {
-      timeout: 20_000,
+      timeout: 40_000,
     });
 
     expect(stdout).toBe('the value');
