@@ -2,7 +2,7 @@
  * Tokens that mean something only to the members of this cluster: 32 random bytes, of which each member
  * keeps the SHA-256 and how long ago they were last used here.
  *
- * A login goes through the log (docs/adr/0005), so every member hears of the token when it applies the
+ * A login goes through the log (docs/adr/0006), so every member hears of the token when it applies the
  * entry. The token ends with a position of the log: a member that has not come so far cannot say yet that
  * it does not know the token.
  *

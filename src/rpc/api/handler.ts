@@ -20,8 +20,8 @@ export interface RequestLimits {
 export interface ResponseSink<Response = object> {
   /** Takes the answer. False: send no other before `drained`. */
   send(response: Response): boolean;
-  /** The stream is over; nothing follows. */
-  end(error: KvError | null): void;
+  /** The stream is over; nothing follows. What is no KvError is a bug: reported, and told as INTERNAL. */
+  end(error: Error | null): void;
 }
 
 /** An open stream, as its transport drives it. */

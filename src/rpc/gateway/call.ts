@@ -26,6 +26,7 @@ export function wishOf({ headers, socket }: IncomingMessage): CallWish {
     timeout: single(headers['grpc-timeout']),
     requireLeader: single(headers['grpc-metadata-hasleader']) === 'true',
     caller: withToken(caller, headers.authorization ?? single(headers['grpc-metadata-token'])),
+    clientApiVersion: single(headers['grpc-metadata-client-api-version']),
   };
 }
 

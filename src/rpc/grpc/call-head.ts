@@ -32,6 +32,7 @@ export function callHead(
   let contentType = '';
   let encoding = 'identity';
   let timeout: string | undefined;
+  let clientApiVersion: string | undefined;
   let requireLeader = false;
   let wantsDetails = false;
   let token: string | undefined;
@@ -49,6 +50,9 @@ export function callHead(
         break;
       case 'grpc-timeout':
         timeout = value;
+        break;
+      case 'client-api-version':
+        clientApiVersion ??= value;
         break;
       case 'hasleader':
         requireLeader = value === 'true';
@@ -75,5 +79,6 @@ export function callHead(
   }
   const own = isOfProxy ? { ...connection, commonName: null } : connection;
   const caller = withToken(own, token ?? authorization);
-  return { ok: true, head: { timeout, requireLeader, encoding, wantsDetails, caller } };
+  const head = { timeout, requireLeader, clientApiVersion, encoding, wantsDetails, caller };
+  return { ok: true, head };
 }
