@@ -58,6 +58,7 @@ export async function startServer(
 ): Promise<RunningServer> {
   const metrics = new Metrics();
   const disk = new NodeDisk();
+  for (const warning of given.warnings) logger.warn(warning);
   const config = await settleIdentity(given, disk, logger);
   const random = (): number => randomInt(2 ** 32) / 2 ** 32;
   const { node, recovered } = await openMember(config, {

@@ -25,7 +25,7 @@ interface Import {
 
 /** BASE files without a clock, a file or a package in them: all that the machine may use. */
 const PURE_BASE = ['assert', 'errors', 'int64', 'bytes', 'crc32c', 'prng'];
-const BASE = [...PURE_BASE, 'clock', 'codec', 'config', 'logger', 'version'];
+const BASE = [...PURE_BASE, 'clock', 'codec', 'config', 'logger', 'options', 'version'];
 
 interface Arrows {
   /** Folders and files whose code may be used. */
@@ -73,7 +73,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   commander: ['cli/'],
   pino: ['src/logger.ts', 'src/server.ts'],
   'prom-client': ['src/metrics.ts'],
-  yaml: ['src/config.ts'],
+  yaml: ['src/option-values.ts'],
 };
 
 const IMPURE = [
