@@ -85,7 +85,10 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   LEASE_EXISTS: { exitCode: EXIT.failed, advice: 'choose another --id, or leave it out' },
   LEASE_TTL_TOO_LARGE: { exitCode: EXIT.failed, advice: 'at most 9000000000 seconds are possible' },
   PEER_URLS_EXIST: { exitCode: EXIT.failed, advice: 'see "kvctl member list"' },
-  BAD_MEMBER_URLS: { exitCode: EXIT.failed, advice: 'give them as http://HOST:PORT' },
+  BAD_MEMBER_URLS: {
+    exitCode: EXIT.failed,
+    advice: 'give them as http://HOST:PORT or https://HOST:PORT',
+  },
   NOT_ENOUGH_STARTED: {
     exitCode: EXIT.failed,
     advice: 'start the members that are down first, see "kvctl endpoint status --cluster"',
@@ -112,7 +115,8 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   FUTURE_REVISION: { exitCode: EXIT.failed, advice: 'it has not come yet; give an older one' },
   NO_SPACE: {
     exitCode: EXIT.failed,
-    advice: 'compact old revisions, or start the members with a larger --quota-backend-bytes',
+    advice:
+      'delete keys and compact, or start the members with a larger --quota-backend-bytes; kvctl alarm list says whose disk is full',
   },
   DUPLICATE_KEY: {
     exitCode: EXIT.failed,

@@ -11,6 +11,8 @@ import type { Clock, Timer } from './clock.js';
 
 const REVISION_LOOK_MS = 5 * 60 * 1000;
 const NOTES_PER_PERIOD = 10;
+/** The part of the history that is kept while there is no space. */
+const WITHOUT_SPACE = 0.1;
 
 export type CompactionPolicy =
   | { readonly mode: 'periodic'; readonly periodMs: number }
@@ -20,6 +22,8 @@ export interface AutoCompactionOptions {
   readonly policy: CompactionPolicy;
   readonly clock: Clock;
   readonly isLeader: () => boolean;
+  /** The quota is used up. */
+  readonly isOutOfSpace: () => boolean;
   readonly revision: () => number;
   readonly compactRevision: () => number;
   readonly compact: (revision: number) => Promise<unknown>;
@@ -70,14 +74,13 @@ export class AutoCompaction {
 
   /** The revision below which nothing needs to be kept; 0 = keep all. */
   private target(): number {
-    const { policy, clock, revision } = this.options;
-    if (policy.mode === 'revision') return revision() - policy.revisions;
+    const { policy, clock, revision, isOutOfSpace } = this.options;
+    const part = isOutOfSpace() ? WITHOUT_SPACE : 1;
+    if (policy.mode === 'revision') return revision() - Math.ceil(policy.revisions * part);
     const now = clock.now();
     this.notes.push({ at: now, revision: revision() });
-    const old = this.notes.filter(({ at }) => now - at >= policy.periodMs);
-    const newest = old[old.length - 1];
-    if (newest === undefined) return 0;
-    this.notes = this.notes.slice(old.length - 1);
-    return newest.revision;
+    const olderThan = (ms: number) => this.notes.filter(({ at }) => now - at >= ms);
+    this.notes = this.notes.slice(Math.max(0, olderThan(policy.periodMs).length - 1));
+    return olderThan(policy.periodMs * part).at(-1)?.revision ?? 0;
   }
 }

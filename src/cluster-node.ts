@@ -24,6 +24,7 @@ import type { Clock, Timer } from './clock.js';
 import type { Config } from './config.js';
 import { addressOf } from './config.js';
 import { FatalError, KvError } from './errors.js';
+import { GarbageSweep } from './garbage-sweep.js';
 import type { Int64 } from './int64.js';
 import type { Command } from './kv/command.js';
 import { encodeEnvelope } from './kv/command.js';
@@ -70,6 +71,7 @@ import { readRangeParts } from './range-parts.js';
 import { ReadRounds } from './read-rounds.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
+import { SpaceKeeper } from './space-keeper.js';
 import type { ReplicaOptions, StateReplica } from './state-replica.js';
 import { hashStore, readHistory, readRange, readTxn } from './store-reads.js';
 import { DEFAULT_HUB_OPTIONS } from './watch/hub-options.js';
@@ -83,6 +85,8 @@ const REGRESSED_TELL_MS = 60_000;
 const MAX_APPLY_LAG = 5000;
 /** How long a removed member waits to be turned away by the others. */
 const LEAVE_MS = 30_000;
+/** So many removed revisions are worth a checkpoint, behind which their space can be given back. */
+const GARBAGE_WORTH_A_CHECKPOINT = 1000;
 const ROLE_NAMES = ['follower', 'pre-candidate', 'candidate', 'leader'] as const;
 
 export interface ClusterNodeOptions {
@@ -99,6 +103,8 @@ export interface ClusterNodeOptions {
   readonly replicaOptions: ReplicaOptions;
   /** 0 to 1. */
   readonly random: () => number;
+  /** Of the disk with the data folder. */
+  readonly freeBytes: () => number;
   readonly onFatal: (error: Error) => void;
 }
 
@@ -121,6 +127,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   private readonly reads = new ReadRounds();
   private readonly checkpoints: Checkpoints;
   private readonly install: SnapshotInstall;
+  private readonly sweep: GarbageSweep;
+  private readonly space: SpaceKeeper;
   private replica: StateReplica;
   private leader: NodeId = 0;
   /** Monotonic ms; streams that require a leader end an election timeout later. */
@@ -213,6 +221,27 @@ export class ClusterNode implements NodeFace, DriverHost {
       onUnconfirmed: (error) =>
         this.logger.debug({ err: error }, 'a lease entry was not confirmed'),
     });
+    this.sweep = new GarbageSweep({
+      clock,
+      store: () => this.machine.store,
+      onDone: (removed) => {
+        if (removed < GARBAGE_WORTH_A_CHECKPOINT || this.stopped) return;
+        this.checkpoints.start(this.replica).catch(options.onFatal);
+      },
+    });
+    this.space = new SpaceKeeper({
+      clock,
+      logger: this.logger,
+      memberId: config.memberId,
+      quotaBytes: config.quotaBackendBytes,
+      diskReserveBytes: config.diskReserveBytes,
+      freeBytes: options.freeBytes,
+      machine: () => this.machine,
+      isLeader: () => this.isLeader,
+      isSilent: (member) =>
+        !statusOf(raft).peers.some(({ id, recentActive }) => id === member && recentActive),
+      propose: (command) => this.propose(command, this.context(undefined, null, false, 'member')),
+    });
     this.questions = new LeaderQuestions({
       clock,
       network: this.network,
@@ -275,10 +304,14 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   async start(): Promise<void> {
     const { config } = this.options;
-    for (const { host, port } of config.listenPeer) await this.network.listen(host, port);
+    for (const { host, port, secure } of config.listenPeer) {
+      await this.network.listen(host, port, secure);
+    }
     this.followTable();
     this.driver.start();
     this.armSweep();
+    this.space.start();
+    this.sweep.wake();
     this.maybeLeave();
   }
 
@@ -292,6 +325,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (this.isLeader) await this.handOver();
     this.stopped = true;
     this.sweepTimer?.cancel();
+    this.space.stop();
+    this.sweep.stop();
     this.watches.stop();
     this.writes.waiting.stop();
     this.changes.waiting.stop();
@@ -450,7 +485,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       appliedIndex: machine.appliedIndex,
       role: ROLE_NAMES[raft.role],
       dbSizeBytes: Math.max(4096, this.replica.store.approximateBytes()),
-      dbSizeInUseBytes: Math.max(4096, machine.store.logicalBytes),
+      dbSizeInUseBytes: Math.max(4096, machine.usedBytes),
       walBytes: this.options.log.diskBytes,
     };
   }
@@ -478,8 +513,11 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   async defragment(_context: RequestContext): Promise<void> {
-    await this.checkpoints.start(this.replica);
-    await this.replica.store.defragment();
+    await this.sweep.idle();
+    const { replica } = this;
+    await this.checkpoints.start(replica);
+    await replica.store.cleaned();
+    await replica.store.defragment();
   }
 
   // ---------------------------------------------------------------- DriverHost
@@ -544,6 +582,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.leases.demote();
     this.compactRevision = this.machine.store.compactRevision;
     this.watches.onStateReplaced();
+    this.sweep.wake();
     this.reads.onApplied(meta.index);
     this.logger.info({ index: meta.index, generation: meta.generation }, 'snapshot installed');
     this.install.retire(previous).catch(this.options.onFatal);
@@ -742,6 +781,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (compactRevision !== this.compactRevision) {
       this.compactRevision = compactRevision;
       this.watches.onCompacted(compactRevision);
+      this.sweep.wake();
     }
     if (applied.leaseChanges !== null) this.leases.onApplied(applied.leaseChanges);
     if (applied.origin === this.memberId) {

@@ -12,6 +12,7 @@ import { fromUtf8 } from './bytes.js';
 import { crc32c } from './crc32c.js';
 import { KvError } from './errors.js';
 import { collectValues, type Findings, type RawConfig } from './option-values.js';
+import { type TlsSettings, tlsSettings } from './tls-options.js';
 
 export interface InitialMember {
   readonly id: number;
@@ -22,6 +23,8 @@ export interface InitialMember {
 export interface ListenAddress {
   readonly host: string;
   readonly port: number;
+  /** Spoken to with TLS. */
+  readonly secure: boolean;
   readonly url: string;
 }
 
@@ -57,7 +60,10 @@ export interface Config {
   readonly snapshotCatchupEntries: number;
   readonly maxRequestBytes: number;
   readonly maxTxnOps: number;
+  /** 0 = none. */
   readonly quotaBackendBytes: number;
+  /** With less free space on its disk the member stops writes; 0 = it does not look. */
+  readonly diskReserveBytes: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
   /** Pings on connections of gRPC; 0 = none, or no rule. */
@@ -70,6 +76,9 @@ export interface Config {
   readonly slowRequestMs: number;
   readonly segmentBytes: number;
   readonly logLevel: string;
+  /** Null: nobody speaks TLS there. */
+  readonly clientTls: TlsSettings | null;
+  readonly peerTls: TlsSettings | null;
   /** What is odd and does no harm, to be logged. */
   readonly warnings: readonly string[];
 }
@@ -140,11 +149,24 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
     );
   }
   const tickMs = Math.max(5, Math.floor(heartbeatMs / 5));
-  const quota = count('quota-backend-bytes', 0, Number.MAX_SAFE_INTEGER);
+  const quota = count('quota-backend-bytes', -1, Number.MAX_SAFE_INTEGER);
   const level = text('log-level');
   if (!['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].includes(level)) {
     problems.push(`--log-level ${level}: it is trace, debug, info, warn, error or silent`);
   }
+  const shared = { text, problems, warnings };
+  const clientTls = tlsSettings({
+    ...shared,
+    prefix: '',
+    listen: listenClient.map((each) => ({ secure: false, ...each })),
+    isCaller: join.some((url) => addressOf(url).secure),
+  });
+  const peerTls = tlsSettings({
+    ...shared,
+    prefix: 'peer-',
+    listen: listenPeer,
+    isCaller: members.some(({ peerUrls }) => peerUrls.some((url) => addressOf(url).secure)),
+  });
   return {
     name,
     dataDir: text('data-dir') || `${name}.kvd`,
@@ -171,7 +193,8 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
     snapshotCatchupEntries: count('snapshot-catchup-entries', 0, 1e9),
     maxRequestBytes: count('max-request-bytes', 1024, 2 ** 27),
     maxTxnOps: count('max-txn-ops', 1, 1e6),
-    quotaBackendBytes: quota === 0 ? 2 ** 31 : quota,
+    quotaBackendBytes: quota === 0 ? 2 ** 31 : Math.max(0, quota),
+    diskReserveBytes: count('disk-reserve-bytes', 0, Number.MAX_SAFE_INTEGER),
     autoCompaction: compactionPolicy(
       text('auto-compaction-mode'),
       text('auto-compaction-retention'),
@@ -186,13 +209,15 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
     slowRequestMs: duration('warning-unary-request-duration'),
     segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
     logLevel: level,
+    clientTls,
+    peerTls,
     warnings,
   };
 }
 
 /** In digits or as `0x...`; not a number: something else. */
 function wholeNumber(text: string): number {
-  return /^(?:\d+|0x[0-9a-f]+)$/i.test(text) ? Number(text) : Number.NaN;
+  return /^-?\d+$|^0x[0-9a-f]+$/i.test(text) ? Number(text) : Number.NaN;
 }
 
 /** Go's way of writing durations (`20s`, `2h0m0s`); null: another. Without a unit only 0 is clear: etcd takes
@@ -218,6 +243,9 @@ function compactionPolicy(
     problems.push(`--auto-compaction-mode ${mode}: it is "periodic" or "revision"`);
     return null;
   }
+  if (retention === '') {
+    return mode === 'periodic' ? { mode, periodMs: 3_600_000 } : { mode, revisions: 10_000 };
+  }
   const count = Number(retention);
   if (retention === '0') return null;
   if (mode === 'revision') {
@@ -237,13 +265,20 @@ function compactionPolicy(
   return null;
 }
 
+/** Of the form that ports of members have. */
+export function isMemberUrl(url: string): boolean {
+  const form = /^https?:\/\/(?:[^/:\s[\]]+|\[[0-9a-f:]+\]):\d{1,5}\/?$/i;
+  return form.test(url) && URL.canParse(url);
+}
+
 function urls(list: string, option: string, problems: string[]): string[] {
   const result: string[] = [];
   for (const url of list.split(',')) {
-    if (/^http:\/\/[^/:\s]+:\d{1,5}\/?$|^http:\/\/\[[0-9a-f:]+\]:\d{1,5}\/?$/i.test(url)) {
-      result.push(url.replace(/\/$/, ''));
-    } else {
-      problems.push(`--${option}: "${url}" is not a URL of the form http://HOST:PORT`);
+    if (isMemberUrl(url)) result.push(url.replace(/\/$/, ''));
+    else {
+      problems.push(
+        `--${option}: "${url}" is not a URL of the form http://HOST:PORT or https://HOST:PORT`,
+      );
     }
   }
   return result;
@@ -279,12 +314,19 @@ function clientAddressOf(url: string): ClientAddress {
   return path === null ? { ...addressOf(url), url } : { path, url };
 }
 
-/** Host and port of a URL that has been checked. */
-export function addressOf(url: string): { readonly host: string; readonly port: number } {
+/** Where a URL leads that has been checked. */
+export function addressOf(url: string): {
+  readonly host: string;
+  readonly port: number;
+  readonly secure: boolean;
+} {
   const parsed = new URL(url);
+  const secure = parsed.protocol === 'https:';
   return {
     host: parsed.hostname.replace(/^\[|\]$/g, ''),
-    port: parsed.port === '' ? 80 : Number(parsed.port),
+    // The URL class leaves out the port that its scheme has anyway.
+    port: parsed.port === '' ? (secure ? 443 : 80) : Number(parsed.port),
+    secure,
   };
 }
 

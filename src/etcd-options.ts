@@ -89,7 +89,6 @@ const IGNORED: readonly Group[] = [
   },
   { names: 'enable-pprof!', reason: 'profiles of a Node process are had with its --cpu-prof' },
   { names: 'socket-reuse-address!', reason: 'always on' },
-  { names: 'self-signed-cert-validity', reason: 'it is about certificates that are not made' },
   { names: 'bcrypt-cost auth-token-ttl', reason: 'there are no passwords and no tokens yet' },
   {
     names: 'feature-gates',
@@ -166,11 +165,6 @@ const GRAVE: readonly Group[] = [
     harmless: 'true',
   },
   { names: 'auth-token', reason: 'there are no users yet', harmless: 'simple' },
-  {
-    names:
-      'cert-file key-file trusted-ca-file client-cert-file client-key-file client-cert-auth! client-crl-file client-cert-allowed-hostname auto-tls! peer-cert-file peer-key-file peer-trusted-ca-file peer-client-cert-file peer-client-key-file peer-client-cert-auth! peer-crl-file peer-cert-allowed-cn peer-cert-allowed-hostname peer-auto-tls! peer-skip-client-san-verification! experimental-peer-skip-client-san-verification! cipher-suites tls-min-version tls-max-version',
-    reason: 'there is no TLS yet',
-  },
 ];
 
 /** What asks for nothing, whatever the option. */
@@ -188,6 +182,7 @@ export const FORMER_NAMES: ReadonlyMap<string, string> = new Map([
   ['experimental-watch-progress-notify-interval', 'watch-progress-notify-interval'],
   ['experimental-warning-unary-request-duration', 'warning-unary-request-duration'],
   ['experimental-snapshot-catchup-entries', 'snapshot-catchup-entries'],
+  ['experimental-peer-skip-client-san-verification', 'peer-skip-client-san-verification'],
 ]);
 
 function entries(

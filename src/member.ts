@@ -85,6 +85,7 @@ export async function openMember(config: Config, around: Surroundings): Promise<
     replica,
     replicaOptions,
     random: around.random,
+    freeBytes: () => around.disk.freeBytes(config.dataDir),
     onFatal: around.onFatal,
   });
   return { node, recovered };

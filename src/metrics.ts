@@ -205,6 +205,18 @@ export class Metrics {
     gauge('etcd_mvcc_db_total_size_in_use_in_bytes', 'Bytes of the store in use', () => {
       return node.status().dbSizeInUseBytes;
     });
+    gauge('etcd_server_quota_backend_bytes', 'Bytes that the store may take, 0 = no limit', () => {
+      return node.machine.quotaBytes;
+    });
+    gauge('kvd_garbage_revisions', 'Compacted revisions that are still to be removed', () => {
+      return node.machine.store.garbageCount;
+    });
+    this.register('kvd_alarms', 'Alarms that stand, by member', 'gauge', () =>
+      node.machine.alarms.map(({ memberId, alarm }) => ({
+        labels: { member: memberId.toString(16), alarm: alarm === 1 ? 'NOSPACE' : 'CORRUPT' },
+        value: 1,
+      })),
+    );
     gauge('kvd_wal_bytes', 'Bytes of the write-ahead log', () => node.status().walBytes);
     gauge('etcd_debugging_mvcc_keys_total', 'Keys at the newest revision', () => {
       return node.machine.store.liveCount;

@@ -11,6 +11,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { ETCD_OPTIONS, type EtcdOption, FORMER_NAMES } from './etcd-options.js';
 import { OPTIONS } from './options.js';
+import { TLS_GROUPS } from './tls-options.js';
 
 export interface RawConfig {
   readonly args: readonly string[];
@@ -119,7 +120,17 @@ function readFile(path: string, problems: string[]): Values {
     return values;
   }
   for (const [given, value] of Object.entries(content)) {
-    const name = FORMER_NAMES.get(given) ?? given;
+    const group = TLS_GROUPS[given];
+    if (group === undefined) setFromFile(FORMER_NAMES.get(given) ?? given, given, value);
+    else {
+      for (const [key, inner] of Object.entries(value ?? {})) {
+        setFromFile(group[key] ?? '', `${given}: ${key}`, inner);
+      }
+    }
+  }
+  return values;
+
+  function setFromFile(name: string, given: string, value: unknown): void {
     if (!KNOWN.has(name) && !ETCD_OPTIONS.has(name)) {
       problems.push(`${path}: unknown option "${given}"`);
     } else if (value !== null) {
@@ -127,7 +138,6 @@ function readFile(path: string, problems: string[]): Values {
       take(values, name, text, `${path}: ${given}`, problems);
     }
   }
-  return values;
 }
 
 /** Keeps the value of an option of kvd, and says why there is none of etcd's. `where` it was set. */

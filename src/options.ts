@@ -4,8 +4,11 @@
  * Names are etcd's, so that its guides work. A name that etcd has and this table has not is in
  * etcd-options.ts.
  */
+import { TLS_OPTIONS } from './tls-options.js';
+
 export interface Option {
   readonly name: string;
+  /** Empty: a switch, on when it is there. */
   readonly value: string;
   readonly fallback: string;
   readonly meaning: string;
@@ -29,7 +32,7 @@ export const OPTIONS: readonly Option[] = [
     name: 'listen-client-urls',
     value: 'URL,...',
     fallback: 'http://127.0.0.1:2379',
-    meaning: 'where clients are served: http://HOST:PORT, or unix:///PATH',
+    meaning: 'where clients are served: http://HOST:PORT, https://HOST:PORT, or unix:///PATH',
   },
   {
     name: 'advertise-client-urls',
@@ -103,7 +106,13 @@ export const OPTIONS: readonly Option[] = [
     name: 'quota-backend-bytes',
     value: 'BYTES',
     fallback: '0',
-    meaning: 'space quota shown in status and metrics; 0 = 2 GiB',
+    meaning: 'space for keys and history, by the flag of the leader; 0 = 2 GiB, -1 = no limit',
+  },
+  {
+    name: 'disk-reserve-bytes',
+    value: 'BYTES',
+    fallback: '268435456',
+    meaning: 'with less free space on its disk a member stops writes; 0 = never',
   },
   {
     name: 'auto-compaction-mode',
@@ -114,8 +123,9 @@ export const OPTIONS: readonly Option[] = [
   {
     name: 'auto-compaction-retention',
     value: 'DURATION|N',
-    fallback: '0',
-    meaning: 'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it',
+    fallback: '',
+    meaning:
+      'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it (default 1h, or 10000 revisions)',
   },
   {
     name: 'grpc-keepalive-min-time',
@@ -159,6 +169,7 @@ export const OPTIONS: readonly Option[] = [
     fallback: 'info',
     meaning: 'trace, debug, info, warn, error or silent',
   },
+  ...TLS_OPTIONS,
   {
     name: 'config-file',
     value: 'FILE',

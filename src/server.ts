@@ -21,6 +21,7 @@ import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
 import { FatalError, KvError } from './errors.js';
 import { settleIdentity } from './joining.js';
+import { AlarmCause } from './kv/alarms.js';
 import { NodeStateFolders } from './kv/io/state-folders.js';
 import { listen, portOf } from './listening.js';
 import type { Logger } from './logger.js';
@@ -33,6 +34,7 @@ import { GrpcServer } from './rpc/grpc/grpc-server.js';
 import { apiHandlers } from './rpc/handlers.js';
 import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { chooseFace } from './rpc/port.js';
+import { type OpenedTls, openTls } from './tls/open-tls.js';
 import { ETCD_VERSION, KVD_VERSION } from './version.js';
 
 const CATCH_UP_MS = 3000;
@@ -59,13 +61,15 @@ export async function startServer(
   const metrics = new Metrics();
   const disk = new NodeDisk();
   for (const warning of given.warnings) logger.warn(warning);
-  const config = await settleIdentity(given, disk, logger);
+  const tls = await openTls(given, logger);
+  const config = await settleIdentity(given, disk, logger, tls);
   const random = (): number => randomInt(2 ** 32) / 2 ** 32;
   const { node, recovered } = await openMember(config, {
     disk,
     folders: new NodeStateFolders(config.dataDir),
     clock: systemClock,
-    links: (local, events) => new PeerNetwork({ local, clock: systemClock, random, events }),
+    links: (local, events) =>
+      new PeerNetwork({ local, clock: systemClock, random, events, sockets: tls.peerSockets }),
     random,
     // Entropy enters here, once; the core draws its election jitter from it.
     seed: randomBytes(6).readUIntLE(0, 6),
@@ -75,8 +79,8 @@ export async function startServer(
   });
   // Built before the member starts: it takes a tenth of a second of the event loop, on a busy machine
   // as long as an election timeout, and a leader that cannot hear its followers steps down.
-  const { maxRequestBytes, maxTxnOps, slowRequestMs, quotaBackendBytes: quotaBytes } = config;
-  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps, quotaBytes });
+  const { maxRequestBytes, maxTxnOps, slowRequestMs } = config;
+  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps });
   const shared = { logger, metrics, handlers, maxRequestBytes, slowRequestMs };
   const onUnexpected = (error: unknown): void => {
     // A broken invariant or disk ends the process; any other slip ends its request only.
@@ -85,7 +89,7 @@ export async function startServer(
   };
   const gateway = buildGateway(node, {
     ...shared,
-    ...{ maxTxnOps, quotaBytes, onUnexpected },
+    ...{ maxTxnOps, onUnexpected },
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
   });
@@ -104,10 +108,16 @@ export async function startServer(
   const listeners: Server[] = [];
   try {
     for (const address of config.listenClient) {
-      listeners.push(await listen(address, logger, (socket) => chooseFace(socket, faces)));
+      const serve = (socket: Socket): void => chooseFace(socket, faces);
+      const isSecure = 'secure' in address && address.secure;
+      const accept = (socket: Socket): void => {
+        if (isSecure) tls.acceptClient(socket, serve);
+        else serve(socket);
+      };
+      listeners.push(await listen(address, logger, accept));
     }
   } catch (error) {
-    await stop(node, gateway, grpc, listeners);
+    await stop(node, gateway, grpc, listeners, tls);
     throw error;
   }
   const clientPorts = listeners.map(portOf).filter((port) => port !== null);
@@ -128,7 +138,7 @@ export async function startServer(
     clientPorts,
     stop: () => {
       compaction?.stop();
-      return stop(node, gateway, grpc, listeners);
+      return stop(node, gateway, grpc, listeners, tls);
     },
   };
 }
@@ -139,9 +149,13 @@ function startCompaction(node: ClusterNode, config: Config, logger: Logger): Aut
     policy: config.autoCompaction,
     clock: systemClock,
     isLeader: () => node.isLeader,
+    isOutOfSpace: () => node.machine.alarms.some(({ causes }) => (causes & AlarmCause.Quota) !== 0),
     revision: () => node.machine.store.revision,
     compactRevision: () => node.machine.store.compactRevision,
-    compact: (revision) => node.propose({ kind: 'compact', revision }, node.context()),
+    compact: (revision) => {
+      const context = node.context(undefined, null, false, 'member');
+      return node.propose({ kind: 'compact', revision }, context);
+    },
     onDone: (revision) => logger.info({ revision }, 'compacted'),
     onFailed: (error) =>
       logger.warn({ err: error }, 'compaction failed; the next look tries again'),
@@ -223,8 +237,10 @@ async function stop(
   gateway: Gateway,
   grpc: GrpcServer,
   listeners: readonly Server[],
+  tls: OpenedTls,
 ): Promise<void> {
   for (const listener of listeners) listener.close();
+  tls.close();
   await Promise.all([gateway.drain(), grpc.drain()]);
   await node.stop();
   grpc.close();

@@ -49,6 +49,8 @@ export function refusalOf(rules: Rules, actor: Actor, command: Command): ErrorCo
     case 'leaseExpire':
     case 'leaseCheckpoint':
     case 'memberPublish':
+    case 'setQuota':
+    case 'report':
       // No request of a client becomes one of these.
       return null;
     default:

@@ -100,7 +100,16 @@ export type Command =
       readonly memberId: number;
       readonly alarm: AlarmType;
     }
+  /** The quota of the cluster from here on, as the flags of the leader have it; 0 = none. */
+  | { readonly kind: 'setQuota'; readonly bytes: number }
+  /** What was found out about a member: by itself about its disk, by the leader about its state. Raises
+   *  or ends the alarm that goes with it. */
+  | { readonly kind: 'report'; readonly memberId: number; readonly finding: Finding }
   | { readonly kind: 'auth'; readonly change: AuthCommand };
+
+/** In the order of their numbers in the log. */
+export const FINDINGS = ['disk-full', 'disk-free', 'state-differs'] as const;
+export type Finding = (typeof FINDINGS)[number];
 
 export interface Envelope {
   readonly origin: number;
@@ -127,6 +136,8 @@ const Kind = {
   Auth: 32,
   /** A command with its actor in front. */
   Acting: 33,
+  SetQuota: 40,
+  Report: 41,
 } as const;
 
 const ActorKind = { User: 1, Member: 2 } as const;
@@ -191,6 +202,10 @@ function kindOf(command: Command): number {
       return Kind.Alarm;
     case 'memberChange':
       return Kind.MemberChange;
+    case 'setQuota':
+      return Kind.SetQuota;
+    case 'report':
+      return Kind.Report;
     case 'auth':
       return Kind.Auth;
     default:
@@ -241,6 +256,12 @@ function writeCommand(writer: ByteWriter, command: Command): void {
         .u8(command.alarm)
         .varint(command.memberId);
       break;
+    case 'setQuota':
+      writer.varint(command.bytes);
+      break;
+    case 'report':
+      writer.varint(command.memberId).u8(FINDINGS.indexOf(command.finding));
+      break;
     case 'auth':
       writeAuthCommand(writer, command.change);
       break;
@@ -288,6 +309,14 @@ function readCommand(reader: ByteReader, kind: number): Command | null {
     }
     case Kind.Alarm:
       return readAlarm(reader);
+    case Kind.SetQuota:
+      return { kind: 'setQuota', bytes: reader.varint() };
+    case Kind.Report: {
+      const memberId = reader.varint();
+      const finding = FINDINGS[reader.u8()];
+      if (finding === undefined) throw new MalformedBytesError('unknown finding');
+      return { kind: 'report', memberId, finding };
+    }
     case Kind.Auth:
       return { kind: 'auth', change: readAuthCommand(reader) };
     default:

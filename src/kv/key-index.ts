@@ -16,12 +16,19 @@
  * is garbage at the revision that replaced it, a tombstone one revision after its own; each of the two
  * queues is in order by birth, so compaction merges their fronts and costs O(garbage), not O(keys).
  *
+ * Compaction is one step for everybody who looks and many for the machine: `forget` raises the compact
+ * revision and the figures at once, `collect` unlinks what has become garbage in slices. So garbage may
+ * be in the index for a while. No read at or above the compact revision can meet it: its successor
+ * stands in front of it. Whoever asks for a single revision asks what a read at the compact revision or
+ * above would find (`isRetained`), so the answer never depends on how far the slices have come.
+ *
  * A tombstone has its history node from birth, a pair gets one when it is replaced: so a queue item
  * names a node for good, and what comes to the front of the queue is unlinked in O(1).
  *
  * Invariants: 1. version 0 means that the newest revision is a tombstone, and then the first history
  * node is that tombstone. 2. main and sub descend along a history. 3. for one key, older revisions
- * leave before newer ones: a crash in the middle must not leave a pair without its tombstone.
+ * leave before newer ones: a crash in the middle must not leave a pair without its tombstone. 4. the
+ * figures and answers are functions of what was written and forgotten, whatever was collected.
  */
 import { assert } from '../assert.js';
 import { GarbageQueue } from './garbage-queue.js';
@@ -53,7 +60,6 @@ class SlotPage {
 class NodePage {
   readonly main = new Float64Array(PAGE_SIZE);
   readonly sub = new Uint32Array(PAGE_SIZE);
-  readonly bytes = new Uint32Array(PAGE_SIZE);
   readonly older = new Int32Array(PAGE_SIZE);
   readonly newer = new Int32Array(PAGE_SIZE);
   readonly tombstone = new Uint8Array(PAGE_SIZE);
@@ -65,6 +71,7 @@ export class KeyIndex {
   /** Revisions that are retained, tombstones included, and the bytes of their records. */
   retainedCount = 0;
   retainedBytes = 0;
+  private forgotten = 0;
   private readonly slots: SlotPage[] = [];
   private slotEnd = 0;
   private freeSlot = END;
@@ -85,6 +92,10 @@ export class KeyIndex {
 
   subOf(slot: number): number {
     return this.slotPage(slot).sub[slot & PAGE_MASK] as number;
+  }
+
+  bytesOf(slot: number): number {
+    return this.slotPage(slot).bytes[slot & PAGE_MASK] as number;
   }
 
   createOf(slot: number): number {
@@ -120,7 +131,7 @@ export class KeyIndex {
       slot = this.takeSlot();
       this.keys.insert(key, slot, true);
     } else if (this.versionOf(slot) > 0) {
-      this.replaced.push(revision.main, this.pushHistory(slot, false), slot, '');
+      this.replaceNewest(slot, revision.main);
     } else {
       this.keys.setLive(key, true);
     }
@@ -148,7 +159,7 @@ export class KeyIndex {
       slot = this.takeSlot();
       this.keys.insert(key, slot, false);
     } else if (this.versionOf(slot) > 0) {
-      this.replaced.push(revision.main, this.pushHistory(slot, false), slot, '');
+      this.replaceNewest(slot, revision.main);
       this.keys.setLive(key, false);
     }
     const page = this.slotPage(slot);
@@ -159,7 +170,8 @@ export class KeyIndex {
     page.create[row] = 0;
     page.version[row] = 0;
     page.lease[row] = 0;
-    this.tombstones.push(revision.main + 1, this.pushHistory(slot, true), slot, key);
+    const node = this.pushHistory(slot, true);
+    this.tombstones.push(revision.main + 1, node, slot, key, revision.bytes);
     this.retainedCount += 1;
     this.retainedBytes += revision.bytes;
   }
@@ -184,22 +196,43 @@ export class KeyIndex {
 
   /** Whether compaction has left this revision of the key. */
   isRetained(slot: number, main: number, sub: number): boolean {
-    if (this.mainOf(slot) === main && this.subOf(slot) === sub) return true;
+    if (this.mainOf(slot) === main && this.subOf(slot) === sub) {
+      return this.versionOf(slot) > 0 || main >= this.forgotten;
+    }
+    let replacedAt = this.mainOf(slot);
     let node = this.slotPage(slot).history[slot & PAGE_MASK] as number;
     while (node !== END && this.nodeMain(node) >= main) {
-      if (this.nodeMain(node) === main && this.nodeSub(node) === sub) return true;
+      if (this.nodeMain(node) === main && this.nodeSub(node) === sub) {
+        const isTombstone = this.nodePage(node).tombstone[node & PAGE_MASK] === 1;
+        return isTombstone ? main >= this.forgotten : replacedAt > this.forgotten;
+      }
+      replacedAt = this.nodeMain(node);
       node = this.nodePage(node).older[node & PAGE_MASK] as number;
     }
     return false;
   }
 
-  /** Forgets everything that is garbage at `revision`, oldest first, and names it to `drop`. */
-  compact(revision: number, drop: (main: number, sub: number, isTombstone: boolean) => void): void {
-    for (;;) {
+  /** From now on everything that is garbage at `revision` counts as gone. */
+  forget(revision: number): void {
+    this.forgotten = revision;
+    for (const queue of [this.replaced, this.tombstones]) {
+      const { count, bytes } = queue.settle(revision);
+      this.retainedCount -= count;
+      this.retainedBytes -= bytes;
+    }
+  }
+
+  /** Forgotten revisions that are still in the index. */
+  get garbageCount(): number {
+    return this.replaced.settledCount + this.tombstones.settledCount;
+  }
+
+  /** Unlinks at most so many forgotten revisions, oldest first, and names them to `drop`. */
+  collect(most: number, drop: (main: number, sub: number, isTombstone: boolean) => void): void {
+    for (let left = Math.min(most, this.garbageCount); left > 0; left -= 1) {
       const { replaced, tombstones } = this;
       // Equals are of different keys, so either may go first (invariant 3).
       const queue = replaced.frontAt <= tombstones.frontAt ? replaced : tombstones;
-      if (queue.frontAt > revision) return;
       const node = queue.frontNode;
       const slot = queue.frontSlot;
       const main = this.nodeMain(node);
@@ -223,6 +256,12 @@ export class KeyIndex {
     return this.nodes[node >>> PAGE_BITS] as NodePage;
   }
 
+  /** The newest pair of the slot is garbage from `main` on. */
+  private replaceNewest(slot: number, main: number): void {
+    const bytes = this.slotPage(slot).bytes[slot & PAGE_MASK] as number;
+    this.replaced.push(main, this.pushHistory(slot, false), slot, '', bytes);
+  }
+
   /** Moves the newest revision into the history of the slot. */
   private pushHistory(slot: number, tombstone: boolean): number {
     const from = this.slotPage(slot);
@@ -233,7 +272,6 @@ export class KeyIndex {
     const older = from.history[row] as number;
     page.main[nodeRow] = from.main[row] as number;
     page.sub[nodeRow] = from.sub[row] as number;
-    page.bytes[nodeRow] = from.bytes[row] as number;
     page.tombstone[nodeRow] = tombstone ? 1 : 0;
     page.older[nodeRow] = older;
     page.newer[nodeRow] = END;
@@ -250,8 +288,6 @@ export class KeyIndex {
     if (newer === END) this.slotPage(slot).history[slot & PAGE_MASK] = older;
     else this.nodePage(newer).older[newer & PAGE_MASK] = older;
     if (older !== END) this.nodePage(older).newer[older & PAGE_MASK] = newer;
-    this.retainedCount -= 1;
-    this.retainedBytes -= page.bytes[row] as number;
     page.older[row] = this.freeNode;
     this.freeNode = node;
   }

@@ -5,8 +5,8 @@
  * every record it has, ordered by revision, and calls `finish`. Records above the revision of the
  * tables belong to entries that will be applied again and are skipped. Records that compaction has
  * passed but that were not removed yet are taken in like the others, because only the next record of
- * the same key shows that they are garbage, and dropped again at the end by compacting the index once
- * more. That is safe while removals reach the disk in the order in which they were made: then a pair
+ * the same key shows that they are garbage, and forgotten again at the end, to be collected like the
+ * garbage of any compaction. That is safe while removals reach the disk in the order in which they were made: then a pair
  * is never left without the tombstone behind it.
  *
  * Leases come from the tables and so exist before the keys that hang on them. A record costs about

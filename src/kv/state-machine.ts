@@ -13,9 +13,11 @@
  * everywhere, because every member serves watchers.
  *
  * Invariants: 1. entries are applied once each, index by index, terms never descending. 2. an entry
- * makes at most one revision. 3. an entry that is refused changes nothing but the applied index and
- * the hash chain. 4. a lease and its keys vanish in one revision. 5. while authentication is on, no
- * command does what its actor has no right to in the state in front of the entry.
+ * makes at most one revision. 3. an entry that is refused changes nothing but the applied index, the
+ * hash chain and, when it was refused for its size, the space alarm. 4. a lease and its keys vanish in
+ * one revision. 5. what an accepted write adds stays within the quota. 6. the alarm that the quota
+ * raised stands for as long as the use is above the low-water mark (space.ts), and no entry longer. 7. while authentication is on, no command does
+ * what its actor has no right to in the state in front of the entry.
  */
 import { assert, assertNever } from '../assert.js';
 import type { Actor } from '../auth/actor.js';
@@ -28,8 +30,10 @@ import type { Int64 } from '../int64.js';
 import type { LeaseChanges, LeaseState } from '../lease/lessor.js';
 import { Lessor } from '../lease/lessor.js';
 import type { Configuration } from '../raft/configuration.js';
+import type { Alarm } from './alarms.js';
+import { ALL_CAUSES, AlarmCause, AlarmTable } from './alarms.js';
 import { refusalOf } from './authorize.js';
-import type { Command, MemberAttributes } from './command.js';
+import type { Command, Finding, MemberAttributes } from './command.js';
 import { AlarmType, decodeEnvelope } from './command.js';
 import type { KvEvent } from './event.js';
 import { HashChain } from './hash-chain.js';
@@ -37,8 +41,8 @@ import { MemberTable } from './members.js';
 import type { RecordStore } from './record-store.js';
 import type { DeleteRangeRequest, OpResponse, PutRequest, TxnRequest } from './request.js';
 import { Restore } from './restore.js';
+import { costOf, lowWaterOf, NO_QUOTA, usedBytes } from './space.js';
 import { Store } from './store.js';
-import type { Alarm } from './tables.js';
 import { decodeTables, encodeTables } from './tables.js';
 import { applyWrite } from './txn.js';
 
@@ -115,7 +119,8 @@ export class StateMachine {
   private readonly selfId: number;
   private readonly chain: HashChain;
   private currentConfiguration: Configuration;
-  private currentAlarms: readonly Alarm[] = [];
+  private alarmTable = new AlarmTable();
+  private currentQuota = NO_QUOTA;
   private index: number;
   private term: number;
 
@@ -138,7 +143,8 @@ export class StateMachine {
       { ...options, ...tables },
       new HashChain(tables.hashLanes[0], tables.hashLanes[1]),
     );
-    machine.currentAlarms = tables.alarms;
+    machine.alarmTable = new AlarmTable(tables.alarms);
+    machine.currentQuota = tables.quotaBytes;
     for (const { id, ttl, remaining } of tables.leases) machine.lessor.grant(id, ttl, remaining);
     return new Restore(machine, tables);
   }
@@ -157,7 +163,22 @@ export class StateMachine {
 
   /** Sorted by member and kind. */
   get alarms(): readonly Alarm[] {
-    return this.currentAlarms;
+    return this.alarmTable.list;
+  }
+
+  /** Bytes that keys, their history and leases may take; 0 = as many as they like. */
+  get quotaBytes(): number {
+    return this.currentQuota;
+  }
+
+  /** How many they take, as the quota counts. */
+  get usedBytes(): number {
+    return usedBytes(this.store);
+  }
+
+  /** Whether the others found that this member's state is not theirs. */
+  isCorrupt(memberId: number): boolean {
+    return this.alarmTable.has(AlarmType.Corrupt, AlarmCause.Check, memberId);
   }
 
   /** 64 bits in hexadecimal, equal on all members at the same applied index. */
@@ -177,7 +198,7 @@ export class StateMachine {
     const envelope = decodeEnvelope(entry.payload);
     if (envelope === null) return this.finish(0, 0, refusal('UNIMPLEMENTED'));
     const { origin, requestId, actor, command } = envelope;
-    return this.finish(origin, requestId, this.run(actor, command, origin === this.selfId));
+    return this.finish(origin, requestId, this.run(actor, command, origin));
   }
 
   /** All state but the records, equal bytes on all members at the same index. */
@@ -194,7 +215,8 @@ export class StateMachine {
       members: this.members.list,
       removed: this.members.removed,
       genesis: this.genesis,
-      alarms: this.currentAlarms,
+      quotaBytes: this.currentQuota,
+      alarms: this.alarmTable.list,
       leases: this.lessor.list(),
       auth: this.auth.tables,
     });
@@ -203,6 +225,7 @@ export class StateMachine {
   private finish(origin: number, requestId: number, outcome: Outcome): Applied {
     const { error, response, leaseChanges, login } = outcome;
     const events = this.store.commit();
+    this.endQuotaAlarm();
     const { revision } = this.store;
     if (error === null) {
       return {
@@ -250,6 +273,7 @@ export class StateMachine {
     for (const step of steps) {
       this.chain.text(step.kind);
       this.chain.number(step.id);
+      if (step.kind === 'remove') this.alarmTable.forget(step.id);
       if (step.kind !== 'add' && step.kind !== 'update') continue;
       for (const url of step.peerUrls) this.chain.text(url);
     }
@@ -261,8 +285,12 @@ export class StateMachine {
     return this.finish(origin, requestId, DONE);
   }
 
-  private run(actor: Actor, command: Command, wanted: boolean): Outcome {
-    const refused = refusalOf(this, actor, command) ?? this.alarmAgainst(command);
+  private run(actor: Actor, command: Command, origin: number): Outcome {
+    const wanted = origin === this.selfId;
+    const refused =
+      refusalOf(this, actor, command) ??
+      this.alarmAgainst(command) ??
+      this.quotaAgainst(command, origin);
     if (refused !== null) return refusal(refused);
     switch (command.kind) {
       case 'put':
@@ -288,7 +316,11 @@ export class StateMachine {
         // Only an entry of the configuration type may change members: the core counts those.
         return refusal('CHANGE_REFUSED');
       case 'alarm':
-        return this.setAlarm(command.action, { memberId: command.memberId, alarm: command.alarm });
+        return this.setAlarm(command.action, command.memberId, command.alarm);
+      case 'setQuota':
+        return this.setQuota(command.bytes);
+      case 'report':
+        return this.report(command.memberId, command.finding);
       case 'auth':
         return this.changeAuth(command.change);
       default:
@@ -298,16 +330,34 @@ export class StateMachine {
 
   /** Alarms are replicated, so refusing by them keeps members equal; local disk sizes would not. */
   private alarmAgainst(command: Command): ErrorCode | null {
-    if (this.currentAlarms.length === 0) return null;
-    if (command.kind === 'alarm' || command.kind === 'memberPublish') return null;
-    // Whoever disarms an alarm must be able to say who it is.
-    if (command.kind === 'auth') return null;
-    if (this.hasAlarm(AlarmType.Corrupt)) return 'CORRUPT';
-    return this.hasAlarm(AlarmType.NoSpace) && needsSpace(command) ? 'NO_SPACE' : null;
+    if (this.alarms.length === 0 || ALWAYS_ALLOWED.has(command.kind)) return null;
+    // Whose state differs from that of most others is out alone: the others are right.
+    if (this.alarmTable.has(AlarmType.Corrupt, AlarmCause.Client)) return 'CORRUPT';
+    return this.alarmTable.has(AlarmType.NoSpace) && needsSpace(command) ? 'NO_SPACE' : null;
   }
 
-  private hasAlarm(alarm: AlarmType): boolean {
-    return this.currentAlarms.some((active) => active.alarm === alarm);
+  /** A write that does not fit is refused. It raises the alarm too, in the name of the member that took
+   *  it, unless there is room and just this one is too large. */
+  private quotaAgainst(command: Command, origin: number): ErrorCode | null {
+    const quota = this.currentQuota;
+    if (quota === NO_QUOTA) return null;
+    const cost = costOf(this.store, command);
+    const { usedBytes: used } = this;
+    if (cost === 0 || used + cost <= quota) return null;
+    if (used > lowWaterOf(quota)) {
+      this.alarmTable.raise(origin, AlarmType.NoSpace, AlarmCause.Quota);
+      this.chain.text('no space');
+      this.chain.number(origin);
+    }
+    return 'NO_SPACE';
+  }
+
+  /** Deletions, compactions, ended leases or a larger quota made room: nobody needs to be told. */
+  private endQuotaAlarm(): void {
+    if (!this.alarmTable.has(AlarmType.NoSpace, AlarmCause.Quota)) return;
+    if (this.usedBytes > lowWaterOf(this.currentQuota)) return;
+    this.alarmTable.clearAll(AlarmType.NoSpace, AlarmCause.Quota);
+    this.chain.text('space');
   }
 
   private write(command: PutRequest | DeleteRangeRequest | TxnRequest, wanted: boolean): Outcome {
@@ -382,20 +432,46 @@ export class StateMachine {
     return change.kind === 'login' ? { ...DONE, login: change } : DONE;
   }
 
-  private setAlarm(action: 'activate' | 'deactivate', alarm: Alarm): Outcome {
-    const others = this.currentAlarms.filter(
-      (active) => active.memberId !== alarm.memberId || active.alarm !== alarm.alarm,
-    );
-    const added = action === 'activate' && alarm.alarm !== AlarmType.None ? [alarm] : [];
-    this.currentAlarms = [...others, ...added].sort(
-      (a, b) => a.memberId - b.memberId || a.alarm - b.alarm,
-    );
+  private setAlarm(action: 'activate' | 'deactivate', memberId: number, alarm: AlarmType): Outcome {
+    if (alarm !== AlarmType.None) {
+      if (action === 'activate') this.alarmTable.raise(memberId, alarm, AlarmCause.Client);
+      else this.alarmTable.clear(memberId, alarm, ALL_CAUSES);
+    }
     this.chain.text(action);
-    this.chain.number(alarm.memberId);
-    this.chain.word(alarm.alarm);
+    this.chain.number(memberId);
+    this.chain.word(alarm);
+    return DONE;
+  }
+
+  private setQuota(bytes: number): Outcome {
+    this.currentQuota = bytes;
+    this.chain.text('quota');
+    this.chain.number(bytes);
+    return DONE;
+  }
+
+  private report(memberId: number, finding: Finding): Outcome {
+    // Removed meanwhile: an alarm of a member that is gone would never end.
+    if (this.members.get(memberId) === null) return DONE;
+    if (finding === 'disk-full') {
+      this.alarmTable.raise(memberId, AlarmType.NoSpace, AlarmCause.Disk);
+    } else if (finding === 'disk-free') {
+      this.alarmTable.clear(memberId, AlarmType.NoSpace, AlarmCause.Disk);
+    } else this.alarmTable.raise(memberId, AlarmType.Corrupt, AlarmCause.Check);
+    this.chain.text(finding);
+    this.chain.number(memberId);
     return DONE;
   }
 }
+
+/** What tells of alarms or ends them, and who may do so. */
+const ALWAYS_ALLOWED: ReadonlySet<Command['kind']> = new Set([
+  'alarm',
+  'auth',
+  'memberPublish',
+  'setQuota',
+  'report',
+]);
 
 function refusal(error: ErrorCode): Outcome {
   return { ...DONE, error };
@@ -428,7 +504,7 @@ function messageOf(code: ErrorCode, store: Store): string {
     case 'INVALID_ARGUMENT':
       return 'a lease needs an id other than 0';
     case 'NO_SPACE':
-      return 'the space alarm is raised; compact, defragment and disarm the alarm';
+      return 'the space alarm is raised or the write does not fit into the quota; delete keys, compact history, or give the disk room: writes then pass again by themselves';
     case 'CORRUPT':
       return 'the corruption alarm is raised; replace the damaged member and disarm the alarm';
     case 'MEMBER_NOT_FOUND':

@@ -105,21 +105,29 @@ export class Store {
     return slot >= 0 && this.index.versionOf(slot) > 0;
   }
 
+  /** Of the newest record of the key; 0 when there is none. */
+  recordBytes(key: string): number {
+    const slot = this.index.find(key);
+    return slot < 0 ? 0 : this.index.bytesOf(slot);
+  }
+
   /** The pair as it is now; null if there is none. */
   get(key: string): KeyValue | null {
     const slot = this.index.find(key);
     return slot < 0 || this.index.versionOf(slot) === 0 ? null : this.readNewest(key, slot);
   }
 
-  /** The pair that was written at exactly this main revision; null if compaction took it. */
+  /** The pair that was written at exactly this main revision; null if compaction took it: then a read
+   *  at the compact revision finds another one or none. */
   pairAt(key: string, modRevision: number): KeyValue | null {
-    const pair = this.pairBelow(key, modRevision);
+    const pair = this.pairBelow(key, Math.max(modRevision, this.compactedTo));
     return pair !== null && pair.modRevision === modRevision ? pair : null;
   }
 
   /** The pair that a change at `beforeRevision` replaced; null if there was none or compaction took
    *  it. */
   previousPair(key: string, beforeRevision: number): KeyValue | null {
+    if (beforeRevision <= this.compactedTo) return null;
     return this.pairBelow(key, beforeRevision - 1);
   }
 
@@ -217,15 +225,27 @@ export class Store {
     return events;
   }
 
-  /** Forgets what no read at or above `revision` can see. */
+  /** Forgets what no read at or above `revision` can see. Costs little, however much it is: what was
+   *  forgotten leaves memory and disk by `collectGarbage`. */
   compact(revision: number): ErrorCode | null {
     if (revision <= this.compactedTo) return 'COMPACTED';
     if (revision > this.currentRevision) return 'FUTURE_REVISION';
     this.compactedTo = revision;
-    this.index.compact(revision, (main, sub, isTombstone) => {
+    this.index.forget(revision);
+    return null;
+  }
+
+  /** Revisions that compaction has forgotten and that still take space. */
+  get garbageCount(): number {
+    return this.index.garbageCount;
+  }
+
+  /** Removes at most so many of them. When this is called, and how often, changes no answer and no
+   *  figure, so members need not agree on it. */
+  collectGarbage(most: number): void {
+    this.index.collect(most, (main, sub, isTombstone) => {
       this.records.remove(main, sub, isTombstone);
     });
-    return null;
   }
 
   /** Restore, first step: where the store stood. */
@@ -259,11 +279,9 @@ export class Store {
     });
   }
 
-  /** Restore, last step: drops garbage that was not removed yet and hangs the keys on their leases. */
+  /** Restore, last step: finds garbage that was not removed yet and hangs the keys on their leases. */
   finishRestore(): void {
-    this.index.compact(this.compactedTo, (main, sub, isTombstone) => {
-      this.records.remove(main, sub, isTombstone);
-    });
+    this.index.forget(this.compactedTo);
     const { index, lessor } = this;
     index.keys.visit('', null, (key, slot, live) => {
       const leaseSlot = live ? index.leaseSlotOf(slot) : 0;

@@ -7,7 +7,8 @@
  * of a restore that the records next to the tables belong to them.
  *
  *   format u8 | applied index, term | revision, compact revision | hash | counts |
- *   configuration | members | removed | genesis | alarms | leases | users and roles | crc u32
+ *   configuration | members | removed | genesis | alarms | leases | users and roles |
+ *   quota | causes of the alarms | crc u32
  */
 import { type AuthTables, NO_AUTH, readAuthTables, writeAuthTables } from '../auth/auth-tables.js';
 import { ByteReader, ByteWriter, MalformedBytesError } from '../bytes.js';
@@ -15,18 +16,18 @@ import { crc32c } from '../crc32c.js';
 import { FatalError } from '../errors.js';
 import type { LeaseState } from '../lease/lessor.js';
 import type { Configuration } from '../raft/configuration.js';
+import type { Alarm } from './alarms.js';
+import { AlarmCause } from './alarms.js';
 import type { AlarmType, MemberAttributes } from './command.js';
+import { NO_QUOTA } from './space.js';
 
-const FORMAT = 3;
+const FORMAT = 4;
+/** Without a quota and the causes of alarms: only clients raised them. */
+const THIRD_FORMAT = 3;
 /** Without users and roles. */
 const SECOND_FORMAT = 2;
 /** Without folders, removed and genesis: members could not change then. */
 const FIRST_FORMAT = 1;
-
-export interface Alarm {
-  readonly memberId: number;
-  readonly alarm: AlarmType;
-}
 
 export interface Tables {
   readonly appliedIndex: number;
@@ -42,6 +43,8 @@ export interface Tables {
   readonly removed: readonly number[];
   /** The members of index 0, from which a log without a snapshot is replayed. */
   readonly genesis: readonly MemberAttributes[];
+  /** 0 = none. */
+  readonly quotaBytes: number;
   readonly alarms: readonly Alarm[];
   readonly leases: readonly LeaseState[];
   readonly auth: AuthTables;
@@ -69,6 +72,8 @@ export function encodeTables(tables: Tables): Uint8Array {
     writer.int64(id).varint(ttl).varint(remaining);
   }
   writeAuthTables(writer, tables.auth);
+  writer.varint(tables.quotaBytes);
+  for (const { causes } of tables.alarms) writer.u8(causes);
   const body = writer.finish();
   const sealed = new ByteWriter(body.length + 4);
   return sealed.raw(body).u32(crc32c(body)).finish();
@@ -101,27 +106,30 @@ function readTables(reader: ByteReader, format: number): Tables {
   const genesis = isFirst
     ? members.map((member) => ({ ...member, name: '', clientUrls: [] }))
     : readList(reader, () => readMember(reader, true));
+  const alarms = readList(reader, () => ({
+    memberId: reader.varint(),
+    alarm: reader.u8() as AlarmType,
+  }));
+  const leases = readList(reader, () => ({
+    id: reader.int64(),
+    ttl: reader.varint(),
+    remaining: reader.varint(),
+  }));
+  const auth = format <= SECOND_FORMAT ? NO_AUTH : readAuthTables(reader);
+  const hasSpace = format > THIRD_FORMAT;
   return {
-    ...head,
-    members,
-    removed,
-    genesis,
-    alarms: readList(reader, () => ({
-      memberId: reader.varint(),
-      alarm: reader.u8() as AlarmType,
+    ...{ ...head, members, removed, genesis, leases, auth },
+    quotaBytes: hasSpace ? reader.varint() : NO_QUOTA,
+    alarms: alarms.map((alarm) => ({
+      ...alarm,
+      causes: hasSpace ? reader.u8() : AlarmCause.Client,
     })),
-    leases: readList(reader, () => ({
-      id: reader.int64(),
-      ttl: reader.varint(),
-      remaining: reader.varint(),
-    })),
-    auth: format <= SECOND_FORMAT ? NO_AUTH : readAuthTables(reader),
   };
 }
 
 function readHead(
   reader: ByteReader,
-): Omit<Tables, 'members' | 'removed' | 'genesis' | 'alarms' | 'leases' | 'auth'> {
+): Omit<Tables, 'members' | 'removed' | 'genesis' | 'quotaBytes' | 'alarms' | 'leases' | 'auth'> {
   return {
     appliedIndex: reader.varint(),
     appliedTerm: reader.varint(),

@@ -77,7 +77,7 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'etcdserverpb.Cluster/MemberRemove': unary(cluster.memberRemove),
     'etcdserverpb.Cluster/MemberUpdate': unary(cluster.memberUpdate),
     'etcdserverpb.Cluster/MemberPromote': unary(cluster.memberPromote),
-    'etcdserverpb.Maintenance/Status': unary((node) => maintenance.status(node, limits)),
+    'etcdserverpb.Maintenance/Status': unary((node) => maintenance.status(node)),
     'etcdserverpb.Maintenance/Hash': unary(maintenance.hash),
     'etcdserverpb.Maintenance/HashKV': unary(maintenance.hashKv),
     'etcdserverpb.Maintenance/Alarm': unary(maintenance.alarm),

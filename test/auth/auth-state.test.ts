@@ -322,8 +322,8 @@ describe('a restart', () => {
     const rig = new MachineRig();
     rig.ok({ kind: 'leaseGrant', id: 9, ttl: 5 });
     const now = rig.machine.encodeTables();
-    // Off, revision 1, no users, no roles: four bytes in front of the checksum.
-    const before = Uint8Array.from([2, ...now.subarray(1, now.length - 8), 0, 0, 0, 0]);
+    // Off, revision 1, no users, no roles, and no quota behind: five bytes in front of the checksum.
+    const before = Uint8Array.from([2, ...now.subarray(1, now.length - 9), 0, 0, 0, 0]);
     new DataView(before.buffer).setUint32(
       before.length - 4,
       crc32c(before, 0, before.length - 4),

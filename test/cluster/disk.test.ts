@@ -391,7 +391,8 @@ function mountSmall(folder: string, megabytes: number): boolean {
 
 describe('a full disk', () => {
   it('a member without space says so and the cluster loses nothing', TIMEOUT, async () => {
-    const flags = ['--wal-segment-bytes', String(8 << 20)];
+    // The disk is smaller than what a member keeps in reserve, which would stop writes before it is full.
+    const flags = ['--wal-segment-bytes', String(8 << 20), '--disk-reserve-bytes', '0'];
     const folder = tempFolder('full');
     const cluster = clusters.adopt(await Cluster.prepare({ flags, folder }));
     const small = cluster.member(2);

@@ -7,6 +7,8 @@ import { eventFromRecord } from '../../src/kv/store.js';
 import { del, put, range } from '../support/kv-requests.js';
 import { MachineRig } from '../support/machine-rig.js';
 
+const PAIR = { create: 2, version: 1, leaseSlot: 0 };
+
 /** k put at 2 and 3, deleted at 4, something else at 5. */
 function storyOfOneKey(): MachineRig {
   const rig = new MachineRig();
@@ -119,6 +121,77 @@ describe('compaction of revisions', () => {
     expect(rig.machine.store.logicalBytes).toBe(left);
     expect(before).toBeGreaterThan(left);
     expect(rig.restarted().machine.store.logicalBytes).toBe(left);
+  });
+
+  it('counts everything as gone at once and removes it in slices, oldest first', () => {
+    const rig = storyOfOneKey();
+    rig.collects = 0;
+
+    rig.ok({ kind: 'compact', revision: 5 });
+
+    const { store } = rig.machine;
+    const left = rig.records.physical().find(({ main }) => main === 5)!.bytes.length;
+    expect(store.logicalBytes).toBe(left);
+    expect(store.index.retainedCount).toBe(1);
+    expect(rig.records.retained()).toEqual(['2.0', '3.0', '4.0', '5.0']);
+    for (const [count, retained] of [
+      [3, ['2.0', '3.0', '4.0', '5.0']],
+      [2, ['3.0', '4.0', '5.0']],
+      [1, ['4.0', '5.0']],
+      [0, ['5.0']],
+    ] as const) {
+      expect(store.garbageCount).toBe(count);
+      expect(rig.records.retained()).toEqual(retained);
+      store.collectGarbage(1);
+    }
+  });
+
+  it('answers the same whether its garbage is still there or not', () => {
+    const rig = storyOfOneKey();
+    rig.collects = 0;
+    rig.ok({ kind: 'compact', revision: 5 });
+    const { store } = rig.machine;
+
+    for (let slices = 0; slices <= 3; slices += 1) {
+      for (const main of [2, 3, 4]) {
+        expect(store.isRetained('k', main, 0)).toBe(false);
+        expect(store.pairAt('k', main)).toBeNull();
+        expect(store.previousPair('k', main + 1)).toBeNull();
+      }
+      expect(store.has('k')).toBe(false);
+      expect(rig.range(range('\0', '\0'))).toMatchObject({ count: 1 });
+      expect(rig.restarted().machine.hashChain).toBe(rig.machine.hashChain);
+      store.collectGarbage(1);
+    }
+  });
+
+  it('finds a key that comes back while its garbage is still there', () => {
+    const rig = storyOfOneKey();
+    rig.collects = 0;
+    rig.ok({ kind: 'compact', revision: 5 });
+
+    rig.ok(put('k', '3'));
+    rig.machine.store.collectGarbage(10);
+
+    expect(rig.machine.store.get('k')).toMatchObject({ createRevision: 6, version: 1 });
+    expect(rig.records.retained()).toEqual(['5.0', '6.0']);
+  });
+
+  it('settles a million revisions in a moment', () => {
+    const rig = new MachineRig();
+    const { index } = rig.machine.store;
+    let slot = -1;
+    for (let main = 2; main <= 1_000_001; main += 1) {
+      slot = index.put('k', slot, { main, sub: 0, bytes: 10 }, PAIR);
+    }
+
+    const startedAt = performance.now();
+    index.forget(1_000_001);
+
+    // A walk over all of them takes some milliseconds, a busy machine not that long.
+    expect(performance.now() - startedAt).toBeLessThan(20);
+    expect(index.garbageCount).toBe(999_999);
+    expect(index.retainedBytes).toBe(10);
   });
 
   it('ends a scan that reads below it', () => {

@@ -4,6 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import { InvariantError } from '../../src/assert.js';
 import { FatalError } from '../../src/errors.js';
+import { AlarmCause } from '../../src/kv/alarms.js';
 import { AlarmType, type Command, encodeEnvelope } from '../../src/kv/command.js';
 import { decodeRecord, encodePut } from '../../src/kv/record.js';
 import { StateMachine } from '../../src/kv/state-machine.js';
@@ -231,8 +232,8 @@ describe('alarms', () => {
     rig.ok(alarm('activate', AlarmType.NoSpace));
 
     expect(rig.restarted().machine.alarms).toEqual([
-      { memberId: 2, alarm: AlarmType.NoSpace },
-      { memberId: 2, alarm: AlarmType.Corrupt },
+      { memberId: 2, alarm: AlarmType.NoSpace, causes: AlarmCause.Client },
+      { memberId: 2, alarm: AlarmType.Corrupt, causes: AlarmCause.Client },
     ]);
   });
 });

@@ -43,6 +43,7 @@ class Store {
   revision = 1;
   compactRevision = 0;
   leads = true;
+  isFull = false;
   fails = false;
   readonly asked: number[] = [];
   readonly clock = new TestClock();
@@ -54,6 +55,7 @@ class Store {
       policy,
       clock: this.clock,
       isLeader: () => this.leads,
+      isOutOfSpace: () => this.isFull,
       revision: () => this.revision,
       compactRevision: () => this.compactRevision,
       compact: async (revision) => {
@@ -89,6 +91,27 @@ describe('automatic compaction', () => {
     await store.clock.passTo(5 * 60 * 1000);
 
     expect(store.asked).toEqual([900]);
+  });
+
+  test('without space a tenth of the history must do, until there is space again', async () => {
+    const byTime = new Store({ mode: 'periodic', periodMs: 1000 });
+    const byCount = new Store({ mode: 'revision', revisions: 100 });
+    byCount.revision = 1000;
+    byTime.isFull = true;
+    byCount.isFull = true;
+    for (let tenth = 1; tenth <= 5; tenth += 1) {
+      byTime.revision += 10;
+      await byTime.clock.passTo(tenth * 100);
+    }
+    await byCount.clock.passTo(5 * 60 * 1000);
+
+    // After half a second: the revision noted a tenth of a second before.
+    expect(byTime.compactRevision).toBe(41);
+    expect(byCount.compactRevision).toBe(990);
+    byTime.isFull = false;
+    byTime.revision += 10;
+    await byTime.clock.passTo(1400);
+    expect(byTime.compactRevision).toBe(41);
   });
 
   test('a quiet store is not compacted twice, a small one not at all', async () => {

@@ -100,7 +100,7 @@ describe('configuration', () => {
     const config = loadConfig({ args: ['--listen-client-urls', urls], env: {} });
 
     expect(config.listenClient).toEqual([
-      { host: '127.0.0.1', port: 2379, url: 'http://127.0.0.1:2379' },
+      { host: '127.0.0.1', port: 2379, secure: false, url: 'http://127.0.0.1:2379' },
       { path: '/run/kvd.sock', url: 'unix:///run/kvd.sock' },
       { path: 'localhost:2379', url: 'unix://localhost:2379' },
       { path: '/a/b', url: 'unix:/a/b' },
@@ -266,10 +266,24 @@ describe('configuration', () => {
     expect(loadConfig({ args: ['--max-txn-ops=0x10'], env: {} }).maxTxnOps).toBe(16);
   });
 
-  test('automatic compaction is off unless asked for, in the forms that etcd takes', () => {
+  test('the quota is that of etcd unless told otherwise, and -1 is none', () => {
+    const quota = (...args: string[]) => loadConfig({ args, env: {} }).quotaBackendBytes;
+
+    expect(quota()).toBe(2 ** 31);
+    expect(quota('--quota-backend-bytes', '0')).toBe(2 ** 31);
+    expect(quota('--quota-backend-bytes', '16777216')).toBe(2 ** 24);
+    expect(quota('--quota-backend-bytes=-1')).toBe(0);
+    expect(quota('--quota-backend-bytes', '-1')).toBe(0);
+    expect(problems(['--quota-backend-bytes', '2GB'])).toContain('a whole number from -1');
+    expect(problems(['--disk-reserve-bytes', '-5'])).toContain('a whole number from 0');
+  });
+
+  test('automatic compaction keeps an hour unless told otherwise, in the forms that etcd takes', () => {
     const policy = (...args: string[]) => loadConfig({ args, env: {} }).autoCompaction;
 
-    expect(policy()).toBeNull();
+    expect(policy()).toEqual({ mode: 'periodic', periodMs: 3_600_000 });
+    expect(policy('--auto-compaction-mode', 'revision')).toMatchObject({ revisions: 10_000 });
+    expect(policy('--auto-compaction-retention', '0')).toBeNull();
     expect(policy('--auto-compaction-retention', '2')).toEqual({
       mode: 'periodic',
       periodMs: 7_200_000,

@@ -13,7 +13,10 @@ import { flagCase } from '../support/flag-cases.js';
 import { removeTempFolders, tempFolder } from '../support/temp-folder.js';
 
 /** Options of kvd that etcd does not have. */
-const OWN = ['join', 'wal-segment-bytes', 'backup-dir', 'backup-interval', 'backup-keep'];
+const OWN = [
+  ...['join', 'wal-segment-bytes', 'disk-reserve-bytes'],
+  ...['backup-dir', 'backup-interval', 'backup-keep'],
+];
 
 interface Found {
   readonly config: Config | null;

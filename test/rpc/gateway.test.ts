@@ -20,7 +20,7 @@ import {
 import { LocalNode } from '../support/local-node.js';
 import { waitFor } from '../support/wait.js';
 
-const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128, quotaBytes: 2 ** 31 };
+const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128 };
 
 let node: LocalNode;
 let served: ServedGateway;

@@ -23,7 +23,7 @@ import { LocalNode } from '../support/local-node.js';
 import { checkProperty } from '../support/property.js';
 import { staysFalse, waitFor } from '../support/wait.js';
 
-const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128, quotaBytes: 2 ** 31 };
+const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128 };
 const PUT = '/etcdserverpb.KV/Put';
 const RANGE = '/etcdserverpb.KV/Range';
 const WATCH = '/etcdserverpb.Watch/Watch';

@@ -14,7 +14,7 @@ import { openKeepAlive } from '../../src/rpc/services/lease.js';
 import { LocalNode } from '../support/local-node.js';
 import { waitFor } from '../support/wait.js';
 
-const LIMITS = { maxRequestBytes: 10_000, maxTxnOps: 8, quotaBytes: 1_000_000 };
+const LIMITS = { maxRequestBytes: 10_000, maxTxnOps: 8 };
 
 let node: LocalNode;
 let handlers: Handlers;
@@ -571,15 +571,16 @@ describe('Cluster', () => {
 describe('Maintenance', () => {
   it('tells the status of this member', async () => {
     await put('a');
+    node.rig.ok({ kind: 'setQuota', bytes: 1_000_000 });
 
     expect(await call('Maintenance/Status')).toEqual({
       header: header(2),
       version: '3.6.0',
       dbSize: '4096',
       leader: '1',
-      raftIndex: '1',
+      raftIndex: '2',
       raftTerm: '3',
-      raftAppliedIndex: '1',
+      raftAppliedIndex: '2',
       dbSizeInUse: '2048',
       storageVersion: '3.6.0',
       dbSizeQuota: '1000000',

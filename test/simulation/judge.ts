@@ -12,6 +12,7 @@
  * K10 no write has two effects                   K12 what was refused is not in the log
  * W  what watchers got is what happened          E1 no lease ends before its time
  * E5 a renewal that succeeded found the lease    Q2 tokens of a lock only rise, each for one holder
+ * Q4, Q5 space and alarms: space-model.ts
  * Q3 a lock that was given was held at the revision of the answer, with nobody in front, and that
  *    revision was the newest at a moment between call and answer
  */
@@ -30,8 +31,9 @@ import { checkWatch, type StoreEvent } from '../support/watch-checker.js';
 import type { Call, Clients, LockRecord } from './clients.js';
 import { checkChange } from './membership-rules.js';
 import { type ModelResult, ModelStore } from './model.js';
-import type { Committed, RaftObserver } from './raft-observer.js';
+import { type Committed, fingerprint, type RaftObserver } from './raft-observer.js';
 import { checkRealTime, type Shown } from './real-time.js';
+import { SpaceModel } from './space-model.js';
 import { MS, SECOND, Violation, type World } from './world.js';
 
 interface Place {
@@ -101,6 +103,7 @@ export class Judge {
   private replay(members: readonly MemberAttributes[], configuration: Configuration): void {
     const records = new MemoryRecords();
     const machine = new StateMachine({ records, selfId: 0, members, configuration });
+    const space = new SpaceModel(idsOf(members), this.model);
     for (let index = 1; index < this.observer.committed.length; index += 1) {
       const { entry, at } = this.observer.committed[index] as Committed;
       const payload = payloadOf(entry);
@@ -112,19 +115,24 @@ export class Judge {
           : { configuration: null, refusal: null };
       const applied = machine.apply({ index, term, type, payload, ...decision });
       if (machine.configuration !== before) checkChange(index, before, machine.configuration);
+      space.onMembers(idsOf(machine.members.list));
       this.noteChange(entry.type, payload, index, applied.code, applied.revision);
       const hash = this.observer.hashes.get(index);
-      if (hash !== undefined && hash !== machine.hashChain) {
+      if (hash !== undefined && hash !== fingerprint(machine)) {
         throw new Violation(
           'K9',
-          `a replay to ${index} has state ${machine.hashChain}, members had ${hash}`,
+          `a replay to ${index} has state ${fingerprint(machine)}, members had ${hash}`,
         );
       }
       const envelope =
         entry.type === EntryType.Normal && payload.length > 0 ? decodeEnvelope(payload) : null;
       if (envelope !== null) {
         const { origin, requestId, command } = envelope;
-        const result = this.model.apply(command, entry.term);
+        const refused = space.refusal(command, origin);
+        const result = this.model.apply(command, entry.term, refused);
+        if (refused === 'NO_SPACE') this.world.mark('write without space refused');
+        if (refused === null) space.apply(command);
+        space.settle(index, result.code === null, command);
         this.checkStep(index, result, applied.code, applied.revision);
         this.noteLeases(command, entry.term, at, index, result);
         const name = `${origin} ${requestId}`;
@@ -134,6 +142,7 @@ export class Judge {
         }
         this.places.set(name, { index, result, at });
       }
+      space.check(index, machine.alarms);
       this.revisions.push(this.model.revision);
       this.compactions.push(this.model.compacted);
     }
@@ -468,4 +477,8 @@ function canonical(value: unknown): string {
 /** A Buffer has become this before the replacer sees it. */
 function isBufferText(value: unknown): value is { readonly data: number[] } {
   return (value as { type?: unknown } | null)?.type === 'Buffer';
+}
+
+function idsOf(members: readonly MemberAttributes[]): number[] {
+  return members.map(({ id }) => id);
 }

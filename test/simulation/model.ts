@@ -4,7 +4,7 @@
  * run, and all answers that clients got are held against it.
  *
  * Knows puts, deletes, ranges by key, flat transactions, leases and compaction: what simulated clients
- * ask for.
+ * ask for. Quota and alarms are in space-model.ts.
  */
 import type { Int64 } from '../../src/int64.js';
 import type { Command } from '../../src/kv/command.js';
@@ -33,6 +33,8 @@ export interface ModelResult {
 
 interface Version {
   readonly revision: number;
+  /** Of the record in the store of the product. */
+  readonly bytes: number;
   /** Null = deleted. */
   readonly pair: KeyValue | null;
 }
@@ -46,9 +48,10 @@ export class ModelStore {
   private sorted: string[] = [];
   private events: ModelEvent[] = [];
 
-  apply(command: Command, term: number): ModelResult {
+  /** `refused`: by what this model does not know. */
+  apply(command: Command, term: number, refused: string | null): ModelResult {
     this.events = [];
-    const code = this.refusal(command);
+    const code = refused ?? this.refusal(command);
     const response = code === null ? this.run(command, term) : null;
     if (this.events.length > 0) this.revision += 1;
     return { code, revision: this.revision, response, events: this.events };
@@ -63,6 +66,28 @@ export class ModelStore {
       if (version.revision <= revision) return version.pair;
     }
     return null;
+  }
+
+  /** Bytes of the records that compaction has left: a version goes when a later one stands at or below
+   *  the compact revision, a deletion as soon as that is above it. */
+  recordBytes(): number {
+    let bytes = 0;
+    for (const versions of this.keys.values()) {
+      for (let at = versions.length - 1; at >= 0; at -= 1) {
+        const version = versions[at] as Version;
+        const next = versions[at + 1];
+        const isGone =
+          version.pair === null
+            ? version.revision < this.compacted
+            : next !== undefined && next.revision <= this.compacted;
+        if (!isGone) bytes += version.bytes;
+      }
+    }
+    return bytes;
+  }
+
+  leaseCount(): number {
+    return this.leases.size;
   }
 
   /** All pairs of a range at a revision, by key. */
@@ -207,12 +232,15 @@ export class ModelStore {
         : { type: 'PUT', pair },
     );
     const versions = this.keys.get(key);
+    const newest = versions?.at(-1) ?? null;
+    const previous = newest === null || newest.pair === null ? 0 : newest.revision;
+    const version = { revision, pair, bytes: recordBytes(key, pair, previous) };
     if (versions !== undefined) {
-      if (versions[versions.length - 1]?.revision === revision) versions.pop();
-      versions.push({ revision, pair });
+      if (newest?.revision === revision) versions.pop();
+      versions.push(version);
       return;
     }
-    this.keys.set(key, [{ revision, pair }]);
+    this.keys.set(key, [version]);
     this.sorted.push(key);
     this.sorted.sort((a, b) => (a < b ? -1 : 1));
   }
@@ -234,4 +262,16 @@ export class ModelStore {
     }
     return [sign === 0, sign > 0, sign < 0, sign !== 0][clause.result] as boolean;
   }
+}
+
+/** Flags, numbers of seven bits a byte, key with its length, value, checksum. */
+function recordBytes(key: string, pair: KeyValue | null, previous: number): number {
+  const rest = 5 + groups(previous) + groups(key.length) + key.length;
+  if (pair === null) return rest;
+  const lease = pair.lease === 0 ? 0 : groups(2 * Number(pair.lease));
+  return rest + groups(pair.createRevision) + groups(pair.version) + lease + pair.value.length;
+}
+
+function groups(value: number): number {
+  return value < 128 ? 1 : 1 + groups(Math.floor(value / 128));
 }

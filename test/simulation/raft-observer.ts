@@ -14,6 +14,7 @@
  * S12 durable entries are there after a crash   S13 promises rest on what is durable
  * S15 a member counts by the configuration it has applied, and nobody leads without a vote in it
  */
+import type { StateMachine } from '../../src/kv/state-machine.js';
 import type { Configuration } from '../../src/raft/configuration.js';
 import { type Entry, EntryType } from '../../src/raft/entry.js';
 import {
@@ -365,13 +366,19 @@ export class RaftObserver {
     if (applied > this.committedIndex) {
       throw new Violation('S6', `${name} applied ${applied}, committed is ${this.committedIndex}`);
     }
-    const hash = machine.hashChain;
+    const hash = fingerprint(machine);
     const known = this.hashes.get(applied);
     if (known !== undefined && known !== hash) {
       throw new Violation('S6', `${name} at ${applied} has the state ${hash}, others had ${known}`);
     }
     this.hashes.set(applied, hash);
   }
+}
+
+/** What must be equal on all members at one index: the hash of all effects, and the alarms. */
+export function fingerprint({ hashChain, alarms }: StateMachine): string {
+  const raised = alarms.map(({ memberId, alarm, causes }) => `${memberId}:${alarm}:${causes}`);
+  return [hashChain, ...raised].join(' ');
 }
 
 /** The core and the state machine each keep the membership, and hear of a change by different roads. */

@@ -5,7 +5,7 @@
  */
 /** One way between a client and a member, in us. */
 export const WIRE_US = 200;
-export const LIMITS = { maxRequestBytes: 2 ** 20, maxTxnOps: 128, quotaBytes: 2 ** 31 };
+export const LIMITS = { maxRequestBytes: 2 ** 20, maxTxnOps: 128 };
 
 const bytes = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text));
 

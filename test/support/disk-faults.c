@@ -10,6 +10,7 @@
  *   write TORN wal/        a write puts half of its bytes on the disk and the process dies
  *   fsync SLEEP:3000 wal/  takes 3 s longer, or until the fault is lifted
  *   read EIO wal/          reads fail
+ *   statfs FREE:1000 data  the disk under a path with "data" in it says that it has 1000 bytes left
  *
  * Without the file, or with an empty one, nothing fails.
  */
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -191,4 +193,23 @@ ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset) {
 ssize_t pread(int fd, void *bytes, size_t count, off_t offset) {
   REAL(ssize_t, "pread", int, void *, size_t, off_t);
   return fails("read", fd, NULL) ? -1 : real(fd, bytes, count, offset);
+}
+
+/* Free space as the fault has it; only the blocks that everybody may use. */
+int statfs64(const char *path, struct statfs64 *result) {
+  static int (*real)(const char *, struct statfs64 *);
+  if (real == NULL) real = dlsym(RTLD_NEXT, "statfs64");
+  int status = real(path, result);
+  struct fault fault;
+  if (status != 0 || !read_fault(&fault)) return status;
+  if (strcmp(fault.operation, "statfs") != 0 || strstr(path, fault.path) == NULL) return status;
+  long long bytes = 0;
+  if (sscanf(fault.what, "FREE:%lld", &bytes) == 1 && result->f_bsize > 0)
+    result->f_bavail = bytes / result->f_bsize;
+  return status;
+}
+
+/* On 64-bit systems both have the same structure. */
+int statfs(const char *path, struct statfs *result) {
+  return statfs64(path, (struct statfs64 *)result);
 }

@@ -12,8 +12,8 @@ import { tempFolder } from './temp-folder.js';
 
 /** What fails: see the head of disk-faults.c. */
 export interface DiskFault {
-  readonly operation: 'fsync' | 'write' | 'read';
-  readonly what: 'EIO' | 'ENOSPC' | 'EROFS' | 'TORN' | `SLEEP:${number}`;
+  readonly operation: 'fsync' | 'write' | 'read' | 'statfs';
+  readonly what: 'EIO' | 'ENOSPC' | 'EROFS' | 'TORN' | `SLEEP:${number}` | `FREE:${number}`;
   /** A part of the path of the files concerned. */
   readonly path: string;
   /** Only this many calls; default all. */

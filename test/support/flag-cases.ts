@@ -21,6 +21,13 @@ export interface FlagCase {
 const NUMBERS = ['', 'x', '-1', '1.5', '1e3'];
 const DURATIONS = ['', 'soon', '5', '5 s', '1d'];
 const URLS = ['127.0.0.1:1', 'http://127.0.0.1', 'http://127.0.0.1:1/path', 'ftp://127.0.0.1:1'];
+const PEER_TLS = [
+  ...[
+    '--listen-peer-urls=https://127.0.0.1:5',
+    '--initial-advertise-peer-urls=https://127.0.0.1:5',
+  ],
+  ...['--initial-cluster=default=https://127.0.0.1:5', '--peer-cert-file=c', '--peer-key-file=k'],
+];
 
 const CASES: Readonly<Record<string, FlagCase>> = {
   name: { good: 'n1', seen: ({ name }) => name, as: 'n1', bad: [] },
@@ -163,6 +170,27 @@ const CASES: Readonly<Record<string, FlagCase>> = {
     seen: ({ logLevel }) => logLevel,
     as: 'warn',
     bad: ['loud'],
+  },
+  'peer-skip-client-san-verification': {
+    good: 'true',
+    seen: ({ peerTls }) => peerTls?.isCallerAnywhere,
+    as: true,
+    bad: ['perhaps'],
+    with: PEER_TLS,
+  },
+  'tls-min-version': {
+    good: 'TLS1.3',
+    seen: ({ peerTls }) => peerTls?.minVersion,
+    as: 'TLSv1.3',
+    bad: ['TLS1.1', '1.3'],
+    with: PEER_TLS,
+  },
+  'tls-max-version': {
+    good: 'TLS1.2',
+    seen: ({ peerTls }) => peerTls?.maxVersion,
+    as: 'TLSv1.2',
+    bad: ['TLS1.1', '1.3'],
+    with: PEER_TLS,
   },
 };
 

@@ -33,7 +33,6 @@ export async function serveGateway(
     maxRequestBytes: 1_572_864,
     maxTxnOps: 128,
     slowRequestMs: 300,
-    quotaBytes: 2 ** 31,
     etcdVersion: '3.6.0',
     kvdVersion: '0.1.0',
     ...options,

@@ -12,7 +12,7 @@ import type { Handlers } from '../../src/rpc/api/handler.js';
 import { GrpcServer, type GrpcServerOptions } from '../../src/rpc/grpc/grpc-server.js';
 import { apiHandlers } from '../../src/rpc/handlers.js';
 
-const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128, quotaBytes: 2 ** 31 };
+const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128 };
 
 export interface ServedGrpc {
   readonly server: GrpcServer;

@@ -19,6 +19,8 @@ export class MachineRig {
   machine: StateMachine;
   records: MemoryRecords;
   term = 1;
+  /** Forgotten revisions that are removed behind each entry; a member does it when it has time. */
+  collects = Number.POSITIVE_INFINITY;
   private readonly selfId: number;
 
   constructor(selfId = 1, records = new MemoryRecords(), machine: StateMachine | null = null) {
@@ -42,6 +44,7 @@ export class MachineRig {
   applyBytes(payload: Uint8Array, type = 0): Applied {
     const index = this.machine.appliedIndex + 1;
     const applied = this.machine.apply({ index, term: this.term, type, payload });
+    this.machine.store.collectGarbage(this.collects);
     // Whoever kept a view of the entry instead of a copy shows it now.
     payload.fill(0xdd);
     return applied;
@@ -68,6 +71,8 @@ export class MachineRig {
     for (const { main, sub, bytes } of this.records.physical()) restore.record(main, sub, bytes);
     const rig = new MachineRig(this.selfId, records, restore.finish());
     rig.term = this.term;
+    rig.collects = this.collects;
+    rig.machine.store.collectGarbage(this.collects);
     return rig;
   }
 }

@@ -18,6 +18,8 @@ export class PageDirectory {
   private dead = new Uint8Array(FIRST_CAPACITY);
   private length = 0;
   private deadCount = 0;
+  /** Ever. */
+  removedPages = 0;
 
   /** Live pages. */
   get count(): number {
@@ -71,6 +73,7 @@ export class PageDirectory {
       this.dead[row] = 1;
       this.deadCount += 1;
     }
+    this.removedPages += pages.length;
     if (this.deadCount * 4 > this.length) this.sweep();
   }
 

@@ -65,6 +65,7 @@ export interface StateStoreOptions {
 const MIB = 1024 * 1024;
 const REMOVE_BATCH = 1000;
 const DEFRAGMENT_SLICE_PAGES = 16 * 1024;
+const DEFRAGMENT_PAGES_MIN = 1024;
 const SIZE_MAX_AGE_MS = 5000;
 
 export class StateStore implements RecordStore {
@@ -96,6 +97,8 @@ export class StateStore implements RecordStore {
   private overloaded = false;
   private checkpointing: Promise<void> = Promise.resolve();
   private diskBytes = 0;
+  /** Pages removed before the space was last given back. */
+  private defragmentedAt = 0;
   private diskBytesAt = Number.NEGATIVE_INFINITY;
 
   private constructor(backend: Backend, folders: StateFolders, options: StateStoreOptions) {
@@ -109,9 +112,15 @@ export class StateStore implements RecordStore {
     this.onDrain = options.onDrain ?? (() => {});
     this.cache = new RecordCache(options.cacheBytes ?? 32 * MIB);
     this.slots = new CheckpointSlots(backend);
-    this.cleaner = new PageCleaner(backend, this.directory, this.clock, (error) => {
-      this.fail(error);
-    });
+    this.cleaner = new PageCleaner(
+      backend,
+      this.directory,
+      this.clock,
+      (error) => {
+        this.fail(error);
+      },
+      () => this.maybeDefragment(),
+    );
     this.writer = new PageWriter(backend, this.overlay, this.directory, this.clock, {
       onFlushed: (ms) => {
         options.onCommitted?.(ms);
@@ -334,7 +343,17 @@ export class StateStore implements RecordStore {
     return this.whileOpen(() => this.compactAll());
   }
 
+  /** The byte store keeps the space of what was removed until it happens to rewrite it. When pages
+   *  have gone in numbers, it is told to. */
+  private maybeDefragment(): void {
+    const { removedPages, count } = this.directory;
+    if (removedPages - this.defragmentedAt < Math.max(DEFRAGMENT_PAGES_MIN, count / 2)) return;
+    // Whoever closes the store meanwhile has no use for it, and a failure was told by the store.
+    this.defragment().catch(() => undefined);
+  }
+
   private async compactAll(): Promise<void> {
+    this.defragmentedAt = this.directory.removedPages;
     await this.flush();
     let from = pageKey(0, 0);
     for (let row = DEFRAGMENT_SLICE_PAGES; ; row += DEFRAGMENT_SLICE_PAGES) {

@@ -14,8 +14,6 @@ export interface RequestLimits {
   /** Largest write that enters the log. */
   readonly maxRequestBytes: number;
   readonly maxTxnOps: number;
-  /** Space for values; shown, and enforced by apply. */
-  readonly quotaBytes: number;
 }
 
 export interface ResponseSink<Response = object> {

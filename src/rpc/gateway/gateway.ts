@@ -41,7 +41,6 @@ export interface GatewayOptions {
   readonly maxTxnOps: number;
   /** Unary requests that take longer are logged. */
   readonly slowRequestMs: number;
-  readonly quotaBytes: number;
   /** Version of etcd's API that is reported: digits and dots only. */
   readonly etcdVersion: string;
   readonly kvdVersion: string;

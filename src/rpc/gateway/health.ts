@@ -5,6 +5,7 @@
  * should be restarted, `/readyz` whether it should get traffic; both have one path per check.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { AlarmCause } from '../../kv/alarms.js';
 import { AlarmType } from '../../kv/command.js';
 import type { NodeFace } from '../../node.js';
 import { quoteAscii } from '../api/json.js';
@@ -20,7 +21,7 @@ const TEXT = 'text/plain; charset=utf-8';
 
 const CHECKS = {
   data_corruption: async (node) =>
-    node.machine.alarms.some(({ alarm }) => alarm === AlarmType.Corrupt) ? 'alarm CORRUPT' : null,
+    alarmsOf(node).includes(AlarmType.Corrupt) ? 'alarm CORRUPT' : null,
   serializable_read: async (node) => {
     // Reading the newest revision touches the index; a member that is stuck does not get here.
     const { error } = await attempt(() => Promise.resolve(node.machine.store.revision));
@@ -32,6 +33,14 @@ const CHECKS = {
   },
   non_learner: async (node) => (node.status().isLearner ? 'this member is a learner' : null),
 } as const satisfies Record<string, Check>;
+
+/** Kinds of alarms that keep this member from serving. That another one was found to differ from the
+ *  rest is no reason to send clients away from the rest. */
+function alarmsOf(node: NodeFace): AlarmType[] {
+  return node.machine.alarms
+    .filter(({ memberId, causes }) => causes !== AlarmCause.Check || memberId === node.memberId)
+    .map(({ alarm }) => alarm);
+}
 
 type CheckName = keyof typeof CHECKS;
 
@@ -117,7 +126,7 @@ async function health(
 
 async function unhealthyReason(node: NodeFace, query: Query): Promise<string | null> {
   const excluded = list(query['exclude']);
-  for (const { alarm } of node.machine.alarms) {
+  for (const alarm of alarmsOf(node)) {
     const name = ENUMS.AlarmType[alarm];
     if (!excluded.includes(name)) return `ALARM ${name}`;
   }

@@ -7,7 +7,6 @@
 import { KvError } from '../../errors.js';
 import { AlarmType } from '../../kv/command.js';
 import type { NodeFace, RequestContext } from '../../node.js';
-import type { RequestLimits } from '../api/handler.js';
 import type { Decoded, Encodable } from '../api/schema.js';
 import { ENUMS } from '../api/schema.js';
 import { currentHeader, header } from './header.js';
@@ -18,10 +17,7 @@ const CLUSTER_VERSION = '3.6';
 /** What etcd reads as a version: three numbers with what may follow them, or the first two alone. */
 const VERSION = /^\d{1,18}\.\d{1,18}(?:\.\d{1,18}(?:-[0-9A-Za-z.-]*)?(?:\+[0-9A-Za-z.-]*)?)?$/;
 
-export async function status(
-  node: NodeFace,
-  limits: RequestLimits,
-): Promise<Encodable<'StatusResponse'>> {
+export async function status(node: NodeFace): Promise<Encodable<'StatusResponse'>> {
   const state = node.status();
   const errors: string[] = node.hasLeader ? [] : ['etcdserver: no leader'];
   for (const { memberId, alarm } of node.machine.alarms) {
@@ -39,7 +35,7 @@ export async function status(
     dbSizeInUse: state.dbSizeInUseBytes,
     isLearner: state.isLearner,
     storageVersion: API_VERSION,
-    dbSizeQuota: limits.quotaBytes,
+    dbSizeQuota: node.machine.quotaBytes,
     downgradeInfo: {},
   };
 }

@@ -119,8 +119,8 @@ export const serviceMutants = [
     name: 'compacts-one-revision-too-many',
     rule: 'compaction keeps what a read at its revision sees',
     file: 'src/kv/store.ts',
-    find: 'this.index.compact(revision, (main,',
-    replace: 'this.index.compact(revision + 1, (main,',
+    find: 'this.index.forget(revision);\n    return null;',
+    replace: 'this.index.forget(revision + 1);\n    return null;',
   },
   {
     name: 'apply-depends-on-the-member',
