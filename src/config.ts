@@ -8,6 +8,7 @@
  * fsync have no switch: safety is not an option.
  */
 import type { CompactionPolicy } from './auto-compaction.js';
+import type { BackupPolicy } from './backup/schedule.js';
 import { fromUtf8 } from './bytes.js';
 import { crc32c } from './crc32c.js';
 import { KvError } from './errors.js';
@@ -66,6 +67,8 @@ export interface Config {
   readonly diskReserveBytes: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
+  /** Null: nobody makes backups but whoever asks for one. */
+  readonly backup: BackupPolicy | null;
   /** Pings on connections of gRPC; 0 = none, or no rule. */
   readonly grpcKeepalive: {
     readonly minTimeMs: number;
@@ -200,6 +203,7 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
       text('auto-compaction-retention'),
       problems,
     ),
+    backup: backupPolicy(text, problems),
     grpcKeepalive: {
       minTimeMs: duration('grpc-keepalive-min-time'),
       intervalMs: duration('grpc-keepalive-interval'),
@@ -263,6 +267,28 @@ function compactionPolicy(
     `--auto-compaction-retention ${retention}: hours or a duration of at least a second (30m, 12h) is wanted`,
   );
   return null;
+}
+
+function backupPolicy(text: (name: string) => string, problems: string[]): BackupPolicy | null {
+  const dir = text('backup-dir');
+  if (dir === '') {
+    for (const name of ['backup-interval', 'backup-keep']) {
+      if (text(name) !== '') problems.push(`--${name} is of no use without --backup-dir`);
+    }
+    return null;
+  }
+  const interval = text('backup-interval') || '1h';
+  const intervalMs = durationMs(interval);
+  if (intervalMs === null || intervalMs < 1000) {
+    problems.push(
+      `--backup-interval ${interval}: a duration of at least a second (10m, 24h) is wanted`,
+    );
+  }
+  const keep = Number(text('backup-keep') || '24');
+  if (!Number.isSafeInteger(keep) || keep < 1) {
+    problems.push(`--backup-keep ${text('backup-keep')}: a number of at least 1 is wanted`);
+  }
+  return { dir, intervalMs: intervalMs ?? 0, keep };
 }
 
 /** Of the form that ports of members have. */
@@ -362,7 +388,7 @@ function byText(a: string, b: string): number {
 }
 
 /** 48 bits from a text, never 0: every member derives the same ids from the same command line. */
-function idOf(text: string): number {
+export function idOf(text: string): number {
   const bytes = fromUtf8(text);
   const low = crc32c(bytes);
   const high = crc32c(bytes, 0, bytes.length, 0x9e3779b9 ^ low) & 0xffff;

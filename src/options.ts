@@ -128,6 +128,24 @@ export const OPTIONS: readonly Option[] = [
       'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it (default 1h, or 10000 revisions)',
   },
   {
+    name: 'backup-dir',
+    value: 'DIR',
+    fallback: '',
+    meaning: 'where this member puts backups while it leads; not in its data folder',
+  },
+  {
+    name: 'backup-interval',
+    value: 'DURATION',
+    fallback: '',
+    meaning: 'time between two backups, with --backup-dir (default 1h)',
+  },
+  {
+    name: 'backup-keep',
+    value: 'N',
+    fallback: '',
+    meaning: 'backups that are kept in the folder, with --backup-dir (default 24)',
+  },
+  {
     name: 'grpc-keepalive-min-time',
     value: 'DURATION',
     fallback: '0',

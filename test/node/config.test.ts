@@ -295,4 +295,27 @@ describe('configuration', () => {
     expect(problems(['--auto-compaction-mode', 'yearly'])).toContain('"periodic" or "revision"');
     expect(problems(['--auto-compaction-retention', 'soon'])).toContain('30m, 12h');
   });
+
+  test('backups by itself are off without a folder, and have an interval and a number with one', () => {
+    const backup = (...args: string[]) => loadConfig({ args, env: {} }).backup;
+    const dir = '--backup-dir=/var/backups/kvd';
+
+    expect(backup()).toBeNull();
+    expect(backup(dir)).toEqual({ dir: '/var/backups/kvd', intervalMs: 3_600_000, keep: 24 });
+    expect(backup(dir, '--backup-interval=1h30m', '--backup-keep', '3')).toEqual({
+      dir: '/var/backups/kvd',
+      intervalMs: 5_400_000,
+      keep: 3,
+    });
+    expect(problems([dir, '--backup-interval', '10ms'])).toMatch(/at least a second/);
+    expect(problems([dir, '--backup-interval', 'soon'])).toMatch(
+      /--backup-interval soon: a duration/,
+    );
+    expect(problems([dir, '--backup-keep', '0'])).toBe(
+      '--backup-keep 0: a number of at least 1 is wanted',
+    );
+    expect(problems(['--backup-keep', '3'])).toBe(
+      '--backup-keep is of no use without --backup-dir',
+    );
+  });
 });

@@ -55,6 +55,10 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   'src/raft/io': { values: ['base', 'src/raft'], types: [] },
   'src/kv/io': { values: ['base', 'src/kv', 'src/lease'], types: ['src/raft'] },
   'src/watch/io': { values: ['base', 'src/watch'], types: ['src/kv'] },
+  'src/backup': {
+    values: ['base', 'src/kv', 'src/kv/io', 'src/raft', 'src/raft/io', 'src/genesis-file.ts'],
+    types: ['src/metrics.ts'],
+  },
   'src/rpc/peer': { values: ['base', 'src/raft'], types: ['src/raft/io', 'src/peer-links.ts'] },
   'src/tls': { values: ['base', 'src/rpc/peer'], types: ['src/client/*'] },
   'src/rpc/api': { values: ['base', 'src/rpc', 'src/kv'], types: ['src/node.ts'] },
@@ -64,7 +68,7 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   },
   'src/rpc/*': {
     values: ['base', 'src/rpc', 'src/rpc/*', 'src/kv', 'src/watch', 'src/metrics.ts'],
-    types: ['src/node.ts', 'src/watch/io'],
+    types: ['src/node.ts', 'src/watch/io', 'src/backup'],
   },
   'src/client': { values: ['base', 'src/rpc/api', 'src/client/*'], types: [] },
   'src/client/*': {
@@ -75,7 +79,8 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
     values: ['base', 'cli/*', 'src/client', 'src/tls', 'src/server.ts'],
     types: ['src/client/*'],
   },
-  'cli/*': { values: ['base', 'cli', 'src/client', 'src/tls'], types: [] },
+  // A backup is read and restored where no member runs.
+  'cli/*': { values: ['base', 'cli', 'src/client', 'src/tls', 'src/backup'], types: [] },
 };
 
 /** Packages, each with the only places that may name it. */
