@@ -62,6 +62,8 @@ export interface Config {
   readonly quotaBackendBytes: number;
   /** With less free space on its disk the member stops writes; 0 = it does not look. */
   readonly diskReserveBytes: number;
+  /** Between two comparisons of the members' states; 0 = only when a member starts. */
+  readonly corruptCheckMs: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
   /** Pings on connections of gRPC; 0 = none, or no rule. */
@@ -200,6 +202,12 @@ export const OPTIONS: readonly Option[] = [
       'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it (default 1h, or 10000 revisions)',
   },
   {
+    name: 'corrupt-check-time',
+    value: 'DURATION',
+    fallback: '1m',
+    meaning: 'how often the leader compares the states of all members; 0 = only when one starts',
+  },
+  {
     name: 'grpc-keepalive-min-time',
     value: 'DURATION',
     fallback: '0',
@@ -268,6 +276,18 @@ const ACCEPTED: ReadonlySet<string> = new Set([
   'compaction-sleep-interval',
   'experimental-compaction-batch-limit',
   'log-package-levels',
+  // A member that starts always compares its state with the others.
+  'experimental-initial-corrupt-check',
+  'experimental-compact-hash-check-enabled',
+  'experimental-compact-hash-check-time',
+  'compact-hash-check-time',
+  // What etcd's gates open is either always there or not at all.
+  'feature-gates',
+]);
+
+/** Names of etcd up to 3.5. */
+const OLD_NAMES: ReadonlyMap<string, string> = new Map([
+  ['experimental-corrupt-check-time', 'corrupt-check-time'],
 ]);
 
 /** Flags are refused when they are unknown; the environment is not ours, and other names in it are
@@ -303,9 +323,13 @@ export function loadConfig(raw: RawConfig): Config {
 function collect(raw: RawConfig, problems: string[]): Map<string, string> {
   const known = new Set(OPTIONS.map((option) => option.name));
   const flags = parseArgs(raw.args, known, problems);
-  const fromEnv = (name: string): string | undefined => {
+  const inEnv = (name: string): string | undefined => {
     const suffix = name.toUpperCase().replaceAll('-', '_');
     return raw.env[`KVD_${suffix}`] ?? raw.env[`ETCD_${suffix}`];
+  };
+  const fromEnv = (name: string): string | undefined => {
+    const [old] = [...OLD_NAMES].find(([, now]) => now === name) ?? [];
+    return inEnv(name) ?? (old === undefined ? undefined : inEnv(old));
   };
   for (const name of NOT_SERVED) {
     const value = known.has(name) ? undefined : fromEnv(name);
@@ -333,7 +357,8 @@ function parseArgs(
       problems.push(`unexpected argument "${args[at]}": options are --name VALUE; see kvd --help`);
       continue;
     }
-    const [, name, inline] = match as unknown as [string, string, string | undefined];
+    const [, written, inline] = match as unknown as [string, string, string | undefined];
+    const name = OLD_NAMES.get(written) ?? written;
     const next = args[at + 1];
     if (ACCEPTED.has(name)) {
       if (inline === undefined && next !== undefined && !next.startsWith('-')) at += 1;
@@ -373,7 +398,8 @@ function readFile(
     problems.push(`--config-file ${path} must hold "name: value" lines`);
     return values;
   }
-  for (const [name, value] of Object.entries(content)) {
+  for (const [written, value] of Object.entries(content)) {
+    const name = OLD_NAMES.get(written) ?? written;
     if (ACCEPTED.has(name)) continue;
     if (!known.has(name)) problems.push(`${path}: unknown option "${name}"`);
     else values.set(name, Array.isArray(value) ? value.join(',') : String(value));
@@ -473,6 +499,7 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
       text('auto-compaction-retention'),
       problems,
     ),
+    corruptCheckMs: duration('corrupt-check-time'),
     grpcKeepalive: {
       minTimeMs: duration('grpc-keepalive-min-time'),
       intervalMs: duration('grpc-keepalive-interval'),
