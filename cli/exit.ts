@@ -85,7 +85,10 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   LEASE_EXISTS: { exitCode: EXIT.failed, advice: 'choose another --id, or leave it out' },
   LEASE_TTL_TOO_LARGE: { exitCode: EXIT.failed, advice: 'at most 9000000000 seconds are possible' },
   PEER_URLS_EXIST: { exitCode: EXIT.failed, advice: 'see "kvctl member list"' },
-  BAD_MEMBER_URLS: { exitCode: EXIT.failed, advice: 'give them as http://HOST:PORT' },
+  BAD_MEMBER_URLS: {
+    exitCode: EXIT.failed,
+    advice: 'give them as http://HOST:PORT or https://HOST:PORT',
+  },
   NOT_ENOUGH_STARTED: {
     exitCode: EXIT.failed,
     advice: 'start the members that are down first, see "kvctl endpoint status --cluster"',

@@ -39,6 +39,8 @@ function help(): string {
 
 async function runMember(args: readonly string[]): Promise<void> {
   const config = loadConfig({ args, env: process.env });
+  // What a member writes is for its owner alone, also where a library makes the file.
+  process.umask(0o077);
   const log = openLog(config.logLevel, { member: config.name });
   const leave = (code: number): void => {
     log.flush();

@@ -328,7 +328,9 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   async start(): Promise<void> {
     const { config } = this.options;
-    for (const { host, port } of config.listenPeer) await this.network.listen(host, port);
+    for (const { host, port, secure } of config.listenPeer) {
+      await this.network.listen(host, port, secure);
+    }
     this.followTable();
     this.driver.start();
     this.armSweep();

@@ -13,6 +13,7 @@ import type { CompactionPolicy } from './auto-compaction.js';
 import { fromUtf8 } from './bytes.js';
 import { crc32c } from './crc32c.js';
 import { KvError } from './errors.js';
+import { TLS_GROUPS, TLS_OPTIONS, type TlsSettings, tlsSettings } from './tls-options.js';
 
 export interface InitialMember {
   readonly id: number;
@@ -23,6 +24,8 @@ export interface InitialMember {
 export interface ListenAddress {
   readonly host: string;
   readonly port: number;
+  /** Spoken to with TLS. */
+  readonly secure: boolean;
   readonly url: string;
 }
 
@@ -76,13 +79,19 @@ export interface Config {
   readonly slowRequestMs: number;
   readonly segmentBytes: number;
   readonly logLevel: string;
+  /** Null: nobody speaks TLS there. */
+  readonly clientTls: TlsSettings | null;
+  readonly peerTls: TlsSettings | null;
+  /** What is odd and does no harm, to be logged. */
+  readonly warnings: readonly string[];
 }
 
 /** Of the name in the address of a socket; there are systems that take four less. */
 const SOCKET_PATH_BYTES_MAX = 107;
 
-interface Option {
+export interface Option {
   readonly name: string;
+  /** Empty: a switch, on when it is there. */
   readonly value: string;
   readonly fallback: string;
   readonly meaning: string;
@@ -106,7 +115,7 @@ export const OPTIONS: readonly Option[] = [
     name: 'listen-client-urls',
     value: 'URL,...',
     fallback: 'http://127.0.0.1:2379',
-    meaning: 'where clients are served: http://HOST:PORT, or unix:///PATH',
+    meaning: 'where clients are served: http://HOST:PORT, https://HOST:PORT, or unix:///PATH',
   },
   {
     name: 'advertise-client-urls',
@@ -249,6 +258,7 @@ export const OPTIONS: readonly Option[] = [
     fallback: 'info',
     meaning: 'trace, debug, info, warn, error or silent',
   },
+  ...TLS_OPTIONS,
   {
     name: 'config-file',
     value: 'FILE',
@@ -256,6 +266,10 @@ export const OPTIONS: readonly Option[] = [
     meaning: 'YAML file with these names as keys',
   },
 ];
+
+const SWITCHES: ReadonlySet<string> = new Set(
+  OPTIONS.filter(({ value }) => value === '').map(({ name }) => name),
+);
 
 /** Flags of etcd that ask for what kvd does anyway; accepted so that its command lines work. */
 const ACCEPTED: ReadonlySet<string> = new Set([
@@ -290,22 +304,6 @@ const OLD_NAMES: ReadonlyMap<string, string> = new Map([
   ['experimental-corrupt-check-time', 'corrupt-check-time'],
 ]);
 
-/** Flags are refused when they are unknown; the environment is not ours, and other names in it are
- *  nobody's business. But a member that was told there to encrypt or to check who calls must not
- *  start and do neither. */
-const NOT_SERVED: readonly string[] = [
-  'cert-file',
-  'key-file',
-  'trusted-ca-file',
-  'client-cert-auth',
-  'auto-tls',
-  'peer-cert-file',
-  'peer-key-file',
-  'peer-trusted-ca-file',
-  'peer-client-cert-auth',
-  'peer-auto-tls',
-];
-
 export interface RawConfig {
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -331,11 +329,6 @@ function collect(raw: RawConfig, problems: string[]): Map<string, string> {
     const [old] = [...OLD_NAMES].find(([, now]) => now === name) ?? [];
     return inEnv(name) ?? (old === undefined ? undefined : inEnv(old));
   };
-  for (const name of NOT_SERVED) {
-    const value = known.has(name) ? undefined : fromEnv(name);
-    if (value === undefined || value === '' || value === 'false') continue;
-    problems.push(`the environment sets ${name}, but this version of kvd has no TLS; unset it`);
-  }
   const file = flags.get('config-file') ?? fromEnv('config-file') ?? '';
   const fromFile = file === '' ? new Map<string, string>() : readFile(file, known, problems);
   const values = new Map<string, string>();
@@ -368,6 +361,7 @@ function parseArgs(
       problems.push(`unknown option --${name}; see kvd --help`);
       if (inline === undefined && next !== undefined && !next.startsWith('-')) at += 1;
     } else if (inline !== undefined) flags.set(name, inline);
+    else if (SWITCHES.has(name)) flags.set(name, 'true');
     else if (next === undefined) problems.push(`--${name} needs a value`);
     else {
       flags.set(name, next);
@@ -400,11 +394,22 @@ function readFile(
   }
   for (const [written, value] of Object.entries(content)) {
     const name = OLD_NAMES.get(written) ?? written;
+    const group = TLS_GROUPS[name];
     if (ACCEPTED.has(name)) continue;
-    if (!known.has(name)) problems.push(`${path}: unknown option "${name}"`);
-    else values.set(name, Array.isArray(value) ? value.join(',') : String(value));
+    if (group !== undefined) {
+      for (const [key, inner] of Object.entries(value ?? {})) {
+        const option = group[key];
+        if (option === undefined) problems.push(`${path}: unknown option "${name}: ${key}"`);
+        else values.set(option, textOf(inner));
+      }
+    } else if (!known.has(name)) problems.push(`${path}: unknown option "${name}"`);
+    else values.set(name, textOf(value));
   }
   return values;
+}
+
+function textOf(value: unknown): string {
+  return Array.isArray(value) ? value.join(',') : String(value ?? '');
 }
 
 function build(values: ReadonlyMap<string, string>, problems: string[]): Config {
@@ -466,6 +471,20 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
   if (!['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].includes(level)) {
     problems.push(`--log-level ${level}: it is trace, debug, info, warn, error or silent`);
   }
+  const warnings: string[] = [];
+  const shared = { text, problems, warnings };
+  const clientTls = tlsSettings({
+    ...shared,
+    prefix: '',
+    listen: listenClient.map((each) => ({ secure: false, ...each })),
+    isCaller: join.some((url) => addressOf(url).secure),
+  });
+  const peerTls = tlsSettings({
+    ...shared,
+    prefix: 'peer-',
+    listen: listenPeer,
+    isCaller: members.some(({ peerUrls }) => peerUrls.some((url) => addressOf(url).secure)),
+  });
   return {
     name,
     dataDir: text('data-dir') || `${name}.kvd`,
@@ -509,6 +528,9 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
     slowRequestMs: duration('warning-unary-request-duration'),
     segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
     logLevel: level,
+    clientTls,
+    peerTls,
+    warnings,
   };
 }
 
@@ -556,13 +578,20 @@ function compactionPolicy(
   return null;
 }
 
+/** Of the form that ports of members have. */
+export function isMemberUrl(url: string): boolean {
+  const form = /^https?:\/\/(?:[^/:\s[\]]+|\[[0-9a-f:]+\]):\d{1,5}\/?$/i;
+  return form.test(url) && URL.canParse(url);
+}
+
 function urls(list: string, option: string, problems: string[]): string[] {
   const result: string[] = [];
   for (const url of list.split(',')) {
-    if (/^http:\/\/[^/:\s]+:\d{1,5}\/?$|^http:\/\/\[[0-9a-f:]+\]:\d{1,5}\/?$/i.test(url)) {
-      result.push(url.replace(/\/$/, ''));
-    } else {
-      problems.push(`--${option}: "${url}" is not a URL of the form http://HOST:PORT`);
+    if (isMemberUrl(url)) result.push(url.replace(/\/$/, ''));
+    else {
+      problems.push(
+        `--${option}: "${url}" is not a URL of the form http://HOST:PORT or https://HOST:PORT`,
+      );
     }
   }
   return result;
@@ -598,12 +627,19 @@ function clientAddressOf(url: string): ClientAddress {
   return path === null ? { ...addressOf(url), url } : { path, url };
 }
 
-/** Host and port of a URL that has been checked. */
-export function addressOf(url: string): { readonly host: string; readonly port: number } {
+/** Where a URL leads that has been checked. */
+export function addressOf(url: string): {
+  readonly host: string;
+  readonly port: number;
+  readonly secure: boolean;
+} {
   const parsed = new URL(url);
+  const secure = parsed.protocol === 'https:';
   return {
     host: parsed.hostname.replace(/^\[|\]$/g, ''),
-    port: parsed.port === '' ? 80 : Number(parsed.port),
+    // The URL class leaves out the port that its scheme has anyway.
+    port: parsed.port === '' ? (secure ? 443 : 80) : Number(parsed.port),
+    secure,
   };
 }
 

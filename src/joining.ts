@@ -13,6 +13,9 @@
  * whom the cluster knows with another folder is refused: it has forgotten what it promised.
  */
 import { setTimeout as pause } from 'node:timers/promises';
+import { parseEndpoint } from './client/endpoints.js';
+import { Connections } from './client/transport/http-exchange.js';
+import type { TlsOptions } from './client/transport/transport.js';
 import type { Config } from './config.js';
 import { addressOf } from './config.js';
 import { FatalError } from './errors.js';
@@ -21,6 +24,7 @@ import type { Logger } from './logger.js';
 import type { Disk } from './raft/io/disk.js';
 import { readIdentity } from './raft/io/wal-identity.js';
 import { askPeer } from './rpc/peer/ask.js';
+import type { PeerSockets } from './rpc/peer/peer-sockets.js';
 
 const CALL_MS = 3000;
 const AGAIN_MS = 300;
@@ -39,11 +43,22 @@ interface Answer {
   readonly genesis: readonly GenesisMember[];
 }
 
+/** How a cluster is called that a process joins. */
+export interface JoiningCalls {
+  readonly peerSockets: PeerSockets;
+  readonly clientTls: () => TlsOptions;
+}
+
 /** A reason to try again. */
 class NotYet extends Error {}
 
 /** The configuration with the ids that are true, whatever the flags could tell. */
-export async function settleIdentity(config: Config, disk: Disk, logger: Logger): Promise<Config> {
+export async function settleIdentity(
+  config: Config,
+  disk: Disk,
+  logger: Logger,
+  calls: JoiningCalls,
+): Promise<Config> {
   if (config.initialClusterState === 'new') return config;
   const identity = readIdentity(disk, config.dataDir);
   const genesis = readGenesis(disk, config.dataDir);
@@ -52,8 +67,8 @@ export async function settleIdentity(config: Config, disk: Disk, logger: Logger)
     return { ...config, clusterId, memberId, initialMembers: named(genesis) };
   }
   const answer = await patiently(logger, async () => {
-    const peers = config.join.length > 0 ? await enroll(config) : peersOf(config);
-    return await askAll(peers, config);
+    const peers = config.join.length > 0 ? await enroll(config, calls) : peersOf(config);
+    return await askAll(peers, config, calls);
   });
   const self = ownRow(answer.members, config) as KnownMember;
   if (identity === null) assertUnused(self, config);
@@ -94,15 +109,15 @@ async function patiently<T>(logger: Logger, attempt: () => Promise<T>): Promise<
 }
 
 /** Peer URLs of the other members, once this one is a member. */
-async function enroll(config: Config): Promise<string[]> {
+async function enroll(config: Config, calls: JoiningCalls): Promise<string[]> {
   const problems: string[] = [];
   for (const url of config.join) {
     try {
-      const listed = await call(url, 'list', { linearizable: true });
+      const listed = await call(calls, url, 'list', { linearizable: true });
       let members = membersIn(listed);
       if (ownRow(members, config) === undefined) {
         const add = { peerURLs: config.advertisePeerUrls, isLearner: true };
-        members = membersIn(await call(url, 'add', add));
+        members = membersIn(await call(calls, url, 'add', add));
       }
       const own = ownRow(members, config);
       return members.filter((member) => member !== own).flatMap(({ peerUrls }) => peerUrls);
@@ -114,14 +129,26 @@ async function enroll(config: Config): Promise<string[]> {
   throw new NotYet(problems.join('; '));
 }
 
-async function call(url: string, verb: 'list' | 'add', body: object): Promise<unknown> {
-  const response = await fetch(`${url}/v3/cluster/member/${verb}`, {
-    method: 'POST',
-    body: JSON.stringify(body),
-    signal: AbortSignal.timeout(2 * CALL_MS),
-  });
-  const answer = (await response.json()) as { readonly error?: unknown };
-  if (response.ok) return answer;
+async function call(
+  { clientTls }: JoiningCalls,
+  url: string,
+  verb: 'list' | 'add',
+  body: object,
+): Promise<unknown> {
+  const connections = new Connections(clientTls());
+  const response = await connections
+    .ask({
+      endpoint: parseEndpoint(url),
+      method: 'POST',
+      path: `/v3/cluster/member/${verb}`,
+      body: JSON.stringify(body),
+      headers: {},
+      dialTimeoutMs: CALL_MS,
+      signal: AbortSignal.timeout(2 * CALL_MS),
+    })
+    .finally(() => connections.close());
+  const answer = JSON.parse(response.body) as { readonly error?: unknown };
+  if (response.status === 200) return answer;
   const text = String(answer.error ?? response.status);
   if (/already exist|URLs are invalid/.test(text)) {
     throw new FatalError(
@@ -151,11 +178,15 @@ function peersOf(config: Config): string[] {
 }
 
 /** Each peer in turn, until one knows this member: one that lags may not have heard of it yet. */
-async function askAll(peers: readonly string[], config: Config): Promise<Answer> {
+async function askAll(
+  peers: readonly string[],
+  config: Config,
+  { peerSockets }: JoiningCalls,
+): Promise<Answer> {
   const problems: string[] = [];
   for (const url of peers) {
     try {
-      const answer = await askPeer(addressOf(url), 'members', CALL_MS);
+      const answer = await askPeer(addressOf(url), 'members', CALL_MS, peerSockets);
       if (!isAnswer(answer)) problems.push(`${url}: the answer is not understood`);
       else if (ownRow(answer.members, config) !== undefined) return answer;
       else {

@@ -16,6 +16,7 @@ export interface LocalIdentity {
   /** Where this member wants to be called back. */
   readonly host: string;
   readonly port: number;
+  readonly secure?: boolean;
 }
 
 /** What a peer says of itself in the handshake. */
@@ -25,6 +26,7 @@ export interface PeerHello {
   readonly folderId: number;
   readonly host: string;
   readonly port: number;
+  readonly secure?: boolean;
 }
 
 /**
@@ -41,6 +43,8 @@ export interface PeerAddress {
   readonly id: NodeId;
   readonly host: string;
   readonly port: number;
+  /** To be called with TLS. */
+  readonly secure?: boolean;
 }
 
 /** Takes one snapshot from a peer. `end` resolves when it is durable and handed to Raft. */
@@ -68,7 +72,8 @@ export interface PeerEvents extends TransportEvents {
 }
 
 export interface PeerLinks extends Transport {
-  listen(host: string, port: number): Promise<number>;
+  /** With `secure`, callers have to speak TLS. */
+  listen(host: string, port: number, secure?: boolean): Promise<number>;
   /** Dials new peers, forgets those that are gone or are not welcome any more, redials those whose
    *  address changed. Who called without being named here stays as a guest. */
   setPeers(addresses: readonly PeerAddress[]): void;

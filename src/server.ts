@@ -34,6 +34,7 @@ import { GrpcServer } from './rpc/grpc/grpc-server.js';
 import { apiHandlers } from './rpc/handlers.js';
 import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { chooseFace } from './rpc/port.js';
+import { type OpenedTls, openTls } from './tls/open-tls.js';
 import { ETCD_VERSION, KVD_VERSION } from './version.js';
 
 const CATCH_UP_MS = 3000;
@@ -59,13 +60,16 @@ export async function startServer(
 ): Promise<RunningServer> {
   const metrics = new Metrics();
   const disk = new NodeDisk();
-  const config = await settleIdentity(given, disk, logger);
+  for (const warning of given.warnings) logger.warn(warning);
+  const tls = await openTls(given, logger);
+  const config = await settleIdentity(given, disk, logger, tls);
   const random = (): number => randomInt(2 ** 32) / 2 ** 32;
   const { node, recovered } = await openMember(config, {
     disk,
     folders: new NodeStateFolders(config.dataDir),
     clock: systemClock,
-    links: (local, events) => new PeerNetwork({ local, clock: systemClock, random, events }),
+    links: (local, events) =>
+      new PeerNetwork({ local, clock: systemClock, random, events, sockets: tls.peerSockets }),
     random,
     // Entropy enters here, once; the core draws its election jitter from it.
     seed: randomBytes(6).readUIntLE(0, 6),
@@ -105,10 +109,16 @@ export async function startServer(
   const listeners: Server[] = [];
   try {
     for (const address of config.listenClient) {
-      listeners.push(await listen(address, logger, (socket) => chooseFace(socket, faces)));
+      const serve = (socket: Socket): void => chooseFace(socket, faces);
+      const isSecure = 'secure' in address && address.secure;
+      const accept = (socket: Socket): void => {
+        if (isSecure) tls.acceptClient(socket, serve);
+        else serve(socket);
+      };
+      listeners.push(await listen(address, logger, accept));
     }
   } catch (error) {
-    await stop(node, gateway, grpc, listeners);
+    await stop(node, gateway, grpc, listeners, tls);
     throw error;
   }
   const clientPorts = listeners.map(portOf).filter((port) => port !== null);
@@ -129,7 +139,7 @@ export async function startServer(
     clientPorts,
     stop: () => {
       compaction?.stop();
-      return stop(node, gateway, grpc, listeners);
+      return stop(node, gateway, grpc, listeners, tls);
     },
   };
 }
@@ -237,8 +247,10 @@ async function stop(
   gateway: Gateway,
   grpc: GrpcServer,
   listeners: readonly Server[],
+  tls: OpenedTls,
 ): Promise<void> {
   for (const listener of listeners) listener.close();
+  tls.close();
   await Promise.all([gateway.drain(), grpc.drain()]);
   await node.stop();
   grpc.close();

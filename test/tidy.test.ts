@@ -162,6 +162,8 @@ describe('the rules', () => {
     ['src/client/client.ts', "import { Command } from 'commander';", 'packages'],
     ['src/cluster-node.ts', "import { pino } from 'pino';", 'packages'],
     ['src/rpc/gateway/app.ts', "import { Counter } from 'prom-client';", 'packages'],
+    ['src/tls/acceptor.ts', "import { Certificate } from 'pkijs';", 'packages'],
+    ['src/tls/acceptor.ts', "import { Raft } from '../raft/raft.js';", 'arrows'],
     ['src/rpc/gateway/app.ts', "import lodash from 'lodash';", 'packages'],
     ['src/raft/log.ts', 'export async function f() {}', 'purity'],
     ['src/raft/log.ts', 'export const now = () => Date.now();', 'purity'],

@@ -140,10 +140,10 @@ describe('a socket in the file system', () => {
 
 describe('a port', () => {
   it('is found when any was asked for, and refused when it is taken', async () => {
-    const server = await open({ host: '127.0.0.1', port: 0, url: '' });
+    const server = await open({ host: '127.0.0.1', port: 0, secure: false, url: '' });
     const port = portOf(server) as number;
     expect(port).toBeGreaterThan(0);
-    await expect(open({ host: '127.0.0.1', port, url: '' })).rejects.toThrow(
+    await expect(open({ host: '127.0.0.1', port, secure: false, url: '' })).rejects.toThrow(
       `cannot listen on 127.0.0.1:${port}: `,
     );
   });

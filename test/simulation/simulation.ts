@@ -526,7 +526,10 @@ function configsOf(plan: Plan): Config[] {
 /** Where a process listens and is called. */
 function addressed(port: number): Partial<Config> {
   const url = `http://127.0.0.1:${port}`;
-  return { listenPeer: [{ url, host: '127.0.0.1', port }], advertisePeerUrls: [url] };
+  return {
+    listenPeer: [{ url, host: '127.0.0.1', port, secure: false }],
+    advertisePeerUrls: [url],
+  };
 }
 
 function markOf(event: RaftEvent): string {

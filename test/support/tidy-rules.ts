@@ -25,7 +25,7 @@ interface Import {
 
 /** BASE files without a clock, a file or a package in them: all that the machine may use. */
 const PURE_BASE = ['assert', 'errors', 'int64', 'bytes', 'crc32c', 'prng'];
-const BASE = [...PURE_BASE, 'clock', 'codec', 'config', 'logger', 'version'];
+const BASE = [...PURE_BASE, 'clock', 'codec', 'config', 'tls-options', 'logger', 'version'];
 
 interface Arrows {
   /** Folders and files whose code may be used. */
@@ -47,6 +47,7 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   'src/kv/io': { values: ['base', 'src/kv', 'src/lease'], types: ['src/raft'] },
   'src/watch/io': { values: ['base', 'src/watch'], types: ['src/kv'] },
   'src/rpc/peer': { values: ['base', 'src/raft'], types: ['src/raft/io', 'src/peer-links.ts'] },
+  'src/tls': { values: ['base', 'src/rpc/peer'], types: ['src/client/*'] },
   'src/rpc/api': { values: ['base', 'src/rpc', 'src/kv'], types: ['src/node.ts'] },
   'src/rpc': {
     values: ['base', 'src/rpc/*', 'src/kv', 'src/watch'],
@@ -61,8 +62,11 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
     values: ['base', 'src/client', 'src/rpc/api', 'src/rpc/http2', 'src/rpc/grpc'],
     types: [],
   },
-  cli: { values: ['base', 'cli/*', 'src/client', 'src/server.ts'], types: ['src/client/*'] },
-  'cli/*': { values: ['base', 'cli', 'src/client'], types: [] },
+  cli: {
+    values: ['base', 'cli/*', 'src/client', 'src/tls', 'src/server.ts'],
+    types: ['src/client/*'],
+  },
+  'cli/*': { values: ['base', 'cli', 'src/client', 'src/tls'], types: [] },
 };
 
 /** Packages, each with the only places that may name it. */
@@ -74,6 +78,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   pino: ['src/logger.ts', 'src/server.ts'],
   'prom-client': ['src/metrics.ts'],
   yaml: ['src/config.ts'],
+  pkijs: ['src/tls/x509.ts'],
+  asn1js: ['src/tls/x509.ts'],
 };
 
 const IMPURE = [

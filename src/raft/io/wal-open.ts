@@ -102,6 +102,9 @@ export function openLog(options: WalOptions): OpenedLog {
   }
 }
 
+/** What is there before the first log: made by the file system, and by --auto-tls. */
+const BEFORE_THE_LOG: ReadonlySet<string> = new Set(['wal', 'lost+found', 'tls']);
+
 function findFiles(options: WalOptions, logDirectory: string): SegmentFiles {
   const { disk, directory } = options;
   const exists = disk.kind(logDirectory) === 'directory';
@@ -115,7 +118,7 @@ function findFiles(options: WalOptions, logDirectory: string): SegmentFiles {
   }
   const strangers = disk
     .list(directory)
-    .filter((name) => name !== 'wal' && name !== 'lost+found' && !isLockName(name));
+    .filter((name) => !BEFORE_THE_LOG.has(name) && !isLockName(name));
   if (strangers.length > 0) {
     throw new FatalError(
       `${directory} holds data (${strangers.slice(0, 3).join(', ')}) but no log; use an empty data ` +

@@ -3,27 +3,31 @@
  * wants to join learns here who is in the cluster. No greeting goes before it, and nothing but the one
  * answer comes back.
  */
-import { connect } from 'node:net';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
-import { type HostPort, PROTOCOL_VERSION } from './lane.js';
+import { PROTOCOL_VERSION } from './lane.js';
+import { type HostPort, PLAIN_SOCKETS } from './peer-sockets.js';
 
 const MAX_ANSWER_BYTES = 2 ** 20;
 
 /** Rejects with the reason when there is no answer within `ms`. */
-export function askPeer({ host, port }: HostPort, question: string, ms: number): Promise<unknown> {
+export function askPeer(
+  address: HostPort,
+  question: string,
+  ms: number,
+  sockets = PLAIN_SOCKETS,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, noDelay: true });
+    const socket = sockets.dial(address, () => {
+      for (const part of encodeFrame([FrameKind.Ask, PROTOCOL_VERSION, question])) {
+        socket.write(part);
+      }
+    });
     const reader = new FrameReader(MAX_ANSWER_BYTES);
     const fail = (error: Error): void => {
       socket.destroy();
       reject(error);
     };
     socket.setTimeout(ms, () => fail(new Error(`no answer within ${ms} ms`)));
-    socket.on('connect', () => {
-      for (const part of encodeFrame([FrameKind.Ask, PROTOCOL_VERSION, question])) {
-        socket.write(part);
-      }
-    });
     socket.on('data', (chunk: Buffer) => {
       try {
         reader.push(chunk, ({ head }) => {

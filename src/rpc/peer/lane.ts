@@ -10,11 +10,12 @@
  * time that doubles up to half a second: a healed link must be used soon, and a cluster that comes
  * back must not dial in step.
  */
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../../clock.js';
 import type { LocalIdentity, PeerHello, Refusal } from '../../peer-links.js';
 import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameError, FrameKind, FrameReader } from './frame.js';
+import type { HostPort, PeerSockets } from './peer-sockets.js';
 
 export const PROTOCOL_VERSION = 2;
 export const MAX_FRAME_BYTES = 2 ** 28;
@@ -26,15 +27,10 @@ const REDIAL_MS = { first: 20, most: 500 } as const;
 /** A peer that does not read for this long a queue is treated as gone. */
 const MAX_QUEUED_BYTES = 16 * 2 ** 20;
 
-export interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
-
 /** The greeting of a connection of any kind. */
 export function helloHead(local: LocalIdentity, peerId: number, lane: string): FrameHead {
-  const { clusterId, memberId, boot, folderId, host, port } = local;
-  const who = [clusterId, memberId, boot, peerId, lane, folderId, host, port];
+  const { clusterId, memberId, boot, folderId, host, port, secure } = local;
+  const who = [clusterId, memberId, boot, peerId, lane, folderId, host, port, secure === true];
   return [FrameKind.Hello, PROTOCOL_VERSION, ...who];
 }
 
@@ -44,6 +40,7 @@ export interface LaneOptions {
   /** Tried in turn; never empty. */
   readonly addresses: () => readonly HostPort[];
   readonly local: LocalIdentity;
+  readonly sockets: PeerSockets;
   readonly clock: Clock;
   /** 0 to 1, for the jitter of redialling. */
   readonly random: () => number;
@@ -99,9 +96,7 @@ export class Lane {
   checkAddress(): void {
     const { dialed } = this;
     if (dialed === null || this.socket === null) return;
-    const isKnown = this.options
-      .addresses()
-      .some(({ host, port }) => host === dialed.host && port === dialed.port);
+    const isKnown = this.options.addresses().some((known) => isSameAddress(known, dialed));
     if (!isKnown) this.drop('the address changed');
   }
 
@@ -127,18 +122,17 @@ export class Lane {
   }
 
   private dial(): void {
-    const { addresses, clock, local, peerId, name } = this.options;
+    const { addresses, clock, local, peerId, name, sockets } = this.options;
     const known = addresses();
     const address = known[this.attempt % known.length] as HostPort;
     this.attempt += 1;
     this.dialed = address;
-    const socket = connect({ host: address.host, port: address.port, noDelay: true });
+    const socket = sockets.dial(address, () => {
+      for (const part of encodeFrame(helloHead(local, peerId, name))) socket.write(part);
+    });
     this.socket = socket;
     const reader = new FrameReader(MAX_HANDSHAKE_BYTES);
     this.deadline = clock.after(HANDSHAKE_MS, () => this.drop('the handshake took too long'));
-    socket.on('connect', () => {
-      for (const part of encodeFrame(helloHead(local, peerId, name))) socket.write(part);
-    });
     socket.on('data', (chunk: Buffer) => {
       this.lastHeard = clock.now();
       try {
@@ -169,13 +163,11 @@ export class Lane {
       return;
     }
     const [, memberId, boot, folderId] = frame.head as unknown as readonly number[];
-    const { host, port } = this.dialed as HostPort;
     const refusal = this.options.onWelcome({
       memberId: memberId as number,
       boot: Number(boot),
       folderId: Number(folderId),
-      host,
-      port,
+      ...(this.dialed as HostPort),
     });
     if (refusal !== null) {
       this.drop(refusal.text);
@@ -221,4 +213,8 @@ export class Lane {
     this.redialMs = Math.min(this.redialMs * 2, REDIAL_MS.most);
     this.redialTimer = this.options.clock.after(wait, () => this.dial());
   }
+}
+
+export function isSameAddress(a: HostPort, b: HostPort): boolean {
+  return a.host === b.host && a.port === b.port && (a.secure === true) === (b.secure === true);
 }

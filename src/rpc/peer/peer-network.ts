@@ -25,9 +25,10 @@ import type { Message, SnapshotMeta } from '../../raft/message.js';
 import { MessageKind } from '../../raft/message.js';
 import type { Frame } from './frame.js';
 import { FrameError, FrameKind } from './frame.js';
-import { type HostPort, Lane } from './lane.js';
+import { isSameAddress, Lane } from './lane.js';
 import type { Caller } from './peer-server.js';
 import { PeerServer } from './peer-server.js';
+import { type HostPort, type PeerSockets, PLAIN_SOCKETS } from './peer-sockets.js';
 import { decodeMessage, decodeMeta, encodeMessage } from './raft-frame.js';
 import { streamSnapshot } from './snapshot-stream.js';
 
@@ -36,6 +37,8 @@ export interface PeerNetworkOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly events: PeerEvents;
+  /** Default: in the clear. */
+  readonly sockets?: PeerSockets;
 }
 
 /** A forwarded request that waits for its answer; bounded by the requests that a member admits. */
@@ -71,12 +74,14 @@ export class PeerNetwork implements PeerLinks {
   private readonly options: PeerNetworkOptions;
   private readonly peers = new Map<NodeId, Peer>();
   private readonly server: PeerServer;
+  private readonly sockets: PeerSockets;
   private readonly inboxes = new Map<Caller, { inbox: SnapshotInbox; work: Promise<void> }>();
   private nextRequest = 1;
 
   constructor(options: PeerNetworkOptions) {
     this.options = options;
-    this.server = new PeerServer(options.local, options.clock, {
+    this.sockets = options.sockets ?? PLAIN_SOCKETS;
+    this.server = new PeerServer(options.local, options.clock, this.sockets, {
       onHello: (hello) => this.onHello(hello),
       onAsk: (question) => options.events.onAsk(question),
       onFrame: (caller, frame) => this.onFrame(caller, frame),
@@ -85,8 +90,8 @@ export class PeerNetwork implements PeerLinks {
     });
   }
 
-  listen(host: string, port: number): Promise<number> {
-    return this.server.listen(host, port);
+  listen(host: string, port: number, secure = false): Promise<number> {
+    return this.server.listen(host, port, secure);
   }
 
   async stop(): Promise<void> {
@@ -96,8 +101,8 @@ export class PeerNetwork implements PeerLinks {
 
   setPeers(addresses: readonly PeerAddress[]): void {
     const wanted = new Map<NodeId, HostPort[]>();
-    for (const { id, host, port } of addresses) {
-      wanted.set(id, [...(wanted.get(id) ?? []), { host, port }]);
+    for (const { id, ...address } of addresses) {
+      wanted.set(id, [...(wanted.get(id) ?? []), address]);
     }
     for (const [id, peer] of [...this.peers]) {
       const named = wanted.get(id);
@@ -159,8 +164,9 @@ export class PeerNetwork implements PeerLinks {
     const peer = this.peers.get(to);
     if (peer === undefined) throw new Error('the peer is not a member any more');
     const { local, clock } = this.options;
-    const { host, port } = peer.bulk.address;
-    await streamSnapshot({ host, port, peerId: to, local, clock, term, meta, chunks });
+    const { address } = peer.bulk;
+    const { sockets } = this;
+    await streamSnapshot({ address, sockets, peerId: to, local, clock, term, meta, chunks });
   }
 
   /** Bytes sent and received between members, for metrics. */
@@ -200,6 +206,7 @@ export class PeerNetwork implements PeerLinks {
         peerId: id,
         addresses,
         local,
+        sockets: this.sockets,
         clock,
         random,
         onFrame: (frame) => onAnswer(pending, frame),
@@ -299,9 +306,10 @@ export class PeerNetwork implements PeerLinks {
 
 /** The table's, then that of the greeting. */
 function addressesOf({ named, hello }: Peer): readonly HostPort[] {
-  if (hello === null || named.some((each) => each.host === hello.host && each.port === hello.port))
-    return named;
-  return [...named, { host: hello.host, port: hello.port }];
+  if (hello === null) return named;
+  const { host, port, secure = false } = hello;
+  const own = { host, port, secure };
+  return named.some((each) => isSameAddress(each, own)) ? named : [...named, own];
 }
 
 function onAnswer(pending: Map<number, Pending>, frame: Frame): void {

@@ -14,6 +14,7 @@ import type { LocalIdentity, PeerHello, Refusal } from '../../peer-links.js';
 import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameError, FrameKind, FrameReader } from './frame.js';
 import { MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES, PROTOCOL_VERSION } from './lane.js';
+import type { PeerSockets } from './peer-sockets.js';
 
 const HANDSHAKE_MS = 5000;
 /** No frame, not even a ping, for this long: the caller is gone. */
@@ -47,31 +48,39 @@ export interface PeerServerEvents {
 
 export class PeerServer {
   receivedBytes = 0;
-  private readonly server: Server;
-  private readonly sockets = new Set<Socket>();
+  private readonly listeners = new Set<Server>();
+  /** As they were accepted, before TLS. */
+  private readonly connections = new Set<Socket>();
   private readonly callers = new Set<Caller>();
   private readonly local: LocalIdentity;
   private readonly clock: Clock;
+  private readonly sockets: PeerSockets;
   private readonly events: PeerServerEvents;
 
-  constructor(local: LocalIdentity, clock: Clock, events: PeerServerEvents) {
+  constructor(local: LocalIdentity, clock: Clock, sockets: PeerSockets, events: PeerServerEvents) {
     this.local = local;
     this.clock = clock;
+    this.sockets = sockets;
     this.events = events;
-    this.server = createServer({ noDelay: true }, (socket) => this.accept(socket));
-    this.server.maxConnections = MAX_CONNECTIONS;
   }
 
-  listen(host: string, port: number): Promise<number> {
+  listen(host: string, port: number, secure: boolean): Promise<number> {
+    const server = createServer({ noDelay: true }, (connection) => {
+      this.connections.add(connection);
+      connection.once('close', () => this.connections.delete(connection));
+      this.sockets.admit(connection, secure, (socket) => this.accept(socket));
+    });
+    server.maxConnections = MAX_CONNECTIONS;
+    this.listeners.add(server);
     return new Promise((resolve, reject) => {
-      this.server.once('error', reject);
-      this.server.listen({ host, port }, () => {
-        this.server.off('error', reject);
+      server.once('error', reject);
+      server.listen({ host, port }, () => {
+        server.off('error', reject);
         // Later ones tell of a connection that could not be accepted, for want of descriptors mostly.
-        this.server.on('error', (error) => {
+        server.on('error', (error) => {
           this.events.onRefused(`a peer connection was not accepted: ${error.message}`);
         });
-        const address = this.server.address();
+        const address = server.address();
         resolve(typeof address === 'object' && address !== null ? address.port : port);
       });
     });
@@ -84,15 +93,15 @@ export class PeerServer {
     }
   }
 
-  stop(): Promise<void> {
-    for (const socket of this.sockets) socket.destroy();
-    return new Promise((resolve) => {
-      this.server.close(() => resolve());
+  async stop(): Promise<void> {
+    for (const connection of this.connections) connection.destroy();
+    const ends = [...this.listeners].map((server) => {
+      return new Promise<void>((resolve) => server.close(() => resolve()));
     });
+    await Promise.all(ends);
   }
 
   private accept(socket: Socket): void {
-    this.sockets.add(socket);
     const reader = new FrameReader(MAX_HANDSHAKE_BYTES);
     let caller: Caller | null = null;
     const deadline = this.clock.after(HANDSHAKE_MS, () => socket.destroy());
@@ -100,7 +109,6 @@ export class PeerServer {
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       deadline.cancel();
-      this.sockets.delete(socket);
       if (caller === null) return;
       this.callers.delete(caller);
       this.events.onClosed(caller);
@@ -142,7 +150,7 @@ export class PeerServer {
   }
 
   private greet(socket: Socket, frame: Frame): Caller | null {
-    const [kind, version, clusterId, memberId, boot, target, lane, folderId, host, port] =
+    const [kind, version, clusterId, memberId, boot, target, lane, folderId, host, port, secure] =
       frame.head;
     const hello = {
       memberId: memberId as number,
@@ -150,6 +158,7 @@ export class PeerServer {
       folderId: folderId as number,
       host: String(host),
       port: port as number,
+      secure: secure === true,
     };
     let problem = '';
     let code: Refusal['code'] = 'handshake';

@@ -6,20 +6,21 @@
  * the receiver's word that the data is durable on its disk; without progress for a minute it is
  * given up, and Raft asks for a new one.
  */
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Clock } from '../../clock.js';
 import type { LocalIdentity } from '../../peer-links.js';
 import type { SnapshotMeta } from '../../raft/message.js';
 import type { FrameHead } from './frame.js';
 import { encodeFrame, FrameKind, FrameReader } from './frame.js';
 import { helloHead, MAX_HANDSHAKE_BYTES } from './lane.js';
+import type { HostPort, PeerSockets } from './peer-sockets.js';
 import { encodeMeta } from './raft-frame.js';
 
 const STALL_MS = 60_000;
 
 export interface SnapshotStreamOptions {
-  readonly host: string;
-  readonly port: number;
+  readonly address: HostPort;
+  readonly sockets: PeerSockets;
   readonly peerId: number;
   readonly local: LocalIdentity;
   readonly clock: Clock;
@@ -30,10 +31,11 @@ export interface SnapshotStreamOptions {
 
 /** Resolves when the peer has the whole snapshot durable; rejects with the reason otherwise. */
 export async function streamSnapshot(options: SnapshotStreamOptions): Promise<void> {
-  const socket = connect({ host: options.host, port: options.port, noDelay: true });
+  const socket = options.sockets.dial(options.address, () => {
+    write(socket, helloHead(options.local, options.peerId, 'snapshot'));
+  });
   const answers = new AnswerReader(socket, options.clock);
   try {
-    write(socket, helloHead(options.local, options.peerId, 'snapshot'));
     const welcome = await answers.next();
     if (welcome[0] !== FrameKind.Welcome) throw new Error(`refused: ${String(welcome[1])}`);
     write(socket, [FrameKind.SnapshotHeader, options.term, encodeMeta(options.meta)]);

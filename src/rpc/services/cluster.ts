@@ -5,13 +5,13 @@
  * one has applied them. `replaces` of a promotion is an addition of kvd: the learner takes the place of
  * that member in one joint change, so that at no moment the cluster has a voter less or one more.
  */
+import { isMemberUrl } from '../../config.js';
 import { KvError } from '../../errors.js';
 import type { MemberAttributes, MemberStep } from '../../kv/command.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { Decoded, Encodable } from '../api/schema.js';
 import { clusterHeader } from './header.js';
 
-const PEER_URL = /^http:\/\/([^/:\s[\]]+|\[[0-9a-f:]+\]):\d{1,5}\/?$/i;
 const MAX_URLS = 8;
 const JOINT_POLL_MS = 10;
 
@@ -90,11 +90,10 @@ async function leftJointPhase(node: NodeFace, context: RequestContext): Promise<
 }
 
 function checkedUrls(urls: readonly string[]): string[] {
-  const isGood = (url: string): boolean => PEER_URL.test(url) && URL.canParse(url);
-  if (urls.length > 0 && urls.length <= MAX_URLS && urls.every(isGood)) {
+  if (urls.length > 0 && urls.length <= MAX_URLS && urls.every(isMemberUrl)) {
     return [...new Set(urls.map((url) => url.replace(/\/$/, '')))].sort(byText);
   }
-  throw new KvError('BAD_MEMBER_URLS', 'a member needs peer URLs of the form http://HOST:PORT');
+  throw new KvError('BAD_MEMBER_URLS', 'a member needs peer URLs of the form http(s)://HOST:PORT');
 }
 
 /** Ids that are no safe integers are of no member of this cluster. */
