@@ -27,13 +27,16 @@ export function apiHandlers(limits: RequestLimits): Handlers {
   for (const method of METHODS) {
     const key = methodKey(method);
     const handler = guarded(key, served[key] ?? notServed(key));
-    handlers.set(key, unlessLearner(key, handler));
+    handlers.set(key, unlessUnfit(key, handler));
   }
   return handlers;
 }
 
-/** A learner has no vote and may be far behind: it answers what asks for this one member's view. */
-function unlessLearner(key: string, handler: Handler): Handler {
+/**
+ * A learner has no vote and may be far behind: it answers what asks for this one member's view. A member
+ * whose state is damaged shows it to nobody; what a call reads or writes beside streams, node.ts refuses.
+ */
+function unlessUnfit(key: string, handler: Handler): Handler {
   if (key === 'etcdserverpb.Maintenance/Status' || key.startsWith('grpc.')) return handler;
   const check = (node: NodeFace, isServed: boolean): void => {
     if (node.isLearner && !isServed) {
@@ -47,6 +50,9 @@ function unlessLearner(key: string, handler: Handler): Handler {
       kind: 'stream',
       open: (node, context, sink) => {
         check(node, isBackup);
+        if (node.isCorrupt) {
+          throw new KvError('CORRUPT', 'the state of this member is damaged; use another one');
+        }
         return open(node, context, sink);
       },
     };
