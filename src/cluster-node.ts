@@ -479,6 +479,7 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   status(): NodeStatus {
     const { machine, raft } = this;
+    const inUseBytes = Math.max(4096, machine.usedBytes);
     return {
       // All three of one moment: between a message and the end of its turn `this.leader` is that of the
       // term before, and with the new term it would show a second leader of it.
@@ -488,8 +489,9 @@ export class ClusterNode implements NodeFace, DriverHost {
       commitIndex: raft.commitIndex,
       appliedIndex: machine.appliedIndex,
       role: ROLE_NAMES[raft.role],
-      dbSizeBytes: Math.max(4096, this.replica.store.approximateBytes()),
-      dbSizeInUseBytes: Math.max(4096, machine.usedBytes),
+      // The files are measured every few seconds only.
+      dbSizeBytes: Math.max(inUseBytes, this.replica.store.approximateBytes()),
+      dbSizeInUseBytes: inUseBytes,
       walBytes: this.options.log.diskBytes,
     };
   }
