@@ -12,6 +12,7 @@ import { CommandError, EXIT, InterruptedError, usageError } from './exit.js';
 import type { Io } from './io.js';
 import type { Format, Report } from './output.js';
 import { FORMATS, renderReport } from './output.js';
+import { readPassword } from './password.js';
 import { parseDuration } from './values.js';
 
 export interface Settings {
@@ -22,6 +23,8 @@ export interface Settings {
   readonly hex: boolean;
   readonly debug: boolean;
   readonly tls: TlsOptions;
+  /** Null: nobody in particular. The password is null until it was asked for. */
+  readonly user: { readonly name: string; readonly password: string | null } | null;
 }
 
 export class CommandContext {
@@ -33,6 +36,7 @@ export class CommandContext {
   private readonly root: Command;
   private opened: KvdClient | null = null;
   private parsed: Settings | null = null;
+  private askedPassword: string | null = null;
 
   constructor(io: Io, root: Command, childCommand: readonly string[] | null) {
     this.io = io;
@@ -50,8 +54,19 @@ export class CommandContext {
     return this.parsed?.endpoints ?? [];
   }
 
+  /** Asks for the password that is missing, before a command begins. */
+  async prepare(): Promise<void> {
+    const { user } = this.settings;
+    if (user === null || user.password !== null) return;
+    this.askedPassword = await readPassword(this.io, `Password of ${user.name}: `);
+  }
+
   get client(): KvdClient {
-    const { endpoints, commandTimeoutMs, dialTimeoutMs, tls } = this.settings;
+    const { endpoints, commandTimeoutMs, dialTimeoutMs, tls, user } = this.settings;
+    const login =
+      user === null
+        ? {}
+        : { username: user.name, password: user.password ?? this.askedPassword ?? '' };
     this.opened ??= new KvdClient({
       endpoints,
       protocol: 'grpc-or-http',
@@ -59,6 +74,7 @@ export class CommandContext {
       dialTimeoutMs,
       waitForServer: false,
       tls,
+      ...login,
       onTry: (line) => this.debug(line),
     });
     return this.opened;
@@ -118,6 +134,8 @@ function readSettings(root: Command, env: Io['env']): Settings {
     cert?: string;
     key?: string;
     insecureSkipTlsVerify?: boolean;
+    user?: string;
+    password?: string;
   }>();
   const fromEnv = (name: string): string | undefined => {
     const value = env[`KVCTL_${name}`] ?? env[`ETCDCTL_${name}`];
@@ -148,7 +166,21 @@ function readSettings(root: Command, env: Io['env']): Settings {
       key: fileOf('--key', options.key ?? fromEnv('KEY')),
       rejectUnauthorized: options.insecureSkipTlsVerify === true ? false : undefined,
     },
+    user: userOf(options.user ?? fromEnv('USER'), options.password ?? fromEnv('PASSWORD')),
   };
+}
+
+/** NAME, or NAME:PASSWORD. With a password of its own, the whole is the name, as in etcdctl. */
+function userOf(given: string | undefined, password: string | undefined): Settings['user'] {
+  if (given === undefined) {
+    if (password === undefined) return null;
+    throw usageError('--password is the one of a user: give --user as well');
+  }
+  if (password !== undefined) return { name: given, password };
+  const cut = given.indexOf(':');
+  const [name, own] = cut < 0 ? [given, null] : [given.slice(0, cut), given.slice(cut + 1)];
+  if (name === '') throw usageError('--user wants NAME or NAME:PASSWORD');
+  return { name, password: own };
 }
 
 function endpointNames(list: string): string[] {

@@ -7,6 +7,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { KVD_VERSION } from '../src/version.js';
+import { addAuthCommands } from './commands/auth.js';
 import { addCompactCommand } from './commands/compact.js';
 import { addCompletionCommand } from './commands/completion.js';
 import { addDelCommand } from './commands/del.js';
@@ -19,9 +20,11 @@ import { addMemberCommands } from './commands/member.js';
 import { addMoveLeaderCommand } from './commands/move-leader.js';
 import { addPutCommand } from './commands/put.js';
 import { addRegisterCommand } from './commands/register.js';
+import { addRoleCommands } from './commands/role.js';
 import { addServicesCommand } from './commands/services.js';
 import { addSnapshotCommands } from './commands/snapshot.js';
 import { addTxnCommand } from './commands/txn.js';
+import { addUserCommands } from './commands/user.js';
 import { addVersionCommand } from './commands/version.js';
 import { addWatchCommand } from './commands/watch.js';
 import { CommandContext } from './context.js';
@@ -32,12 +35,18 @@ import { interruptName } from './io.js';
 /** Commands whose arguments after `--` are another program and its arguments. */
 const RUNS_A_CHILD: ReadonlySet<string> = new Set(['watch', 'lock', 'register']);
 
+/** Commands that speak with no server, and so need no user. */
+const ASKS_NOBODY: ReadonlySet<string> = new Set(['version', 'completion']);
+
 /** Runs one command. Never rejects: what goes wrong is one line on stderr and an exit code. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const root = rootCommand(io);
   const cut = cutChildCommand(argv, root);
   const context = new CommandContext(io, root, cut.child);
   addCommands(root, context);
+  root.hook('preAction', async (_root, command) => {
+    if (!ASKS_NOBODY.has(command.name())) await context.prepare();
+  });
   try {
     await root.parseAsync(cut.own, { from: 'user' });
     return context.exitCode;
@@ -78,6 +87,10 @@ export function addCommands(root: Command, context: CommandContext): void {
   addEndpointCommands(root, context);
   addMoveLeaderCommand(root, context);
   addSnapshotCommands(root, context);
+  root.commandsGroup('Users:');
+  addUserCommands(root, context);
+  addRoleCommands(root, context);
+  addAuthCommands(root, context);
   root.commandsGroup('Other:');
   addVersionCommand(root, context);
   addCompletionCommand(root, context);
@@ -102,6 +115,8 @@ function rootCommand(io: Io): Command {
     .showSuggestionAfterError(true)
     .option('--endpoints <list>', 'servers, host:port,... (KVCTL_ENDPOINTS; 127.0.0.1:2379)')
     .option('-w, --write-out <format>', 'simple, json, table or fields (KVCTL_WRITE_OUT; simple)')
+    .option('--user <name>', 'NAME or NAME:PASSWORD; asks for the password (KVCTL_USER)')
+    .option('--password <password>', 'of --user, seen by others on this machine (KVCTL_PASSWORD)')
     .option('--hex', 'print keys and values as hexadecimal')
     .option('--command-timeout <duration>', 'for one request, with its retries (5s)')
     .option('--dial-timeout <duration>', 'for one connection (2s)')

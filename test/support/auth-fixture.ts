@@ -38,6 +38,11 @@ export class Door {
     this.client = new GrpcClient(grpc.port);
   }
 
+  /** Where gRPC is served. */
+  get port(): number {
+    return this.grpc.port;
+  }
+
   open(key: string, token: string | null, headers: Record<string, string> = {}): GrpcExchange {
     return this.client.open(`/${key}`, { ...(token === null ? {} : { token }), ...headers });
   }
