@@ -62,7 +62,7 @@ describe('a wrong option', () => {
     [{ endpoints, tls: 'pem' }, 'option "tls" must be an object with ca, cert and key, not string'],
     [
       { endpoints, tls: { cacert: 'x' } },
-      "tls has no option 'cacert', but ca, cert, key, rejectUnauthorized",
+      "tls has no option 'cacert', but ca, cert, key, rejectUnauthorized, servername",
     ],
     [
       { endpoints, tls: { key: 5 } },
