@@ -6,9 +6,10 @@
  * data folder, port). Logs go to standard error, one JSON line each.
  */
 import { InvariantError } from '../src/assert.js';
-import { loadConfig, OPTIONS } from '../src/config.js';
+import { loadConfig } from '../src/config.js';
 import { KvError } from '../src/errors.js';
 import { openLog } from '../src/logger.js';
+import { OPTIONS } from '../src/options.js';
 import { KVD_VERSION } from '../src/version.js';
 import { runDev } from './dev.js';
 

@@ -92,6 +92,18 @@ export function leaseText(id: Int64): string {
   return hexInt64(id).padStart(16, '0');
 }
 
+/** `4.1 kB`: for people, in steps of 1000. */
+export function sizeText(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let size = bytes;
+  let unit = 0;
+  while (size >= 1000 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  return `${size < 10 && unit > 0 ? size.toFixed(1) : Math.round(size)} ${units[unit] ?? ''}`;
+}
+
 // JSON
 
 /** `{[name]: text}`, or base64 with a mark. */

@@ -21,6 +21,7 @@ import { addMoveLeaderCommand } from './commands/move-leader.js';
 import { addPutCommand } from './commands/put.js';
 import { addRegisterCommand } from './commands/register.js';
 import { addServicesCommand } from './commands/services.js';
+import { addSnapshotCommands } from './commands/snapshot.js';
 import { addTxnCommand } from './commands/txn.js';
 import { addVersionCommand } from './commands/version.js';
 import { addWatchCommand } from './commands/watch.js';
@@ -77,6 +78,7 @@ export function addCommands(root: Command, context: CommandContext): void {
   addMemberCommands(root, context);
   addEndpointCommands(root, context);
   addMoveLeaderCommand(root, context);
+  addSnapshotCommands(root, context);
   root.commandsGroup('Other:');
   addCertCommands(root, context);
   addVersionCommand(root, context);

@@ -18,6 +18,7 @@
  */
 
 import type { Actor } from './auth/actor.js';
+import { BackupStream } from './backup/backup-stream.js';
 import { ChangeRoad } from './change-road.js';
 import { Checkpoints } from './checkpoints.js';
 import type { Clock, Timer } from './clock.js';
@@ -72,7 +73,7 @@ import { ReadRounds } from './read-rounds.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
 import { SpaceKeeper } from './space-keeper.js';
-import type { ReplicaOptions, StateReplica } from './state-replica.js';
+import { exportReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
 import { hashStore, readHistory, readRange, readTxn } from './store-reads.js';
 import { DEFAULT_HUB_OPTIONS } from './watch/hub-options.js';
 import { WatchService } from './watch/io/watch-service.js';
@@ -83,6 +84,8 @@ const SWEEP_MS = 50;
 const REGRESSED_TELL_MS = 60_000;
 /** Committed entries that are not applied yet; above it new writes are refused. */
 const MAX_APPLY_LAG = 5000;
+/** Backups under way. Each pins the files of the state as it was. */
+const BACKUPS_MAX = 4;
 /** How long a removed member waits to be turned away by the others. */
 const LEAVE_MS = 30_000;
 /** So many removed revisions are worth a checkpoint, behind which their space can be given back. */
@@ -149,6 +152,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   /** The members that turned this one away because it was removed. */
   private readonly turnedAwayBy = new Set<NodeId>();
   private stopping: Promise<void> | null = null;
+  private backups = 0;
 
   constructor(options: ClusterNodeOptions) {
     const { config, clock, raft, log, replica } = options;
@@ -475,6 +479,7 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   status(): NodeStatus {
     const { machine, raft } = this;
+    const inUseBytes = Math.max(4096, machine.usedBytes);
     return {
       // All three of one moment: between a message and the end of its turn `this.leader` is that of the
       // term before, and with the new term it would show a second leader of it.
@@ -484,8 +489,9 @@ export class ClusterNode implements NodeFace, DriverHost {
       commitIndex: raft.commitIndex,
       appliedIndex: machine.appliedIndex,
       role: ROLE_NAMES[raft.role],
-      dbSizeBytes: Math.max(4096, this.replica.store.approximateBytes()),
-      dbSizeInUseBytes: Math.max(4096, machine.usedBytes),
+      // The files are measured every few seconds only.
+      dbSizeBytes: Math.max(inUseBytes, this.replica.store.approximateBytes()),
+      dbSizeInUseBytes: inUseBytes,
       walBytes: this.options.log.diskBytes,
     };
   }
@@ -509,6 +515,38 @@ export class ClusterNode implements NodeFace, DriverHost {
         throw new KvError('TRANSFER_TIMEOUT', 'the other member did not take over in time');
       }
       await new Promise<void>((resolve) => this.clock.after(10, resolve));
+    }
+  }
+
+  async openBackup(createdAt: number, context: RequestContext): Promise<BackupStream> {
+    const isConfirmed = await this.isUpToDate(context);
+    this.assertRunning();
+    if (this.backups >= BACKUPS_MAX) {
+      throw new KvError('OVERLOADED', `${this.backups} backups are under way; wait for one to end`);
+    }
+    this.backups += 1;
+    const { replica, clusterId, memberId } = this;
+    return new BackupStream({
+      ...{ clusterId, memberId, createdAt, isConfirmed },
+      machine: replica.machine,
+      chunks: exportReplica(replica, clusterId).chunks,
+      onEnd: () => {
+        this.backups -= 1;
+      },
+    });
+  }
+
+  /** Whether everything that is acknowledged by now is applied here. No backup is refused for want of a
+   *  quorum: that may be when one is needed most. */
+  private async isUpToDate({ signal }: RequestContext): Promise<boolean> {
+    if (!this.hasLeader || this.isLearner) return false;
+    try {
+      await this.linearize(this.context(undefined, signal));
+      return true;
+    } catch (error) {
+      if (!(error instanceof KvError) || signal?.aborted === true) throw error;
+      this.logger.warn({ err: error }, 'a backup is made of what this member has');
+      return false;
     }
   }
 

@@ -1,19 +1,19 @@
 /**
- * From flags, environment and file to one frozen Config. The only file that knows option names.
+ * From the texts of all options to one frozen Config: what they mean, and whether they fit together.
  *
  * Names are etcd's, so that its guides work: `--listen-client-urls`, `KVD_LISTEN_CLIENT_URLS` or
- * `ETCD_LISTEN_CLIENT_URLS`, `listen-client-urls:` in a YAML file. Flags win over environment
- * (KVD_* over ETCD_*), environment over file, file over defaults. All problems are reported together,
- * each in one line that says what to do. Milliseconds become ticks here and nowhere else. PreVote,
- * CheckQuorum and fsync have no switch: safety is not an option.
+ * `ETCD_LISTEN_CLIENT_URLS`, `listen-client-urls:` in a YAML file. options.ts lists them, option-values.ts
+ * reads them, etcd-options.ts says what of etcd's there is not. All problems are reported together, each in
+ * one line that says what to do. Milliseconds become ticks here and nowhere else. PreVote, CheckQuorum and
+ * fsync have no switch: safety is not an option.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { parse } from 'yaml';
 import type { CompactionPolicy } from './auto-compaction.js';
+import type { BackupPolicy } from './backup/schedule.js';
 import { fromUtf8 } from './bytes.js';
 import { crc32c } from './crc32c.js';
 import { KvError } from './errors.js';
-import { TLS_GROUPS, TLS_OPTIONS, type TlsSettings, tlsSettings } from './tls-options.js';
+import { collectValues, type Findings, type RawConfig } from './option-values.js';
+import { type TlsSettings, tlsSettings } from './tls-options.js';
 
 export interface InitialMember {
   readonly id: number;
@@ -67,6 +67,8 @@ export interface Config {
   readonly diskReserveBytes: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
+  /** Null: nobody makes backups but whoever asks for one. */
+  readonly backup: BackupPolicy | null;
   /** Pings on connections of gRPC; 0 = none, or no rule. */
   readonly grpcKeepalive: {
     readonly minTimeMs: number;
@@ -87,309 +89,19 @@ export interface Config {
 /** Of the name in the address of a socket; there are systems that take four less. */
 const SOCKET_PATH_BYTES_MAX = 107;
 
-export interface Option {
-  readonly name: string;
-  /** Empty: a switch, on when it is there. */
-  readonly value: string;
-  readonly fallback: string;
-  readonly meaning: string;
-}
-
-/** Every option once: name, what a value looks like, default, meaning. `--help` prints this table. */
-export const OPTIONS: readonly Option[] = [
-  {
-    name: 'name',
-    value: 'NAME',
-    fallback: 'default',
-    meaning: 'name of this member, as in --initial-cluster',
-  },
-  {
-    name: 'data-dir',
-    value: 'DIR',
-    fallback: '',
-    meaning: 'folder of this member (default NAME.kvd)',
-  },
-  {
-    name: 'listen-client-urls',
-    value: 'URL,...',
-    fallback: 'http://127.0.0.1:2379',
-    meaning: 'where clients are served: http://HOST:PORT, https://HOST:PORT, or unix:///PATH',
-  },
-  {
-    name: 'advertise-client-urls',
-    value: 'URL,...',
-    fallback: '',
-    meaning: 'what clients are told (default: the listen URLs)',
-  },
-  {
-    name: 'listen-peer-urls',
-    value: 'URL,...',
-    fallback: 'http://127.0.0.1:2380',
-    meaning: 'where other members are served',
-  },
-  {
-    name: 'initial-advertise-peer-urls',
-    value: 'URL,...',
-    fallback: '',
-    meaning: 'what other members are told (default: the listen URLs)',
-  },
-  {
-    name: 'initial-cluster',
-    value: 'NAME=URL,...',
-    fallback: '',
-    meaning: 'all members of a new cluster (default: this one alone)',
-  },
-  {
-    name: 'initial-cluster-state',
-    value: 'new|existing',
-    fallback: 'new',
-    meaning: 'form a cluster or join one',
-  },
-  {
-    name: 'join',
-    value: 'URL,...',
-    fallback: '',
-    meaning: 'client URLs of a running cluster: become a member of it',
-  },
-  {
-    name: 'initial-cluster-token',
-    value: 'TEXT',
-    fallback: 'kvd-cluster',
-    meaning: 'tells clusters apart that use the same addresses',
-  },
-  {
-    name: 'heartbeat-interval',
-    value: 'MS',
-    fallback: '50',
-    meaning: 'how often a leader shows itself',
-  },
-  {
-    name: 'election-timeout',
-    value: 'MS',
-    fallback: '500',
-    meaning: 'how long followers wait, randomised 1 to 2 times; at least 5 heartbeats',
-  },
-  {
-    name: 'snapshot-count',
-    value: 'N',
-    fallback: '100000',
-    meaning: 'entries between two checkpoints of the state',
-  },
-  {
-    name: 'snapshot-catchup-entries',
-    value: 'N',
-    fallback: '10000',
-    meaning: 'entries kept behind a checkpoint for members that lag',
-  },
-  { name: 'max-request-bytes', value: 'BYTES', fallback: '1572864', meaning: 'largest write' },
-  { name: 'max-txn-ops', value: 'N', fallback: '128', meaning: 'most operations in a transaction' },
-  {
-    name: 'quota-backend-bytes',
-    value: 'BYTES',
-    fallback: '0',
-    meaning: 'space for keys and history, by the flag of the leader; 0 = 2 GiB, -1 = no limit',
-  },
-  {
-    name: 'disk-reserve-bytes',
-    value: 'BYTES',
-    fallback: '268435456',
-    meaning: 'with less free space on its disk a member stops writes; 0 = never',
-  },
-  {
-    name: 'auto-compaction-mode',
-    value: 'periodic|revision',
-    fallback: 'periodic',
-    meaning: 'what the retention counts: time or revisions',
-  },
-  {
-    name: 'auto-compaction-retention',
-    value: 'DURATION|N',
-    fallback: '',
-    meaning:
-      'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it (default 1h, or 10000 revisions)',
-  },
-  {
-    name: 'grpc-keepalive-min-time',
-    value: 'DURATION',
-    fallback: '0',
-    meaning: 'gRPC clients that ping more often are sent away; 0 = they ping as they like',
-  },
-  {
-    name: 'grpc-keepalive-interval',
-    value: 'DURATION',
-    fallback: '2h',
-    meaning: 'gRPC clients that are silent for so long are asked for a sign of life; 0 = never',
-  },
-  {
-    name: 'grpc-keepalive-timeout',
-    value: 'DURATION',
-    fallback: '20s',
-    meaning: 'time for that sign, then the connection is closed; 0 = for ever',
-  },
-  {
-    name: 'watch-progress-notify-interval',
-    value: 'DURATION',
-    fallback: '10m',
-    meaning: 'rhythm of progress notifications (10m, 5s, 100ms)',
-  },
-  {
-    name: 'warning-unary-request-duration',
-    value: 'DURATION',
-    fallback: '300ms',
-    meaning: 'slower requests are logged',
-  },
-  {
-    name: 'wal-segment-bytes',
-    value: 'BYTES',
-    fallback: '67108864',
-    meaning: 'size of one file of the log',
-  },
-  {
-    name: 'log-level',
-    value: 'LEVEL',
-    fallback: 'info',
-    meaning: 'trace, debug, info, warn, error or silent',
-  },
-  ...TLS_OPTIONS,
-  {
-    name: 'config-file',
-    value: 'FILE',
-    fallback: '',
-    meaning: 'YAML file with these names as keys',
-  },
-];
-
-const SWITCHES: ReadonlySet<string> = new Set(
-  OPTIONS.filter(({ value }) => value === '').map(({ name }) => name),
-);
-
-/** Flags of etcd that ask for what kvd does anyway; accepted so that its command lines work. */
-const ACCEPTED: ReadonlySet<string> = new Set([
-  'pre-vote',
-  'enable-grpc-gateway',
-  'logger',
-  'log-outputs',
-  'strict-reconfig-check',
-  'enable-v2',
-  'metrics',
-  // These tune parts of etcd that kvd does not have.
-  'max-wals',
-  'max-snapshots',
-  'backend-batch-interval',
-  'backend-batch-limit',
-  'backend-bbolt-freelist-type',
-  'compaction-batch-limit',
-  'compaction-sleep-interval',
-  'experimental-compaction-batch-limit',
-  'log-package-levels',
-]);
-
-export interface RawConfig {
-  readonly args: readonly string[];
-  readonly env: Readonly<Record<string, string | undefined>>;
-}
-
 /** Throws KvError CONFIG_INVALID with one line per problem. */
 export function loadConfig(raw: RawConfig): Config {
-  const problems: string[] = [];
-  const values = collect(raw, problems);
-  const config = build(values, problems);
+  const findings: Findings = { problems: [], warnings: [] };
+  const config = build(collectValues(raw, findings), findings);
+  const { problems } = findings;
   if (problems.length > 0) throw new KvError('CONFIG_INVALID', problems.join('\n'));
   return Object.freeze(config);
 }
 
-function collect(raw: RawConfig, problems: string[]): Map<string, string> {
-  const known = new Set(OPTIONS.map((option) => option.name));
-  const flags = parseArgs(raw.args, known, problems);
-  const fromEnv = (name: string): string | undefined => {
-    const suffix = name.toUpperCase().replaceAll('-', '_');
-    return raw.env[`KVD_${suffix}`] ?? raw.env[`ETCD_${suffix}`];
-  };
-  const file = flags.get('config-file') ?? fromEnv('config-file') ?? '';
-  const fromFile = file === '' ? new Map<string, string>() : readFile(file, known, problems);
-  const values = new Map<string, string>();
-  for (const { name, fallback } of OPTIONS) {
-    values.set(name, flags.get(name) ?? fromEnv(name) ?? fromFile.get(name) ?? fallback);
-  }
-  return values;
-}
-
-function parseArgs(
-  args: readonly string[],
-  known: ReadonlySet<string>,
-  problems: string[],
-): Map<string, string> {
-  const flags = new Map<string, string>();
-  for (let at = 0; at < args.length; at += 1) {
-    const match = /^--?([a-z][a-z0-9-]*)(?:=(.*))?$/s.exec(args[at] as string);
-    if (match === null) {
-      problems.push(`unexpected argument "${args[at]}": options are --name VALUE; see kvd --help`);
-      continue;
-    }
-    const [, name, inline] = match as unknown as [string, string, string | undefined];
-    const next = args[at + 1];
-    if (ACCEPTED.has(name)) {
-      if (inline === undefined && next !== undefined && !next.startsWith('-')) at += 1;
-      continue;
-    }
-    if (!known.has(name)) {
-      problems.push(`unknown option --${name}; see kvd --help`);
-      if (inline === undefined && next !== undefined && !next.startsWith('-')) at += 1;
-    } else if (inline !== undefined) flags.set(name, inline);
-    else if (SWITCHES.has(name)) flags.set(name, 'true');
-    else if (next === undefined) problems.push(`--${name} needs a value`);
-    else {
-      flags.set(name, next);
-      at += 1;
-    }
-  }
-  return flags;
-}
-
-function readFile(
-  path: string,
-  known: ReadonlySet<string>,
-  problems: string[],
-): Map<string, string> {
-  const values = new Map<string, string>();
-  if (!existsSync(path)) {
-    problems.push(`--config-file ${path} does not exist`);
-    return values;
-  }
-  let content: unknown;
-  try {
-    content = parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    problems.push(`--config-file ${path} is not YAML: ${(error as Error).message.split('\n')[0]}`);
-    return values;
-  }
-  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
-    problems.push(`--config-file ${path} must hold "name: value" lines`);
-    return values;
-  }
-  for (const [name, value] of Object.entries(content)) {
-    const group = TLS_GROUPS[name];
-    if (ACCEPTED.has(name)) continue;
-    if (group !== undefined) {
-      for (const [key, inner] of Object.entries(value ?? {})) {
-        const option = group[key];
-        if (option === undefined) problems.push(`${path}: unknown option "${name}: ${key}"`);
-        else values.set(option, textOf(inner));
-      }
-    } else if (!known.has(name)) problems.push(`${path}: unknown option "${name}"`);
-    else values.set(name, textOf(value));
-  }
-  return values;
-}
-
-function textOf(value: unknown): string {
-  return Array.isArray(value) ? value.join(',') : String(value ?? '');
-}
-
-function build(values: ReadonlyMap<string, string>, problems: string[]): Config {
+function build(values: ReadonlyMap<string, string>, { problems, warnings }: Findings): Config {
   const text = (name: string): string => values.get(name) as string;
   const count = (name: string, least: number, most: number): number => {
-    const value = Number(text(name));
+    const value = wholeNumber(text(name));
     if (Number.isSafeInteger(value) && value >= least && value <= most) return value;
     problems.push(`--${name} ${text(name)}: a whole number from ${least} to ${most} is wanted`);
     return least;
@@ -445,7 +157,6 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
   if (!['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].includes(level)) {
     problems.push(`--log-level ${level}: it is trace, debug, info, warn, error or silent`);
   }
-  const warnings: string[] = [];
   const shared = { text, problems, warnings };
   const clientTls = tlsSettings({
     ...shared,
@@ -492,6 +203,7 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
       text('auto-compaction-retention'),
       problems,
     ),
+    backup: backupPolicy(text, problems),
     grpcKeepalive: {
       minTimeMs: duration('grpc-keepalive-min-time'),
       intervalMs: duration('grpc-keepalive-interval'),
@@ -507,9 +219,15 @@ function build(values: ReadonlyMap<string, string>, problems: string[]): Config 
   };
 }
 
-/** Go's way of writing durations (`20s`, `2h0m0s`), or a plain number of ms; null: neither. */
+/** In digits or as `0x...`; not a number: something else. */
+function wholeNumber(text: string): number {
+  return /^-?\d+$|^0x[0-9a-f]+$/i.test(text) ? Number(text) : Number.NaN;
+}
+
+/** Go's way of writing durations (`20s`, `2h0m0s`); null: another. Without a unit only 0 is clear: etcd takes
+ *  no other as a flag, and nanoseconds in a file. */
 function durationMs(text: string): number | null {
-  if (/^\d+(?:\.\d+)?$/.test(text)) return Number(text);
+  if (text === '0') return 0;
   if (!/^(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return null;
   const units = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
   let ms = 0;
@@ -549,6 +267,28 @@ function compactionPolicy(
     `--auto-compaction-retention ${retention}: hours or a duration of at least a second (30m, 12h) is wanted`,
   );
   return null;
+}
+
+function backupPolicy(text: (name: string) => string, problems: string[]): BackupPolicy | null {
+  const dir = text('backup-dir');
+  if (dir === '') {
+    for (const name of ['backup-interval', 'backup-keep']) {
+      if (text(name) !== '') problems.push(`--${name} is of no use without --backup-dir`);
+    }
+    return null;
+  }
+  const interval = text('backup-interval') || '1h';
+  const intervalMs = durationMs(interval);
+  if (intervalMs === null || intervalMs < 1000) {
+    problems.push(
+      `--backup-interval ${interval}: a duration of at least a second (10m, 24h) is wanted`,
+    );
+  }
+  const keep = Number(text('backup-keep') || '24');
+  if (!Number.isSafeInteger(keep) || keep < 1) {
+    problems.push(`--backup-keep ${text('backup-keep')}: a number of at least 1 is wanted`);
+  }
+  return { dir, intervalMs: intervalMs ?? 0, keep };
 }
 
 /** Of the form that ports of members have. */
@@ -648,7 +388,7 @@ function byText(a: string, b: string): number {
 }
 
 /** 48 bits from a text, never 0: every member derives the same ids from the same command line. */
-function idOf(text: string): number {
+export function idOf(text: string): number {
   const bytes = fromUtf8(text);
   const low = crc32c(bytes);
   const high = crc32c(bytes, 0, bytes.length, 0x9e3779b9 ^ low) & 0xffff;

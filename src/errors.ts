@@ -133,3 +133,8 @@ export class FatalError extends Error {
     super(message, cause === undefined ? undefined : { cause });
   }
 }
+
+/** What was caught, as an error. */
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

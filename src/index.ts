@@ -55,6 +55,7 @@ export type {
   ServiceInstance,
 } from './client/registration.js';
 export { instanceKey, REGISTRY_PREFIX, readInstance } from './client/registration.js';
+export type { SnapshotOptions } from './client/snapshot.js';
 export type { TlsOptions } from './client/transport/transport.js';
 export type { WatchItem, WatchOptions } from './client/watcher.js';
 export type { Outcome } from './errors.js';

@@ -9,10 +9,12 @@
  *   both:        peer URL   -> who has my peer URLs?  -> member id, cluster id
  *                           -> genesis: the members of index 0, from which a whole log is replayed
  *
- * Once the folder has a log, the folder knows, and nobody is asked. A member whose folder is empty but
- * whom the cluster knows with another folder is refused: it has forgotten what it promised.
+ * Once the folder has a log, the folder knows, and nobody is asked. The same holds for a folder that was
+ * restored from a backup (backup/restore.ts), whatever --initial-cluster-state says. A member whose folder
+ * is empty but whom the cluster knows with another folder is refused: it has forgotten what it promised.
  */
 import { setTimeout as pause } from 'node:timers/promises';
+import { isRestored } from './backup/restore.js';
 import { parseEndpoint } from './client/endpoints.js';
 import { Connections } from './client/transport/http-exchange.js';
 import type { TlsOptions } from './client/transport/transport.js';
@@ -59,12 +61,19 @@ export async function settleIdentity(
   logger: Logger,
   calls: JoiningCalls,
 ): Promise<Config> {
-  if (config.initialClusterState === 'new') return config;
+  const isRestoredHere = isRestored(disk, config.dataDir);
+  if (config.initialClusterState === 'new' && !isRestoredHere) return config;
   const identity = readIdentity(disk, config.dataDir);
   const genesis = readGenesis(disk, config.dataDir);
   if (identity !== null && genesis !== null) {
     const { clusterId, memberId } = identity;
+    if (config.initialClusterState === 'new') assertRestoredFor(genesis, memberId, config);
     return { ...config, clusterId, memberId, initialMembers: named(genesis) };
+  }
+  if (isRestoredHere) {
+    throw new FatalError(
+      `${config.dataDir} was restored from a backup, and its log or list of members is gone: restore it again to an empty folder`,
+    );
   }
   const answer = await patiently(logger, async () => {
     const peers = config.join.length > 0 ? await enroll(config, calls) : peersOf(config);
@@ -222,6 +231,19 @@ function assertUnused({ id, folderId }: KnownMember, { dataDir }: Config): void 
   if (folderId === 0) return;
   throw new FatalError(
     `member ${hexOf(id)} has run in another data folder than ${dataDir}, which is empty: what it had promised is lost. Restore the folder, or remove the member and add it anew: kvctl member remove ${hexOf(id)}`,
+  );
+}
+
+/** Folders that were mixed up among the members of a restored cluster. */
+function assertRestoredFor(
+  genesis: readonly GenesisMember[],
+  memberId: number,
+  { dataDir, advertisePeerUrls }: Config,
+): void {
+  const own = genesis.find(({ id }) => id === memberId)?.peerUrls ?? [];
+  if (own.length === 0 || sorted(own) === sorted(advertisePeerUrls)) return;
+  throw new FatalError(
+    `${dataDir} was restored for the member at ${own.join(',')}, but --initial-advertise-peer-urls is ${advertisePeerUrls.join(',')}: start each member with the flags that its folder was restored with`,
   );
 }
 

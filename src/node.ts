@@ -3,6 +3,7 @@
  */
 
 import type { Actor } from './auth/actor.js';
+import type { BackupStream } from './backup/backup-stream.js';
 import type { Int64 } from './int64.js';
 import type { Command, Envelope } from './kv/command.js';
 import type { KeyValue, OpResponse, RangeRequest, RangeResponse } from './kv/request.js';
@@ -132,6 +133,10 @@ export interface NodeFace {
   /** Hash of the store at a revision, 0 = the current one. */
   hashKv(revision: number, context: RequestContext): Promise<HashResult>;
   transferLeadership(target: number, context: RequestContext): Promise<void>;
+  /** The state of this member as a backup file: everything that was acknowledged before the call, if the
+   *  others can be asked, else what it has. `createdAt` is Unix ms. Iterate it to the end or call `return`:
+   *  there is a bound on how many are open. */
+  openBackup(createdAt: number, context: RequestContext): Promise<BackupStream>;
   /** Makes a checkpoint and lets the disk shrink. */
   defragment(context: RequestContext): Promise<void>;
 }

@@ -16,6 +16,7 @@ import type { Server, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InvariantError } from './assert.js';
 import { AutoCompaction } from './auto-compaction.js';
+import { BackupSchedule } from './backup/schedule.js';
 import { systemClock } from './clock.js';
 import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
@@ -133,14 +134,36 @@ export async function startServer(
     'ready to serve client requests',
   );
   const compaction = startCompaction(node, config, logger);
+  const backups = startBackups(node, config, logger, metrics);
   return {
     node,
     clientPorts,
-    stop: () => {
+    stop: async () => {
       compaction?.stop();
-      return stop(node, gateway, grpc, listeners, tls);
+      await backups?.stop();
+      await stop(node, gateway, grpc, listeners, tls);
     },
   };
+}
+
+function startBackups(
+  node: ClusterNode,
+  config: Config,
+  logger: Logger,
+  metrics: Metrics,
+): BackupSchedule | null {
+  if (config.backup === null) return null;
+  const { clusterId, memberId } = config;
+  const schedule = new BackupSchedule({
+    ...{ policy: config.backup, clusterId, memberId, clock: systemClock, metrics },
+    wallClock: () => Date.now(),
+    isLeader: () => node.isLeader,
+    openBackup: (createdAt, signal) => node.openBackup(createdAt, node.context(undefined, signal)),
+    onDone: (file, revision, bytes) => logger.info({ file, revision, bytes }, 'backup made'),
+    onFailed: (error) => logger.error({ err: error }, 'backup failed; it is tried again'),
+  });
+  schedule.start();
+  return schedule;
 }
 
 function startCompaction(node: ClusterNode, config: Config, logger: Logger): AutoCompaction | null {

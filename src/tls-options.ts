@@ -6,7 +6,7 @@
  * asked for, kvd refuses: who asks for a check gets the check or a line that says why not. Only what is
  * harmless, a certificate that no URL uses, is a warning, as in etcd.
  */
-import type { Option } from './config.js';
+import type { Option } from './options.js';
 
 /** Of all ports for clients, or of all ports for members. */
 export interface TlsSettings {

@@ -10,7 +10,7 @@ import { ClientError } from '../../src/client/client-error.js';
 import { hexInt64 } from '../../src/int64.js';
 import type { CommandContext } from '../context.js';
 import { describeFailure, EXIT } from '../exit.js';
-import type { JsonFields } from '../output.js';
+import { type JsonFields, sizeText } from '../output.js';
 import { parseCount } from '../values.js';
 
 interface EndpointOptions {
@@ -146,17 +146,6 @@ const STATUS_HEAD = [
   'APPLIED INDEX',
   'ERRORS',
 ];
-
-function sizeText(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  let size = bytes;
-  let unit = 0;
-  while (size >= 1000 && unit < units.length - 1) {
-    size /= 1000;
-    unit += 1;
-  }
-  return `${size < 10 && unit > 0 ? size.toFixed(1) : Math.round(size)} ${units[unit] ?? ''}`;
-}
 
 async function health(context: CommandContext, options: EndpointOptions): Promise<number> {
   const asked = await askEach(context, options, async (call) => {

@@ -224,15 +224,20 @@ export class Caller {
     method: Method,
     request: object,
     read: (answer: object) => T,
-    options: { readonly signal?: AbortSignal | undefined; readonly endpoint: Endpoint },
+    options: {
+      readonly signal?: AbortSignal | undefined;
+      readonly endpoint: Endpoint;
+      /** Default: an error rather than the answers of a member that knows no leader. */
+      readonly requireLeader?: boolean;
+    },
   ): AsyncGenerator<T> {
-    const { endpoint } = options;
+    const { endpoint, requireLeader = true } = options;
     const limit = new Limit(Number.POSITIVE_INFINITY, options.signal);
     try {
       const answers = this.transport.stream({
         ...{ endpoint, method, request },
         serverLimitMs: null,
-        requireLeader: true,
+        requireLeader,
         dialTimeoutMs: this.dialTimeoutMs,
         signal: limit.signal,
       });

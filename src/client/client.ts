@@ -28,6 +28,7 @@ import {
   type ServiceInstance,
 } from './registration.js';
 import { asRange, Rpcs } from './rpcs.js';
+import { type SnapshotOptions, snapshot } from './snapshot.js';
 import { type WatchItem, type WatchOptions, watch } from './watcher.js';
 
 export interface ReadOptions extends CallOptions {
@@ -161,5 +162,13 @@ export class KvdClient extends Rpcs implements Disposable {
     options: ReadOptions & { readonly prefix?: string | undefined } = {},
   ): Promise<ServiceInstance[]> {
     return instancesOf(this, service, options);
+  }
+
+  // ---------------------------------------------------------------- the cluster
+
+  /** A backup of the whole state of one member, as the bytes of a file. What was taken is a backup only
+   *  when the loop ends by itself: then the SHA-256 at its end was compared. */
+  snapshot(options: SnapshotOptions = {}): AsyncGenerator<Uint8Array> {
+    return snapshot(this.caller, options);
   }
 }

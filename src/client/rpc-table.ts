@@ -78,6 +78,7 @@ export const MEMBER_PROMOTE = rpc(
 );
 export const STATUS = rpc(`${MAINTENANCE}/Status`, 'StatusRequest', 'StatusResponse');
 export const HASH_KV = rpc(`${MAINTENANCE}/HashKV`, 'HashKVRequest', 'HashKVResponse');
+export const SNAPSHOT = rpc(`${MAINTENANCE}/Snapshot`, 'SnapshotRequest', 'SnapshotResponse');
 export const MOVE_LEADER = rpc(
   `${MAINTENANCE}/MoveLeader`,
   'MoveLeaderRequest',

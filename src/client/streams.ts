@@ -7,7 +7,7 @@ import type { Caller } from './caller.js';
 import type { Endpoint } from './endpoints.js';
 import type { KeyValue } from './key-value.js';
 import type { BytesInput } from './messages.js';
-import { OBSERVE, type Rpc, WATCH } from './rpc-table.js';
+import { OBSERVE, type Rpc, SNAPSHOT, WATCH } from './rpc-table.js';
 import * as wire from './wire-messages.js';
 
 export interface StreamOptions {
@@ -33,12 +33,18 @@ export function observeStream(
   return stream(caller, OBSERVE, { name: wire.keyText(name) }, wire.leaderPairIn, options);
 }
 
+/** A backup of the member, as the server sends it. One that knows no leader answers, too. */
+export function snapshotStream(caller: Caller, options: StreamOptions): AsyncGenerator<Uint8Array> {
+  const anyway = { ...options, requireLeader: false };
+  return stream(caller, SNAPSHOT, {}, ({ blob }) => blob, anyway);
+}
+
 function stream<Q extends MessageName, A extends MessageName, T>(
   caller: Caller,
   { method }: Rpc<Q, A>,
   request: Encodable<Q>,
   read: (answer: Decoded<A>) => T,
-  options: StreamOptions,
+  options: StreamOptions & { readonly requireLeader?: boolean },
 ): AsyncGenerator<T> {
   return caller.stream(method, request, read as (answer: object) => T, options);
 }

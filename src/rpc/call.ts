@@ -2,12 +2,19 @@
  * What all calls of clients have in common, whichever face they came through (gateway/, grpc/): their
  * context from what the request says, their counters, and their line in the log when they were slow.
  */
+import { isUtf8 } from 'node:buffer';
 import { KvError } from '../errors.js';
 import type { Logger } from '../logger.js';
 import type { Metrics, RpcCounters } from '../metrics.js';
 import type { NodeFace, RequestContext } from '../node.js';
 import type { Method } from './api/methods.js';
-import { codeName, DEADLINE_EXCEEDED, type WireError, wireError } from './error-mapping.js';
+import {
+  codeName,
+  DEADLINE_EXCEEDED,
+  factsOf,
+  type WireError,
+  wireError,
+} from './error-mapping.js';
 
 /** What the parts of a face share. */
 export interface CallScope {
@@ -23,6 +30,9 @@ export interface CallContext extends RequestContext {
   /** Monotonic ms at which the client's own deadline ends the call; Infinity without one. */
   readonly clientDeadline: number;
 }
+
+/** As after the deadline, but surely without an effect. */
+const OVERDUE: WireError = { ...DEADLINE_EXCEEDED, facts: factsOf('TIMEOUT_NO_EFFECT') };
 
 const NEVER = Number.POSITIVE_INFINITY;
 const UNIT_MS: Readonly<Record<string, number>> = {
@@ -51,17 +61,31 @@ export interface CallWish {
   readonly timeout: string | undefined;
   /** The client wants an error rather than an answer of a member that knows no leader. */
   readonly requireLeader: boolean;
+  /** For nothing but that etcd refuses it when it is no text. A byte is a character. */
+  readonly clientApiVersion: string | undefined;
 }
 
-/** `endless` calls end by the client's deadline or its departure only. */
+/** The client's deadline had passed before anything was done for it. */
+class OverdueError extends Error {
+  override readonly name = 'OverdueError';
+}
+
+/**
+ * `endless` calls end by the client's deadline or its departure only. The deadline counts from `startedAt`:
+ * what has taken its time to arrive is not done for nobody.
+ */
 export function callContext(
   node: NodeFace,
   wish: CallWish,
+  startedAt: number,
   endless: boolean,
   signal: AbortSignal | null,
 ): CallContext {
   const timeout = parseGrpcTimeout(wish.timeout);
+  const clientDeadline = timeout === null ? NEVER : startedAt + timeout;
+  if (clientDeadline <= node.now()) throw new OverdueError('the deadline has passed');
   const { requireLeader } = wish;
+  assertText(wish.clientApiVersion);
   // Refused here, because this holds for calls that never ask the node for a leader, too.
   if (requireLeader && !node.hasLeader) {
     throw new KvError(
@@ -70,7 +94,6 @@ export function callContext(
     );
   }
   const own = node.context(endless ? NEVER : undefined, signal, requireLeader);
-  const clientDeadline = timeout === null ? NEVER : node.now() + timeout;
   return {
     deadline: Math.min(own.deadline, clientDeadline),
     signal,
@@ -78,6 +101,11 @@ export function callContext(
     actor: own.actor,
     clientDeadline,
   };
+}
+
+function assertText(clientApiVersion: string | undefined): void {
+  if (clientApiVersion === undefined || isUtf8(Buffer.from(clientApiVersion, 'latin1'))) return;
+  throw new KvError('INVALID_ARGUMENT', 'etcdserver: invalid client api version');
 }
 
 /**
@@ -123,6 +151,7 @@ export class Call {
 
   /** What the client is told of a failure; reports what no caller can act on. */
   explain(error: unknown): WireError {
+    if (error instanceof OverdueError) return OVERDUE;
     if (!(error instanceof KvError)) this.scope.onUnexpected(error);
     else if (this.isClientTimeout(error)) return { ...DEADLINE_EXCEEDED, facts: error };
     return wireError(error);

@@ -15,6 +15,7 @@ import * as lock from './services/lock.js';
 import * as maintenance from './services/maintenance.js';
 import { openRangeStream } from './services/range-stream.js';
 import { openReflection } from './services/reflection.js';
+import { openSnapshot } from './services/snapshot.js';
 import { openWatch } from './services/watch.js';
 
 /** A handler for every method of the API. */
@@ -38,10 +39,11 @@ function unlessLearner(key: string, handler: Handler): Handler {
   };
   if (handler.kind === 'stream') {
     const open = handler.open;
+    const isBackup = key === 'etcdserverpb.Maintenance/Snapshot';
     return {
       kind: 'stream',
       open: (node, context, sink) => {
-        check(node, false);
+        check(node, isBackup);
         return open(node, context, sink);
       },
     };
@@ -81,6 +83,7 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'etcdserverpb.Maintenance/Hash': unary(maintenance.hash),
     'etcdserverpb.Maintenance/HashKV': unary(maintenance.hashKv),
     'etcdserverpb.Maintenance/Alarm': unary(maintenance.alarm),
+    'etcdserverpb.Maintenance/Snapshot': stream(openSnapshot),
     'etcdserverpb.Maintenance/MoveLeader': unary(maintenance.moveLeader),
     'etcdserverpb.Maintenance/Defragment': unary(maintenance.defragment),
     'etcdserverpb.Maintenance/Downgrade': unary(maintenance.downgrade),

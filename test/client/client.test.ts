@@ -145,6 +145,31 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
     expect((await client.update('n', () => 'new'))?.version).toBe(1);
   });
 
+  it('deletes by an update only what the update has seen', async () => {
+    await client.put('n', 'mine');
+    const seen: string[] = [];
+    let other: Promise<unknown> = Promise.resolve();
+    /** Between what its update reads and what it writes, somebody else is faster. */
+    class LateClient extends KvdClient {
+      override async txn(...args: Parameters<KvdClient['txn']>): ReturnType<KvdClient['txn']> {
+        await other;
+        return await super.txn(...args);
+      }
+    }
+    using late = new LateClient({ endpoints: [endpoint], protocol });
+
+    const pair = await late.update('n', (current) => {
+      seen.push(current?.text() ?? 'nothing');
+      if (seen.length === 1) other = client.put('n', 'not yours');
+      return current?.text() === 'mine' ? null : `${current?.text()}, still`;
+    });
+
+    expect(seen).toEqual(['mine', 'not yours']);
+    expect(pair?.text()).toBe('not yours, still');
+    // It was never gone in between.
+    expect(pair?.version).toBe(3);
+  });
+
   it('says what the server refuses', async () => {
     expect(await codeOf(client.put('', 'v'))).toBe('EMPTY_KEY');
     expect(await codeOf(client.put('a', 'v', { lease: 5 }))).toBe('LEASE_NOT_FOUND');

@@ -246,6 +246,29 @@ describe('a lock', () => {
   });
 });
 
+describe('a leadership', () => {
+  const leader = { name: base64('e'), key: base64('e/65'), rev: '7', lease: '101' };
+
+  it.each([
+    ['works', ok({ header: header(8) })],
+    ['is refused', failure(2, 'election: not leader')],
+    ['meets a broken connection', failure(14, 'etcdserver: no leader')],
+  ])('gives its lease back when the resignation %s', async (_what, answer) => {
+    gateway.always('/v3/election/campaign', ok({ header: header(7), leader }));
+    gateway.always('/v3/election/resign', answer);
+    const seat = await client.campaign('e', 'me', { ttl: 5 });
+
+    const failed = await seat.resign().then(
+      () => false,
+      () => true,
+    );
+
+    expect(failed).toBe(_what !== 'works');
+    expect(gateway.requests('/v3/election/resign')[0]).toMatchObject({ leader });
+    expect(gateway.requests('/v3/lease/revoke')).toEqual([{ ID: '101' }]);
+  });
+});
+
 describe('a registration', () => {
   const instance = { name: 'web', id: 'w1', address: '10.0.0.1:80', meta: { zone: 'a' } };
 

@@ -5,8 +5,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { loadConfig, OPTIONS } from '../../src/config.js';
+import { loadConfig } from '../../src/config.js';
 import { KvError } from '../../src/errors.js';
+import { ETCD_OPTIONS, FORMER_NAMES } from '../../src/etcd-options.js';
+import { OPTIONS } from '../../src/options.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'kvd-config-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -62,7 +64,7 @@ describe('configuration', () => {
     }
   });
 
-  test('durations are written as Go writes them, or as milliseconds', () => {
+  test('durations are written as Go writes them', () => {
     const of = (text: string): number => {
       const args = ['--grpc-keepalive-interval', text];
       return loadConfig({ args, env: {} }).grpcKeepalive.intervalMs;
@@ -73,12 +75,11 @@ describe('configuration', () => {
       '1.5s': 1500,
       '20s': 2e4,
       '5ms': 5,
-      '7': 7,
       '0': 0,
     };
     for (const [text, ms] of Object.entries(known)) expect(of(text), text).toBe(ms);
     expect(of('0s')).toBe(0);
-    for (const text of ['', 's', '5 s', '5sm', '-1s', '1d']) {
+    for (const text of ['', '7', 's', '5 s', '5sm', '-1s', '1d']) {
       expect(problems(['--grpc-keepalive-interval', text])).toContain('a duration such as');
     }
   });
@@ -188,11 +189,81 @@ describe('configuration', () => {
     expect(problems(['--pre-vote', '--strict-reconfig-check=true'])).toBe('');
     expect(problems(['--max-wals', '5', '--metrics=extensive'])).toBe('');
     expect(names).not.toContain('unsafe-no-fsync');
-    expect(problems(['--unsafe-no-fsync'])).toContain('unknown option');
+    expect(problems(['--unsafe-no-fsync'])).toContain('on disk, always');
   });
 
-  test("names in the environment that are not known are nobody's business", () => {
-    expect(problems([], { ETCD_PEER_AUTO_TLS: 'false', ETCD_DEBUG: 'true', KVD_X: '1' })).toBe('');
+  test('no option of kvd is also listed as one that it does not have', () => {
+    const both = OPTIONS.filter(({ name }) => ETCD_OPTIONS.has(name) || FORMER_NAMES.has(name));
+
+    expect(both).toEqual([]);
+  });
+
+  test('what the environment asks for and cannot have is one warning, unless it is grave', () => {
+    const env = {
+      ETCD_WAL_DIR: '/wal',
+      KVD_DEBUG: '1',
+      ETCD_MAX_LEARNERS: '1',
+      ETCD_MEMORY_MLOCK: 'false',
+      ETCD_MAX_WALS: '9',
+      ETCD_SERVICE_HOST: '10.0.0.1',
+    };
+
+    expect(loadConfig({ args: [], env }).warnings).toEqual([
+      'without effect, because kvd does not have these options: KVD_DEBUG, ETCD_WAL_DIR',
+    ]);
+    expect(problems([], { ...env, ETCD_FORCE_NEW_CLUSTER: '1' })).toMatch(
+      /^ETCD_FORCE_NEW_CLUSTER is/,
+    );
+    expect(loadConfig({ args: [], env: { ETCD_FORCE_NEW_CLUSTER: 'f' } }).warnings).toEqual([]);
+  });
+
+  test('a variable that is empty is not set', () => {
+    const { name } = loadConfig({ args: [], env: { KVD_NAME: '', ETCD_NAME: 'n1' } });
+
+    expect(name).toBe('n1');
+    expect(loadConfig({ args: [], env: { ETCD_NAME: '' } }).name).toBe('default');
+  });
+
+  test('switches take a value behind an equals sign only', () => {
+    expect(problems(['--pre-vote', 'false'])).toContain('unexpected argument "false"');
+    expect(problems(['--pre-vote=maybe'])).toContain('--pre-vote maybe: it is true or false');
+    expect(problems(['--force-new-cluster=false', '--enable-grpc-gateway=true'])).toBe('');
+    expect(problems(['--enable-grpc-gateway=false'])).toContain('on each client port, always');
+  });
+
+  test('former names of options are taken, too', () => {
+    const flag = ['--experimental-watch-progress-notify-interval=5s'];
+    const env = { ETCD_EXPERIMENTAL_WATCH_PROGRESS_NOTIFY_INTERVAL: '6s' };
+
+    expect(loadConfig({ args: flag, env: {} }).watchProgressNotifyMs).toBe(5000);
+    expect(loadConfig({ args: [], env }).watchProgressNotifyMs).toBe(6000);
+  });
+
+  test('a file may list every option, with nothing behind those that are not wanted', () => {
+    const file = join(folder, 'all.yaml');
+    const lines = [
+      'name: n',
+      'data-dir:',
+      'wal-dir:',
+      'discovery:',
+      "proxy: 'off'",
+      'debug: false',
+    ];
+    writeFileSync(file, lines.join('\n'));
+
+    expect(loadConfig({ args: ['--config-file', file], env: {} }).dataDir).toBe('n.kvd');
+    writeFileSync(file, 'force-new-cluster: true\nwal-dir: /w\n');
+    expect(problems(['--config-file', file]).split('\n')).toEqual([
+      expect.stringContaining('all.yaml: force-new-cluster is an option of etcd that kvd does not'),
+      expect.stringContaining('all.yaml: wal-dir is an option of etcd that kvd does not have: log'),
+    ]);
+  });
+
+  test('numbers are whole and in digits', () => {
+    for (const text of ['', '1e3', '1.5', ' 7', '-3', '0x']) {
+      expect(problems([`--max-txn-ops=${text}`])).toContain('a whole number from 1 to');
+    }
+    expect(loadConfig({ args: ['--max-txn-ops=0x10'], env: {} }).maxTxnOps).toBe(16);
   });
 
   test('the quota is that of etcd unless told otherwise, and -1 is none', () => {
@@ -223,5 +294,28 @@ describe('configuration', () => {
     ).toEqual({ mode: 'revision', revisions: 1000 });
     expect(problems(['--auto-compaction-mode', 'yearly'])).toContain('"periodic" or "revision"');
     expect(problems(['--auto-compaction-retention', 'soon'])).toContain('30m, 12h');
+  });
+
+  test('backups by itself are off without a folder, and have an interval and a number with one', () => {
+    const backup = (...args: string[]) => loadConfig({ args, env: {} }).backup;
+    const dir = '--backup-dir=/var/backups/kvd';
+
+    expect(backup()).toBeNull();
+    expect(backup(dir)).toEqual({ dir: '/var/backups/kvd', intervalMs: 3_600_000, keep: 24 });
+    expect(backup(dir, '--backup-interval=1h30m', '--backup-keep', '3')).toEqual({
+      dir: '/var/backups/kvd',
+      intervalMs: 5_400_000,
+      keep: 3,
+    });
+    expect(problems([dir, '--backup-interval', '10ms'])).toMatch(/at least a second/);
+    expect(problems([dir, '--backup-interval', 'soon'])).toMatch(
+      /--backup-interval soon: a duration/,
+    );
+    expect(problems([dir, '--backup-keep', '0'])).toBe(
+      '--backup-keep 0: a number of at least 1 is wanted',
+    );
+    expect(problems(['--backup-keep', '3'])).toBe(
+      '--backup-keep is of no use without --backup-dir',
+    );
   });
 });

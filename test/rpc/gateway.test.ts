@@ -336,6 +336,18 @@ describe('metadata', () => {
     expect(answer.json).toMatchObject({ message: 'context deadline exceeded', code: 4 });
   });
 
+  it('does nothing for a deadline that is over, and does not read what is no text', async () => {
+    const body = { key: b64('late'), value: b64('1') };
+    const late = { 'grpc-timeout': '1n' };
+    const answer = await post(served.port, '/v3/kv/put', body, late);
+    expect(answer).toMatchObject({ status: 504, json: { message: 'context deadline exceeded' } });
+    const headers = { 'grpc-metadata-client-api-version': '\u00ff' };
+    const bytes = Buffer.from(JSON.stringify(body));
+    const refused = await exchange(served.port, '/v3/kv/put', bytes, { headers });
+    expect(refused.json).toMatchObject({ message: 'etcdserver: invalid client api version' });
+    expect(node.proposed).toEqual([]);
+  });
+
   it('does not let a client stretch the timeout of the server', async () => {
     await post(served.port, '/v3/kv/put', { key: b64('a') }, { 'Grpc-Timeout': '1H' });
 

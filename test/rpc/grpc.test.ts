@@ -4,6 +4,7 @@
  * over random requests.
  */
 import net from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -80,7 +81,10 @@ describe('a unary call', () => {
 
   it.each([
     ['/etcdserverpb.KV/Nothing', 'unknown method Nothing for service etcdserverpb.KV'],
-    ['/a.B/C', 'unknown method C for service a.B'],
+    ['/etcdserverpb.KV/', 'unknown method  for service etcdserverpb.KV'],
+    ['/a.B/C', 'unknown service a.B'],
+    ['//etcdserverpb.KV/Range', 'unknown service /etcdserverpb.KV'],
+    ['/etcdserverpb.KV/Range/', 'unknown service etcdserverpb.KV/Range'],
     ['/nothing', 'malformed method name: "/nothing"'],
   ])('of %s is not implemented', async (path, text) => {
     expect(await client.call(path, range('a'))).toMatchObject({ status: 12, text });
@@ -109,16 +113,37 @@ describe('a unary call', () => {
     answer('PutResponse', await exchange.outcome);
   });
 
+  const NOT_COMPRESSED = 'grpc: compressed flag set with identity or empty encoding';
+  const UNKNOWN_ENCODING = 'grpc: Decompressor is not installed for grpc-encoding "br"';
+
   it.each([
-    ['compressed by something unknown', 'br', put('a', '1'), 1, 12],
-    ['said to be gzip, and is none', 'gzip', put('a', '1'), 1, 13],
-    ['no protobuf', 'identity', Buffer.from([7]), 0, 13],
-    ['a bomb', 'gzip', gzipSync(Buffer.alloc(50_000_000)), 1, 8],
-  ])('whose message is %s fails', async (_what, encoding, message, flag, status) => {
+    ['compressed by something unknown', 'br', put('a', '1'), 1, 12, UNKNOWN_ENCODING],
+    ['of a call compressed by something unknown', 'br', put('a', '1'), 0, 12, UNKNOWN_ENCODING],
+    ['said to be gzip, and is none', 'gzip', put('a', '1'), 1, 13, 'grpc: failed to decompress'],
+    ['compressed, of a call that is not', 'identity', put('a', '1'), 1, 13, NOT_COMPRESSED],
+    ['compressed by nothing', '', put('a', '1'), 1, 13, NOT_COMPRESSED],
+    ['of a kind nobody knows', 'gzip', put('a', '1'), 2, 13, 'unexpected payload format 2'],
+    ['no protobuf', 'identity', Buffer.from([7]), 0, 13, 'grpc: failed to unmarshal'],
+    ['a bomb', 'gzip', gzipSync(Buffer.alloc(50_000_000)), 1, 8, 'larger than max'],
+  ])('whose message is %s fails', async (_what, encoding, message, flag, status, text) => {
     const exchange = client.open(PUT, { 'grpc-encoding': encoding });
+    let accepted: unknown;
+    exchange.stream.on('response', (fields) => (accepted = fields['grpc-accept-encoding']));
     exchange.send(message, flag);
     exchange.end();
-    expect((await exchange.outcome).status).toBe(status);
+    const outcome = await exchange.outcome;
+    expect(outcome.status).toBe(status);
+    expect(outcome.text).toContain(text);
+    expect(accepted).toBe('gzip');
+  });
+
+  it.each([
+    [Buffer.from('3.6'), 0, ''],
+    [Buffer.from('neueste: \u00fc'), 0, ''],
+    [Buffer.from([0xff, 0xfe]), 3, 'etcdserver: invalid client api version'],
+  ])('of a client whose version of the API is %j is answered %i', async (version, status, text) => {
+    const told = { 'client-api-version': version.toString('latin1') };
+    expect(await client.call(RANGE, range('a'), told)).toMatchObject({ status, text });
   });
 
   it('with a message above the limit is refused before the message has come', async () => {
@@ -167,6 +192,27 @@ describe('a unary call', () => {
     await waitFor('the place', 2000, async () => {
       return answer('RangeResponse', await client.call(RANGE, places)).count === 1;
     });
+  });
+
+  it.each(['0n', '0S', '1n'])('does nothing when its deadline is over: %s', async (timeout) => {
+    const wish = { 'grpc-timeout': timeout };
+    const outcome = await client.call(PUT, put('late', '1'), wish);
+    expect(outcome).toMatchObject({ status: 4, text: 'context deadline exceeded' });
+    const { kvs } = answer('RangeResponse', await client.call(RANGE, range('late')));
+    expect(kvs).toEqual([]);
+    const watch = client.open(WATCH, wish);
+    expect(await watch.outcome).toMatchObject({ status: 4, messages: [] });
+    expect(node.watches.counts().streams).toBe(0);
+    expect(served.unexpected).toEqual([]);
+  });
+
+  it('whose request took longer to come than its deadline is does nothing', async () => {
+    const exchange = client.open(PUT, { 'grpc-timeout': '30m' });
+    await pause(60);
+    exchange.send(put('late', '1'));
+    exchange.end();
+    expect((await exchange.outcome).status).toBe(4);
+    expect(node.proposed).toEqual([]);
   });
 
   it('with a timeout that is none is refused', async () => {
@@ -436,6 +482,20 @@ describe('a server', () => {
     await staysFalse('an answer above the bound', 300, () => (handled.get('OK') ?? 0) >= 110);
     answer('RangeResponse', await client.call(RANGE, range('a')));
     socket.destroy();
+  });
+});
+
+describe('a stream that fails inside', () => {
+  it.each([
+    ['of renewals', '/etcdserverpb.Lease/LeaseKeepAlive', { ID: 5 }, 'LeaseKeepAliveRequest'],
+    ['of a range', '/etcdserverpb.KV/RangeStream', { key: 'k' }, 'RangeRequest'],
+    ['of leaders', '/v3electionpb.Election/Observe', { name: 'boss' }, 'LeaderRequest'],
+  ] as const)('%s shows an internal error, and tells it', async (_what, path, ask, name) => {
+    const bug = new Error('what nobody should see');
+    node.failure = bug;
+    const outcome = await client.call(path, encodeProtobuf(name, ask));
+    expect(outcome).toMatchObject({ status: 13, text: 'internal error' });
+    expect(served.unexpected).toEqual([bug]);
   });
 });
 

@@ -131,6 +131,16 @@ describe('frames by hand', () => {
     expect(told.lines).toEqual(['1 200', '1 data 1 end']);
   });
 
+  it('counts interim answers as what asks for nothing, and ends a connection that has too many', () => {
+    asked();
+    const early = answer(1, false, { ':status': '103' });
+    const flood = Buffer.concat(Array.from({ length: 50_000 }, () => early));
+    const frames = say(flood);
+    const bye = frames.find(({ type }) => type === FrameType.GoAway);
+    expect(bye?.payload.readUInt32BE(4)).toBe(Http2Code.EnhanceYourCalm);
+    expect(client.isOver).toBe(true);
+  });
+
   it('stops sending a request that the server has answered already', () => {
     asked();
     const stream = client.open(requestBlock(), null);

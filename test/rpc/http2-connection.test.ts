@@ -659,6 +659,19 @@ describe('a turn', () => {
   });
 });
 
+describe('a client that says goodbye', () => {
+  it('is served on: it takes no streams of the server, and may open some itself', () => {
+    const goodbye = frame(FrameType.GoAway, 0, 0, Buffer.concat([u32(0), u32(0)]));
+    say(hello(), goodbye, request(1, {}, true));
+    expect(connection.isOver).toBe(false);
+    connection.respond(served.streams.get(1) as Http2Stream, ANSWER, true);
+    say(request(3, {}, true));
+    expect(served.told).toEqual(['1 /a/B end', '3 /a/B end']);
+    connection.shutdown();
+    expect(connection.isGoodbyeHeard).toBe(false);
+  });
+});
+
 describe('the end', () => {
   const pong = frame(FrameType.Ping, Flag.Ack, 0, Buffer.alloc(8));
   const lastOf = (frames: readonly Frame[]): number | undefined =>

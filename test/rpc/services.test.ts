@@ -414,10 +414,10 @@ describe('keep-alive stream', () => {
 
   function open(accepts: (sent: number) => boolean = () => true) {
     const sent: Sent[] = [];
-    const ends: (string | null)[] = [];
+    const ends: (Error | null)[] = [];
     const session = openKeepAlive(node, node.context(1000), {
       send: (response) => accepts(sent.push(response)),
-      end: (error) => void ends.push(error?.code ?? null),
+      end: (error) => void ends.push(error),
     });
     return { sent, ends, session };
   }
@@ -453,15 +453,18 @@ describe('keep-alive stream', () => {
     expect(sent.map(({ ID }) => ID)).toEqual([1, 2, 3]);
   });
 
-  it('ends with the error of a renewal', async () => {
+  it.each([
+    ['the error', new KvError('STOPPED', 'stopping')],
+    ['the bug', new TypeError('what is that')],
+  ])('ends with %s of a renewal', async (_what, failure) => {
     const { ends, sent, session } = open();
-    node.failure = new Error('not a KvError');
+    node.failure = failure;
 
     session.handle({ ID: 1 });
     await waitFor('the end', 10_000, () => ends.length > 0);
 
     expect(sent).toEqual([]);
-    expect(ends).toEqual(['STOPPED']);
+    expect(ends).toEqual([failure]);
   });
 
   it('cuts off a client that piles up renewals', async () => {
@@ -473,7 +476,7 @@ describe('keep-alive stream', () => {
 
     for (let id = 0; id <= 16_384; id += 1) session.handle({ ID: id });
 
-    expect(ends).toEqual(['OVERLOADED']);
+    expect(ends).toMatchObject([{ code: 'OVERLOADED' }]);
     release();
   });
 

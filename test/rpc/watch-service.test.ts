@@ -54,7 +54,7 @@ class ManualClock implements Clock {
 
 class Client {
   readonly responses: WatchResponse[] = [];
-  readonly ended: (KvError | null)[] = [];
+  readonly ended: (Error | null)[] = [];
   readonly session: StreamSession<Decoded<'WatchRequest'>>;
   /** Bytes that it takes before it says that it is full. */
   room: number;
@@ -378,7 +378,7 @@ describe('watch service', () => {
     put('a');
     await Promise.resolve();
 
-    expect(strict.ended.map((error) => error?.code)).toEqual(['NO_LEADER']);
+    expect(strict.ended).toMatchObject([{ code: 'NO_LEADER' }]);
     expect(strict.revisions).toEqual([]);
     expect(patient.ended).toEqual([]);
     expect(patient.revisions).toEqual([2]);
@@ -392,8 +392,8 @@ describe('watch service', () => {
     const late = new Client(watches);
     late.create({ key: 'a' });
 
-    expect(client.ended.map((error) => error?.code)).toEqual(['STOPPED']);
-    expect(late.ended.map((error) => error?.code)).toEqual(['STOPPED']);
+    expect(client.ended).toMatchObject([{ code: 'STOPPED' }]);
+    expect(late.ended).toMatchObject([{ code: 'STOPPED' }]);
     expect(late.responses).toEqual([]);
     expect(clock.pending).toBe(0);
   });

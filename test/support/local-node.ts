@@ -3,10 +3,13 @@
  * write is applied at once. Tests can take the leader away, hold writes back, or raise the clock.
  */
 import type { Actor } from '../../src/auth/actor.js';
+import { BackupStream } from '../../src/backup/backup-stream.js';
 import { systemClock } from '../../src/clock.js';
 import { KvError } from '../../src/errors.js';
 import type { Int64 } from '../../src/int64.js';
 import type { Command } from '../../src/kv/command.js';
+import { exportSnapshot } from '../../src/kv/io/snapshot-stream.js';
+import { StateStore } from '../../src/kv/io/state-store.js';
 import type { KeyValue, RangeRequest } from '../../src/kv/request.js';
 import type { StateMachine } from '../../src/kv/state-machine.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
@@ -24,6 +27,7 @@ import { readRangeParts } from '../../src/range-parts.js';
 import { readTxn } from '../../src/store-reads.js';
 import { WatchService } from '../../src/watch/io/watch-service.js';
 import { MachineRig } from './machine-rig.js';
+import { MemoryStateFolders } from './memory-backend.js';
 
 const REQUEST_TIMEOUT_MS = 2000;
 
@@ -46,6 +50,8 @@ export class LocalNode implements NodeFace {
   /** Ranges in parts that are being read now, and their parts so far. */
   partReaders = 0;
   partsRead = 0;
+  /** Backups that pin something. */
+  backups = 0;
   readonly leaderLost = new Set<() => void>();
   private lastLeaseId = 1000;
   private deletedTo = 0;
@@ -220,6 +226,31 @@ export class LocalNode implements NodeFace {
     };
   }
 
+  async openBackup(createdAt: number, context: RequestContext): Promise<BackupStream> {
+    const isConfirmed = this.hasLeader && !this.isLearner;
+    if (isConfirmed) await this.admit(context);
+    const { machine, clusterId, memberId } = this;
+    const store = await stateOf(this.rig);
+    this.backups += 1;
+    return new BackupStream({
+      ...{ machine, clusterId, memberId, createdAt, isConfirmed },
+      chunks: exportSnapshot(store, {
+        clusterId,
+        mark: {
+          index: machine.appliedIndex,
+          term: machine.appliedTerm,
+          configuration: machine.configuration,
+          generation: 1,
+        },
+        revision: machine.store.revision,
+        tables: machine.encodeTables(),
+      }),
+      onEnd: () => {
+        this.backups -= 1;
+      },
+    });
+  }
+
   async transferLeadership(target: number): Promise<void> {
     if (target !== 2 && target !== 3) throw new KvError('BAD_TRANSFEREE', 'no such voter');
     this.leader = target;
@@ -259,4 +290,14 @@ export class LocalNode implements NodeFace {
       }, reject);
     });
   }
+}
+
+/** The records of a machine as a member has them on its disk. */
+async function stateOf({ records, machine }: MachineRig): Promise<StateStore> {
+  const folders = new MemoryStateFolders();
+  const store = await StateStore.create({ dataDir: '', generation: 1, clusterId: 77, folders });
+  for (const { main, sub, bytes } of records.physical()) {
+    if (main <= machine.store.revision) store.write(main, sub, bytes);
+  }
+  return store;
 }

@@ -307,12 +307,14 @@ export class StateStore implements RecordStore {
   /**
    * The pages as they are when the call is made, of revisions up to `maxMain`. The caller closes it.
    * No removal can hurt it: one that is asked for after this call waits for a checkpoint that
-   * flushes at least as much as this call does.
+   * flushes at least as much as this call does. It does not keep the store open: invariant 4 holds for
+   * each of its steps.
    */
   pin(maxMain: number): Promise<BackendIterator> {
     return this.whileOpen(async () => {
       await this.flush();
-      return this.backend.iterate({ from: pageKey(0, 0), to: pageKey(maxMain + 1, 0) });
+      const pages = this.backend.iterate({ from: pageKey(0, 0), to: pageKey(maxMain + 1, 0) });
+      return { next: () => this.whileOpen(() => pages.next()), close: () => pages.close() };
     });
   }
 

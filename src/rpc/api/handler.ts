@@ -6,7 +6,6 @@
  * the return value of `send`: false means the transport has taken this answer and wants no other
  * before it calls `drained`.
  */
-import type { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 
 /** Bounds of what one request may ask, from the configuration. */
@@ -19,8 +18,8 @@ export interface RequestLimits {
 export interface ResponseSink<Response = object> {
   /** Takes the answer. False: send no other before `drained`. */
   send(response: Response): boolean;
-  /** The stream is over; nothing follows. */
-  end(error: KvError | null): void;
+  /** The stream is over; nothing follows. What is no KvError is a bug: reported, and told as INTERNAL. */
+  end(error: Error | null): void;
 }
 
 /** An open stream, as its transport drives it. */

@@ -22,6 +22,7 @@ export function wishOf(headers: IncomingHttpHeaders): CallWish {
   return {
     timeout: single(headers['grpc-timeout']),
     requireLeader: single(headers['grpc-metadata-hasleader']) === 'true',
+    clientApiVersion: single(headers['grpc-metadata-client-api-version']),
   };
 }
 

@@ -10,8 +10,7 @@
  * Back-pressure: `send` returns what the socket says; `drained` follows the response's drain event.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { KvError } from '../../errors.js';
-import { KvError as KvErrorClass } from '../../errors.js';
+import { KvError } from '../../errors.js';
 import type { ResponseSink, StreamHandler, StreamSession } from '../api/handler.js';
 import { decodeJson, encodeJson } from '../api/json.js';
 import { JsonSequence } from '../api/json-sequence.js';
@@ -79,7 +78,8 @@ class StreamExchange implements ResponseSink {
     const { node } = call.scope;
     this.attempt(() => {
       const { signal } = this.departure;
-      call.context = callContext(node, wishOf(request.headers), true, signal);
+      const wish = wishOf(request.headers);
+      call.context = callContext(node, wish, call.startedAt, true, signal);
       this.armDeadline(call.context.clientDeadline - node.now());
       const session = open(node, call.context, this as ResponseSink<never>);
       this.session = session as StreamSession<object>;
@@ -109,7 +109,7 @@ class StreamExchange implements ResponseSink {
     return this.response.write(line, 'latin1');
   }
 
-  end(error: KvError | null): void {
+  end(error: Error | null): void {
     this.finish(error === null ? null : this.call.explain(error));
   }
 
@@ -123,14 +123,14 @@ class StreamExchange implements ResponseSink {
     const { method } = this.call;
     this.requests += 1;
     if (!method.requestStream && this.requests > 1) {
-      throw new KvErrorClass('INVALID_ARGUMENT', 'this call takes one request');
+      throw new KvError('INVALID_ARGUMENT', 'this call takes one request');
     }
     this.session?.handle(decodeJson(method.request, text));
   }
 
   private requestsEnded(sequence: JsonSequence): void {
     if (this.over) return;
-    if (sequence.isInside) throw new KvErrorClass('INVALID_ARGUMENT', 'the last object is cut off');
+    if (sequence.isInside) throw new KvError('INVALID_ARGUMENT', 'the last object is cut off');
     // One request is owed; an empty body is the empty message.
     if (!this.call.method.requestStream && this.requests === 0) this.take('{}');
     this.session?.requestsEnded?.();

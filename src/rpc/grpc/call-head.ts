@@ -28,6 +28,7 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
   let contentType = '';
   let encoding = 'identity';
   let timeout: string | undefined;
+  let clientApiVersion: string | undefined;
   let requireLeader = false;
   let wantsDetails = false;
   for (let at = firstRegular; at < fields.length; at += 1) {
@@ -41,6 +42,9 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
         break;
       case 'grpc-timeout':
         timeout = value;
+        break;
+      case 'client-api-version':
+        clientApiVersion ??= value;
         break;
       case 'hasleader':
         requireLeader = value === 'true';
@@ -56,5 +60,5 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
   if (contentType !== 'application/grpc' && !GRPC.test(contentType)) {
     return { ok: false, httpStatus: 415, error: NOT_GRPC };
   }
-  return { ok: true, head: { timeout, requireLeader, encoding, wantsDetails } };
+  return { ok: true, head: { timeout, requireLeader, clientApiVersion, encoding, wantsDetails } };
 }

@@ -244,7 +244,13 @@ export class UnaryGrpcCall extends GrpcCall {
     // Only calls that may last for ever are worth the cost of a signal.
     if (method.waits) this.departure = new AbortController();
     const signal = this.departure?.signal ?? null;
-    this.call.context = callContext(scope.node, this.head, method.waits, signal);
+    this.call.context = callContext(
+      scope.node,
+      this.head,
+      this.call.startedAt,
+      method.waits,
+      signal,
+    );
     // All others are ended by the deadline of the node.
     if (method.waits) {
       this.armDeadline(this.call.context.clientDeadline - scope.node.now());
@@ -283,7 +289,13 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
     this.attempt(() => {
       const { scope } = this.call;
       this.departure = new AbortController();
-      this.call.context = callContext(scope.node, this.head, true, this.departure.signal);
+      this.call.context = callContext(
+        scope.node,
+        this.head,
+        this.call.startedAt,
+        true,
+        this.departure.signal,
+      );
       this.armDeadline(this.call.context.clientDeadline - scope.node.now());
       const session = open(scope.node, this.call.context, this as ResponseSink<never>);
       this.session = session as StreamSession<object>;
@@ -305,7 +317,7 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
     }
   }
 
-  override end(error: WireError | KvError | null): void {
+  override end(error: WireError | Error | null): void {
     super.end(error instanceof Error ? this.call.explain(error) : error);
   }
 

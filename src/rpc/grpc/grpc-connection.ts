@@ -10,7 +10,7 @@
  */
 import type { Socket } from 'node:net';
 import type { CallScope } from '../call.js';
-import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import { factsOf, GrpcCode, wireErrorOf } from '../error-mapping.js';
 import { Http2Code } from '../http2/frame.js';
 import type { RequestHead } from '../http2/message-head.js';
 import { Http2ServerConnection, type ServerEvents } from '../http2/server-connection.js';
@@ -25,7 +25,7 @@ import {
 } from './grpc-call.js';
 import { MessageError } from './message-assembler.js';
 import { Pulse, type PulseLimits } from './pulse.js';
-import type { ServedMethod } from './served-method.js';
+import { type ServedMethod, unknownMethod } from './served-method.js';
 import { type ServerLoad, SHARE_BYTES } from './server-load.js';
 import { ANSWER_HEAD, errorHead, httpHead, OK_TRAILERS } from './status.js';
 
@@ -253,7 +253,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     }
     const served = methods.get(head.path);
     if (this.isUnread() || served === undefined) {
-      const error = served === undefined ? unknown(head.path) : UNREAD;
+      const error = served === undefined ? unknownMethod(methods, head.path) : UNREAD;
       http2.respond(stream, errorHead(error, outcome.head.wantsDetails), true);
       return;
     }
@@ -506,13 +506,4 @@ class Refusal implements StreamOwner {
   onReset(): void {}
 
   onDrained(): void {}
-}
-
-function unknown(path: string): WireError {
-  const [, service = '', name = ''] = /^\/([^/]*)\/(.*)$/.exec(path) ?? [];
-  const text =
-    name === ''
-      ? `malformed method name: "${path}"`
-      : `unknown method ${name} for service ${service}`;
-  return wireErrorOf(GrpcCode.UNIMPLEMENTED, text, factsOf('UNIMPLEMENTED'));
 }

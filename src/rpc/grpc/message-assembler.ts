@@ -115,26 +115,29 @@ export class MessageAssembler {
   }
 
   private plain(flag: number, message: Buffer): Buffer {
-    if (flag === 0) return message;
-    if (flag !== 1 || this.encoding !== 'gzip') {
-      const text = `grpc: Decompressor is not installed for grpc-encoding "${this.encoding}"`;
+    const { encoding } = this;
+    const isPlain = encoding === '' || encoding === 'identity';
+    // Of the whole call, whether this message is compressed or not.
+    if (!isPlain && encoding !== 'gzip') {
+      const text = `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`;
       throw new MessageError(wireErrorOf(GrpcCode.UNIMPLEMENTED, text, factsOf('UNIMPLEMENTED')));
     }
+    if (flag === 0) return message;
+    if (flag !== 1) throw malformed(`grpc: received unexpected payload format ${flag}`);
+    if (isPlain) throw malformed('grpc: compressed flag set with identity or empty encoding');
     try {
       return gunzipSync(message, { maxOutputLength: this.bytesMax });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
         throw tooLarge(this.bytesMax + 1, this.bytesMax);
       }
-      throw new MessageError(
-        wireErrorOf(
-          GrpcCode.INTERNAL,
-          'grpc: failed to decompress the received message',
-          factsOf('INVALID_ARGUMENT'),
-        ),
-      );
+      throw malformed('grpc: failed to decompress the received message');
     }
   }
+}
+
+function malformed(text: string): MessageError {
+  return new MessageError(wireErrorOf(GrpcCode.INTERNAL, text, factsOf('INVALID_ARGUMENT')));
 }
 
 function tooLarge(length: number, most: number): MessageError {

@@ -7,6 +7,7 @@ import type { Handler, Handlers } from '../api/handler.js';
 import { METHODS, type Method, methodKey } from '../api/methods.js';
 import { encodeField, encodeProtobuf } from '../api/protobuf.js';
 import type { Encodable } from '../api/schema.js';
+import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 
 export interface ServedMethod {
   readonly method: Method;
@@ -35,6 +36,17 @@ export function servedMethods(
     served.set(`/${methodKey(method)}`, { method, handler, counters, encode });
   }
   return served;
+}
+
+/** Why a path is not served, in the words of gRPC's server in Go: what stands behind the last slash is the method. */
+export function unknownMethod(methods: ReadonlyMap<string, ServedMethod>, path: string): WireError {
+  const [, service, name] = /^\/(.*)\/([^/]*)$/.exec(path) ?? [];
+  let text = `malformed method name: "${path}"`;
+  if (service !== undefined) {
+    const isKnown = [...methods.values()].some(({ method }) => method.service === service);
+    text = isKnown ? `unknown method ${name} for service ${service}` : `unknown service ${service}`;
+  }
+  return wireErrorOf(GrpcCode.UNIMPLEMENTED, text, factsOf('UNIMPLEMENTED'));
 }
 
 function typeOf({ requestStream, responseStream }: Method): string {

@@ -16,13 +16,10 @@ const CONTENT = { name: 'content-type', value: 'application/grpc' };
 const ERROR_INFO = 'type.googleapis.com/google.rpc.ErrorInfo';
 const MESSAGE_CHARS_MAX = 1024;
 const OK = { name: ':status', value: '200' };
+const ACCEPTED = { name: 'grpc-accept-encoding', value: 'gzip' };
 
 /** In front of the messages of an answer. */
-export const ANSWER_HEAD: Buffer = encodeHeaders([
-  OK,
-  CONTENT,
-  { name: 'grpc-accept-encoding', value: 'gzip' },
-]);
+export const ANSWER_HEAD: Buffer = encodeHeaders([OK, CONTENT, ACCEPTED]);
 
 /** Behind them, when all went well. */
 export const OK_TRAILERS: Buffer = encodeHeaders([{ name: 'grpc-status', value: '0' }]);
@@ -34,7 +31,7 @@ export function errorTrailers(error: WireError, wantsDetails: boolean): Buffer {
 
 /** The whole answer of a call that fails before its first message. */
 export function errorHead(error: WireError, wantsDetails: boolean): Buffer {
-  return encodeHeaders([OK, CONTENT, ...statusFields(error, wantsDetails)]);
+  return encodeHeaders([OK, CONTENT, ACCEPTED, ...statusFields(error, wantsDetails)]);
 }
 
 /** For a request that is not gRPC at all: an HTTP status and a text, and the gRPC status for those who look. */

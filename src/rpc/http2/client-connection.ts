@@ -152,11 +152,13 @@ export class Http2ClientConnection<Owner = unknown> extends Http2Connection<Owne
   }
 
   protected override leave(lastStream: number): void {
+    this.isLeaving = true;
     for (const stream of [...this.streams.values()]) {
       if (stream.id <= lastStream) continue;
       this.forget(stream);
       this.asking.onReset(stream, Http2Code.RefusedStream);
     }
+    this.maybeEnd();
   }
 
   protected override ownSetting(name: number, value: number): void {

@@ -89,7 +89,7 @@ export abstract class Http2Connection<Owner = unknown> {
   /** Bytes of answers that wait for windows. */
   waitingBytes = 0;
   protected readonly streams = new Map<number, Http2Stream<Owner>>();
-  /** GOAWAY was sent or received: no new streams. */
+  /** No new streams: GOAWAY was sent, or came from the end that takes them. */
   protected isLeaving = false;
   protected unansweredPings = 0;
   /** Headers or data were sent since somebody took this back. */
@@ -299,7 +299,7 @@ export abstract class Http2Connection<Owner = unknown> {
   protected abstract localEnded(stream: Http2Stream<Owner>): void;
   /** The peer has sent the end of the stream; its events have been told. */
   protected abstract remoteEnded(stream: Http2Stream<Owner>): void;
-  /** The peer takes no streams any more behind this one. */
+  /** GOAWAY has come: the peer takes no streams any more behind this one. */
   protected abstract leave(lastStream: number): void;
   protected abstract pong(): void;
   /** The peer has sent a ping, and its answer is on its way. */
@@ -572,9 +572,7 @@ export abstract class Http2Connection<Owner = unknown> {
     if (payload.length < 8) {
       throw new ConnectionError(Http2Code.FrameSizeError, 'GOAWAY has eight bytes or more');
     }
-    this.isLeaving = true;
     this.leave(payload.readUInt32BE(0) & MAX_31);
-    this.maybeEnd();
   }
 
   private onWindowUpdate(streamId: number, payload: Buffer): void {

@@ -209,7 +209,7 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
 
   protected override remoteEnded(): void {}
 
-  /** The client opens no more streams; those under way go on. */
+  /** 6.8: a client says that it takes no streams, of which a server opens none. Its own are served. */
   protected override leave(): void {}
 
   protected override ownSetting(name: number, value: number): void {

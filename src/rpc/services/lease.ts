@@ -5,7 +5,7 @@
  * A renewal of an unknown lease is answered without a TTL, never by an error: clients take the mere
  * presence of TTL for "alive".
  */
-import { KvError } from '../../errors.js';
+import { asError, KvError } from '../../errors.js';
 import type { Int64 } from '../../int64.js';
 import { checkLeaseGrant, MAX_LEASE_TTL_SECONDS } from '../../kv/validate.js';
 import type { NodeFace, RequestContext } from '../../node.js';
@@ -135,13 +135,13 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
       }
       if (this.noMoreRequests && this.renewals.length === 0) this.finish(null);
     } catch (error) {
-      this.finish(error instanceof KvError ? error : new KvError('STOPPED', String(error)));
+      this.finish(asError(error));
     } finally {
       this.answering = false;
     }
   }
 
-  private finish(error: KvError | null): void {
+  private finish(error: Error | null): void {
     if (this.over) return;
     this.close();
     this.sink.end(error);

@@ -14,7 +14,7 @@
  *    what one answer of the watch brought it is then told only the outcome.
  * 3. If the watch breaks (compaction passed it), it starts over and tells only what is new.
  */
-import { KvError } from '../../errors.js';
+import { asError } from '../../errors.js';
 import type { KeyValue } from '../../kv/request.js';
 import { SortOrder, SortTarget } from '../../kv/request.js';
 import type { NodeFace, RequestContext } from '../../node.js';
@@ -81,8 +81,7 @@ export class Observation implements StreamSession<Decoded<'LeaderRequest'>> {
       this.watch(prefix, revision + 1);
       this.tellLeader(revision);
     } catch (error) {
-      if (!(error instanceof KvError)) throw error;
-      this.finish(error);
+      this.finish(asError(error));
     }
   }
 
@@ -158,7 +157,7 @@ export class Observation implements StreamSession<Decoded<'LeaderRequest'>> {
     return this.node.context(undefined, this.gone.signal, this.context.requireLeader);
   }
 
-  private finish(error: KvError | null): void {
+  private finish(error: Error | null): void {
     if (this.over) return;
     this.over = true;
     this.stream?.close();

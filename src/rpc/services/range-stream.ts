@@ -9,7 +9,7 @@
  * etcd lets a sort target without an order pass and then orders each part by itself, which is no order;
  * here that is refused like any other.
  */
-import { KvError } from '../../errors.js';
+import { asError, KvError } from '../../errors.js';
 import { type RangeRequest, SortOrder, SortTarget } from '../../kv/request.js';
 import type { NodeFace, RangePart, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
@@ -76,8 +76,7 @@ class RangeStream implements StreamSession<Request> {
       }
       this.sink.end(null);
     } catch (error) {
-      if (!(error instanceof KvError)) throw error;
-      if (!this.over) this.sink.end(error);
+      if (!this.over) this.sink.end(asError(error));
     }
   }
 
