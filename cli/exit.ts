@@ -4,8 +4,7 @@
  * docs/kvctl.md documents the codes; they do not change inside a major version.
  */
 import type { ClientErrorCode } from '../src/client/client-error.js';
-import { ClientError } from '../src/client/client-error.js';
-import { TLS_TROUBLE } from '../src/client/transport/tls-trouble.js';
+import { ClientError, isTlsTrouble } from '../src/client/client-error.js';
 
 export const EXIT = {
   done: 0,
@@ -150,7 +149,7 @@ export function describeFailure(error: unknown, tried: readonly string[] = []): 
   const unreachable = error.code === 'UNREACHABLE' ? others : '';
   const what = error.message.replace(/^etcdserver: (mvcc: )?/, '') + unreachable;
   // It says itself what to do.
-  const isTls = error.message.includes(`: ${TLS_TROUBLE}`);
+  const isTls = isTlsTrouble(error);
   const unsure =
     error.outcome === 'unknown' && exitCode === EXIT.unavailable
       ? 'it is not known whether the change was made, check before repeating it'
