@@ -73,6 +73,7 @@ import { ReadRounds } from './read-rounds.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
 import { SpaceKeeper } from './space-keeper.js';
+import { StateCheck } from './state-check.js';
 import { exportReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
 import { hashStore, readHistory, readRange, readTxn } from './store-reads.js';
 import { DEFAULT_HUB_OPTIONS } from './watch/hub-options.js';
@@ -132,6 +133,10 @@ export class ClusterNode implements NodeFace, DriverHost {
   private readonly install: SnapshotInstall;
   private readonly sweep: GarbageSweep;
   private readonly space: SpaceKeeper;
+  private readonly stateCheck: StateCheck;
+  /** The others found that the state of this member is not theirs; it serves no clients. */
+  private quarantined = false;
+  private handingOver = false;
   private replica: StateReplica;
   private leader: NodeId = 0;
   /** Monotonic ms; streams that require a leader end an election timeout later. */
@@ -246,6 +251,16 @@ export class ClusterNode implements NodeFace, DriverHost {
         !statusOf(raft).peers.some(({ id, recentActive }) => id === member && recentActive),
       propose: (command) => this.propose(command, this.context(undefined, null, false, 'member')),
     });
+    this.stateCheck = new StateCheck({
+      clock,
+      logger: this.logger,
+      network: this.network,
+      memberId: config.memberId,
+      everyMs: config.corruptCheckMs,
+      machine: () => this.machine,
+      isLeader: () => this.isLeader,
+      propose: (command) => this.propose(command, this.context(undefined, null, false, 'member')),
+    });
     this.questions = new LeaderQuestions({
       clock,
       network: this.network,
@@ -296,6 +311,15 @@ export class ClusterNode implements NodeFace, DriverHost {
     return this.raft.configuration.learners.includes(this.memberId);
   }
 
+  get isCorrupt(): boolean {
+    return this.quarantined;
+  }
+
+  /** Asks the others whether this member has their state, and reports it if not. */
+  async compareState(): Promise<void> {
+    await this.stateCheck.round();
+  }
+
   get folderId(): number {
     return this.options.folderId;
   }
@@ -315,7 +339,9 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.driver.start();
     this.armSweep();
     this.space.start();
+    this.stateCheck.start();
     this.sweep.wake();
+    this.maybeQuarantine();
     this.maybeLeave();
   }
 
@@ -330,6 +356,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.stopped = true;
     this.sweepTimer?.cancel();
     this.space.stop();
+    this.stateCheck.stop();
     this.sweep.stop();
     this.watches.stop();
     this.writes.waiting.stop();
@@ -382,6 +409,7 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   async propose(command: Command, context: RequestContext): Promise<ProposeOutcome> {
     this.admit(context);
+    if (command.kind !== 'alarm' && context.actor !== 'member') this.assertSound();
     if (this.raft.commitIndex - this.raft.appliedIndex > MAX_APPLY_LAG) {
       throw new KvError('OVERLOADED', 'this member is behind with applying; slow down and retry');
     }
@@ -416,6 +444,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     serializable: boolean,
     context: RequestContext,
   ): Promise<ReadOutcome> {
+    this.assertSound();
     if (serializable) this.assertRunning();
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
@@ -427,6 +456,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     serializable: boolean,
     context: RequestContext,
   ): AsyncGenerator<RangePart, void, void> {
+    this.assertSound();
     const { signal, requireLeader } = context;
     if (serializable) this.assertRunning();
     else await this.linearize(this.context(undefined, signal, requireLeader));
@@ -439,6 +469,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     serializable: boolean,
     context: RequestContext,
   ): Promise<ProposeOutcome> {
+    this.assertSound();
     if (serializable) this.assertRunning();
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
@@ -462,10 +493,12 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   async renewLease(id: Int64, context: RequestContext): Promise<number> {
+    this.assertSound();
     return await this.questions.ask('renew', id, context);
   }
 
   async leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo> {
+    this.assertSound();
     await this.linearize(context);
     const lease = this.machine.lessor.get(id);
     if (lease === null) return { ttl: -1, grantedTtl: 0, keys: [] };
@@ -606,6 +639,11 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   onSnapshotsWanted(peers: readonly NodeId[]): void {
+    // What is wrong must not spread. The next leader sends one.
+    if (this.quarantined) {
+      for (const peer of peers) this.driver.reportSnapshot(peer, false);
+      return;
+    }
     for (const peer of peers) this.sender.send(peer, this.raft.term, this.replica);
   }
 
@@ -619,6 +657,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.checkpoints.onReplaced(meta.index);
     this.leases.demote();
     this.compactRevision = this.machine.store.compactRevision;
+    this.stateCheck.forget();
+    this.maybeQuarantine();
     this.watches.onStateReplaced();
     this.sweep.wake();
     this.reads.onApplied(meta.index);
@@ -675,6 +715,40 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (context.requireLeader && this.leader === 0) {
       throw new KvError('NO_LEADER', 'there is no leader at the moment');
     }
+  }
+
+  private assertSound(): void {
+    if (!this.quarantined) return;
+    throw new KvError(
+      'CORRUPT',
+      'the state of this member differs from that of the others; use another one and replace this one',
+      { outcome: 'not-applied' },
+    );
+  }
+
+  /** The alarm of this member was raised, or disarmed. */
+  private maybeQuarantine(): void {
+    const isCorrupt = this.machine.isCorrupt(this.memberId);
+    if (isCorrupt === this.quarantined) return;
+    this.quarantined = isCorrupt;
+    if (!isCorrupt) {
+      this.logger.warn('this member serves clients again: its alarm was disarmed');
+      return;
+    }
+    this.logger.error(
+      'the state of this member differs from that of the others: it serves no clients; replace it (kvctl member replace)',
+    );
+    this.leases.demote();
+    this.watches.onQuarantined();
+  }
+
+  /** Who has a wrong state must not lead: leases, snapshots and reads rest on it. */
+  private maybeStepDown(): void {
+    if (!this.quarantined || !this.isLeader || this.handingOver) return;
+    this.handingOver = true;
+    void this.handOver().finally(() => {
+      this.handingOver = false;
+    });
   }
 
   private assertRunning(): void {
@@ -814,6 +888,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   private onEntryApplied(entry: Entry, applied: Applied): void {
+    this.stateCheck.note(this.machine);
+    this.maybeQuarantine();
     if (applied.events.length > 0) this.watches.publish(applied.revision, applied.events);
     const { compactRevision } = this.machine.store;
     if (compactRevision !== this.compactRevision) {
@@ -839,6 +915,7 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   private maybePromoteLessor(entry: Entry): void {
     if (this.raft.role !== Role.Leader || entry.term !== this.raft.term) return;
+    if (this.quarantined) return;
     this.leases.promote(entry.term);
   }
 
@@ -893,6 +970,8 @@ export class ClusterNode implements NodeFace, DriverHost {
       this.driver.wake();
     } else if (method === 'renew' || method === 'remaining') {
       this.questions.onRequest(method, args, respond);
+    } else if (method === 'state-hashes') {
+      respond(this.stateCheck.answer(args));
     } else respond('unknown method');
   }
 
@@ -908,6 +987,7 @@ export class ClusterNode implements NodeFace, DriverHost {
         this.reads.sweep(now, Math.min(electionMs, 4 * heartbeatMs), this.hasLeader);
         this.leases.tick();
         this.maybeSayFarewell();
+        this.maybeStepDown();
         if (!this.hasLeader && now - this.leaderlessSince > electionMs) {
           this.watches.onLeaderLost();
           for (const run of [...this.leaderLost]) run();

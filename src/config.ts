@@ -65,6 +65,8 @@ export interface Config {
   readonly quotaBackendBytes: number;
   /** With less free space on its disk the member stops writes; 0 = it does not look. */
   readonly diskReserveBytes: number;
+  /** Between two comparisons of the members' states; 0 = only when a member starts. */
+  readonly corruptCheckMs: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
   /** Null: nobody makes backups but whoever asks for one. */
@@ -203,6 +205,7 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
       text('auto-compaction-retention'),
       problems,
     ),
+    corruptCheckMs: duration('corrupt-check-time'),
     backup: backupPolicy(text, problems),
     grpcKeepalive: {
       minTimeMs: duration('grpc-keepalive-min-time'),

@@ -36,7 +36,12 @@ const IGNORED: readonly Group[] = [
   },
   {
     names: 'experimental-initial-corrupt-check!',
-    reason: 'always on: a member checks what it reads back and refuses to start on damage',
+    reason: 'always on: a member that starts compares its state with the others',
+  },
+  {
+    names:
+      'compact-hash-check-time experimental-compact-hash-check-time experimental-compact-hash-check-enabled!',
+    reason: 'always on: members compare all that they have applied, see --corrupt-check-time',
   },
   {
     names:
@@ -100,20 +105,6 @@ const ABSENT: readonly Group[] = [
   { names: 'cors', reason: 'every origin may call', harmless: '*' },
   { names: 'host-whitelist', reason: 'the Host header is not checked', harmless: '*' },
   { names: 'max-concurrent-streams', reason: 'the bound is 65536' },
-  {
-    names: 'corrupt-check-time experimental-corrupt-check-time',
-    reason: 'members are not compared with each other by themselves; kvctl endpoint hashkv does it',
-    harmless: '0 0s',
-  },
-  {
-    names: 'compact-hash-check-time experimental-compact-hash-check-time',
-    reason: 'members are not compared with each other by themselves; kvctl endpoint hashkv does it',
-    harmless: '0 0s 1m 1m0s',
-  },
-  {
-    names: 'experimental-compact-hash-check-enabled!',
-    reason: 'members are not compared with each other by themselves; kvctl endpoint hashkv does it',
-  },
   { names: 'debug!', reason: 'use --log-level debug' },
   { names: 'experimental-enable-v2v3', reason: 'the API of etcd 2 is not served' },
   {
@@ -182,6 +173,7 @@ export const FORMER_NAMES: ReadonlyMap<string, string> = new Map([
   ['experimental-watch-progress-notify-interval', 'watch-progress-notify-interval'],
   ['experimental-warning-unary-request-duration', 'warning-unary-request-duration'],
   ['experimental-snapshot-catchup-entries', 'snapshot-catchup-entries'],
+  ['experimental-corrupt-check-time', 'corrupt-check-time'],
   ['experimental-peer-skip-client-san-verification', 'peer-skip-client-san-verification'],
 ]);
 

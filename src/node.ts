@@ -85,6 +85,8 @@ export interface NodeFace {
   /** Calls `run` when this member has known no leader for an election timeout, perhaps more than once;
    *  until the function that is returned is called. */
   onLeaderLost(run: () => void): () => void;
+  /** Its state differs from that of the others: it serves no clients. */
+  readonly isCorrupt: boolean;
   /** Has no vote: serves only what needs no word of the cluster. */
   readonly isLearner: boolean;
   /** Monotonic ms. */

@@ -128,6 +128,12 @@ export const OPTIONS: readonly Option[] = [
       'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it (default 1h, or 10000 revisions)',
   },
   {
+    name: 'corrupt-check-time',
+    value: 'DURATION',
+    fallback: '1m',
+    meaning: 'how often the leader compares the states of all members; 0 = only when one starts',
+  },
+  {
     name: 'backup-dir',
     value: 'DIR',
     fallback: '',

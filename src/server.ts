@@ -104,6 +104,7 @@ export async function startServer(
   if (config.initialClusterState === 'existing') await arrive(node, logger);
   const hasQuorum = await catchUp(node, recovered, logger);
   const announced = announce(node, config, logger);
+  if (hasQuorum) await compareState(node, logger);
   // Clients that list the members then find this one with its name and addresses.
   if (hasQuorum) await announced;
   const listeners: Server[] = [];
@@ -185,6 +186,15 @@ function startCompaction(node: ClusterNode, config: Config, logger: Logger): Aut
   });
   compaction.start();
   return compaction;
+}
+
+/** Before the first client: a member that differs from the others must not serve. */
+async function compareState(node: ClusterNode, logger: Logger): Promise<void> {
+  try {
+    await node.compareState();
+  } catch (error) {
+    logger.warn({ err: error }, 'the state was not compared with the others; the leader does it');
+  }
 }
 
 /** A member that joins has nothing to serve before it has received that it is a member. */

@@ -24,13 +24,16 @@ export function apiHandlers(limits: RequestLimits): Handlers {
   const handlers = new Map<string, Handler>();
   for (const method of METHODS) {
     const key = methodKey(method);
-    handlers.set(key, unlessLearner(key, served[key] ?? notServed(key)));
+    handlers.set(key, unlessUnfit(key, served[key] ?? notServed(key)));
   }
   return handlers;
 }
 
-/** A learner has no vote and may be far behind: it answers what asks for this one member's view. */
-function unlessLearner(key: string, handler: Handler): Handler {
+/**
+ * A learner has no vote and may be far behind: it answers what asks for this one member's view. A member
+ * whose state is damaged shows it to nobody; what a call reads or writes beside streams, node.ts refuses.
+ */
+function unlessUnfit(key: string, handler: Handler): Handler {
   if (key === 'etcdserverpb.Maintenance/Status' || key.startsWith('grpc.')) return handler;
   const check = (node: NodeFace, isServed: boolean): void => {
     if (node.isLearner && !isServed) {
@@ -44,6 +47,9 @@ function unlessLearner(key: string, handler: Handler): Handler {
       kind: 'stream',
       open: (node, context, sink) => {
         check(node, isBackup);
+        if (node.isCorrupt) {
+          throw new KvError('CORRUPT', 'the state of this member is damaged; use another one');
+        }
         return open(node, context, sink);
       },
     };

@@ -40,6 +40,7 @@ export class LocalNode implements NodeFace {
   raftTerm = 3;
   hasLeader = true;
   leader = 1;
+  isCorrupt = false;
   isLearner = false;
   /** While set, writes and linearizable reads wait for it, at most until their deadline. */
   hold: Promise<void> | null = null;

@@ -143,6 +143,12 @@ export class WatchService {
     this.hub.endStreams(error, (stream) => stream.requireLeader);
   }
 
+  /** The state of this member is not that of the others: what it shows may be wrong. */
+  onQuarantined(): void {
+    const error = new KvError('CORRUPT', 'the state of this member is damaged; watch another one');
+    this.hub.endStreams(error, () => true);
+  }
+
   stop(): void {
     this.stopped = true;
     for (const timer of this.timers) timer.cancel();
