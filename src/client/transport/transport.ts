@@ -48,6 +48,8 @@ export interface Exchange {
   readonly serverLimitMs: number | null;
   /** An error rather than an answer of a member that knows no leader. */
   readonly requireLeader: boolean;
+  /** Of the user who calls; null without one. */
+  readonly token: string | null;
   readonly dialTimeoutMs: number;
   readonly signal: AbortSignal;
 }
