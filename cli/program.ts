@@ -8,6 +8,7 @@
 import { Command, CommanderError } from 'commander';
 import { KVD_VERSION } from '../src/version.js';
 import { addAuthCommands } from './commands/auth.js';
+import { addCertCommands } from './commands/cert.js';
 import { addCompactCommand } from './commands/compact.js';
 import { addCompletionCommand } from './commands/completion.js';
 import { addDelCommand } from './commands/del.js';
@@ -35,8 +36,11 @@ import { interruptName } from './io.js';
 /** Commands whose arguments after `--` are another program and its arguments. */
 const RUNS_A_CHILD: ReadonlySet<string> = new Set(['watch', 'lock', 'register']);
 
-/** Commands that speak with no server, and so need no user. */
-const ASKS_NOBODY: ReadonlySet<string> = new Set(['version', 'completion']);
+/** Commands that speak with no server, and so need no user: all below the first, or one alone. */
+const ASKS_NOBODY: ReadonlySet<string> = new Set([
+  ...['kvctl version', 'kvctl completion', 'cert'],
+  ...['snapshot status', 'snapshot restore'],
+]);
 
 /** Runs one command. Never rejects: what goes wrong is one line on stderr and an exit code. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
@@ -45,7 +49,9 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   const context = new CommandContext(io, root, cut.child);
   addCommands(root, context);
   root.hook('preAction', async (_root, command) => {
-    if (!ASKS_NOBODY.has(command.name())) await context.prepare();
+    const group = command.parent?.name() ?? '';
+    const isOffline = ASKS_NOBODY.has(group) || ASKS_NOBODY.has(`${group} ${command.name()}`);
+    if (!isOffline) await context.prepare();
   });
   try {
     await root.parseAsync(cut.own, { from: 'user' });
@@ -92,6 +98,7 @@ export function addCommands(root: Command, context: CommandContext): void {
   addRoleCommands(root, context);
   addAuthCommands(root, context);
   root.commandsGroup('Other:');
+  addCertCommands(root, context);
   addVersionCommand(root, context);
   addCompletionCommand(root, context);
 }
@@ -124,6 +131,8 @@ function rootCommand(io: Io): Command {
     .option('--cert <file>', 'certificate to show to the server')
     .option('--key <file>', 'private key of --cert')
     .option('--insecure-skip-tls-verify', 'trust any certificate')
+    .option('--insecure-transport <bool>', 'false: endpoints without a scheme speak TLS (true)')
+    .option('--tls-server-name <name>', 'the name that the certificate must be for')
     .option('--debug', 'trace requests and failures on stderr')
     .addHelpText('after', `\n${EXIT_HELP}`)
     .addHelpText('afterAll', ({ command }) => (command === root ? '' : GLOBAL_HELP));

@@ -15,6 +15,7 @@
  */
 import type { ErrorCode, Outcome } from '../errors.js';
 import { ERROR_TABLE } from '../errors.js';
+import { TLS_TROUBLE } from './transport/tls-trouble.js';
 import type { FailureFacts } from './transport/transport.js';
 
 export type ClientErrorCode =
@@ -230,4 +231,9 @@ function isRefusalByText(code: ClientErrorCode): boolean {
   if (!Object.hasOwn(ERROR_TABLE, code)) return false;
   const row = ERROR_TABLE[code as ErrorCode];
   return row.outcome === 'not-applied' && !row.retryable;
+}
+
+/** The endpoint is there, but there is no TLS with it; the message says what to do. */
+export function isTlsTrouble({ message }: ClientError): boolean {
+  return message.includes(`: ${TLS_TROUBLE}`);
 }

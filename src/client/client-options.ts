@@ -57,7 +57,7 @@ const OPTIONS = [
   ...['endpoints', 'protocol', 'timeoutMs', 'dialTimeoutMs'],
   ...['waitForServer', 'tls', 'username', 'password', 'headers', 'onTry'],
 ];
-const TLS_OPTIONS = ['ca', 'cert', 'key', 'rejectUnauthorized'];
+const TLS_OPTIONS = ['ca', 'cert', 'key', 'rejectUnauthorized', 'servername'];
 const LIST = "a list such as ['127.0.0.1:2379']";
 
 /** Throws TypeError for what no client can be made of. */
@@ -117,7 +117,10 @@ function assertTls(tls: TlsOptions): void {
     if (value === undefined || typeof value === 'string' || Buffer.isBuffer(value)) continue;
     throw wrong(`tls.${name}`, 'the text or Buffer of a PEM file', typeof value);
   }
-  const { rejectUnauthorized } = tls;
+  const { rejectUnauthorized, servername } = tls;
+  if (servername !== undefined && typeof servername !== 'string') {
+    throw wrong('tls.servername', 'a name', shown(servername));
+  }
   if (rejectUnauthorized === undefined || typeof rejectUnauthorized === 'boolean') return;
   throw wrong('tls.rejectUnauthorized', 'true or false', shown(rejectUnauthorized));
 }
