@@ -118,6 +118,8 @@ function readSettings(root: Command, env: Io['env']): Settings {
     cert?: string;
     key?: string;
     insecureSkipTlsVerify?: boolean;
+    insecureTransport?: string;
+    tlsServerName?: string;
   }>();
   const fromEnv = (name: string): string | undefined => {
     const value = env[`KVCTL_${name}`] ?? env[`ETCDCTL_${name}`];
@@ -130,8 +132,38 @@ function readSettings(root: Command, env: Io['env']): Settings {
   }
   const duration = (flag: string, name: string, given: string | undefined, fallback: string) =>
     parseDuration(flag)(given ?? fromEnv(name) ?? fallback);
+  const flag = (name: string, given: string | undefined, fallback: boolean): boolean => {
+    const value = given ?? fromEnv(name.slice(2).toUpperCase().replaceAll('-', '_'));
+    if (value === undefined) return fallback;
+    if (/^(true|t|1)$/i.test(value)) return true;
+    if (/^(false|f|0)$/i.test(value)) return false;
+    throw usageError(`${name} must be true or false, not "${value}"`);
+  };
+  const isAnyGood = flag(
+    '--insecure-skip-tls-verify',
+    options.insecureSkipTlsVerify === true ? 'true' : undefined,
+    false,
+  );
+  const files = {
+    ca: fileOf('--cacert', options.cacert ?? fromEnv('CACERT')),
+    cert: fileOf('--cert', options.cert ?? fromEnv('CERT')),
+    key: fileOf('--key', options.key ?? fromEnv('KEY')),
+  };
+  if ((files.cert === undefined) !== (files.key === undefined)) {
+    throw usageError('--cert and --key belong together: give both');
+  }
+  const tls = {
+    ...files,
+    rejectUnauthorized: isAnyGood ? false : undefined,
+    servername: options.tlsServerName ?? fromEnv('TLS_SERVER_NAME'),
+  };
+  // As etcdctl does with endpoints that do not say how they are to be spoken to.
+  const wantsTls =
+    files.ca !== undefined ||
+    files.cert !== undefined ||
+    !flag('--insecure-transport', options.insecureTransport, true);
   return {
-    endpoints: endpointNames(list),
+    endpoints: endpointNames(list, wantsTls),
     commandTimeoutMs: duration(
       '--command-timeout',
       'COMMAND_TIMEOUT',
@@ -142,18 +174,15 @@ function readSettings(root: Command, env: Io['env']): Settings {
     format: format as Format,
     hex: options.hex === true,
     debug: options.debug === true,
-    tls: {
-      ca: fileOf('--cacert', options.cacert ?? fromEnv('CACERT')),
-      cert: fileOf('--cert', options.cert ?? fromEnv('CERT')),
-      key: fileOf('--key', options.key ?? fromEnv('KEY')),
-      rejectUnauthorized: options.insecureSkipTlsVerify === true ? false : undefined,
-    },
+    tls,
   };
 }
 
-function endpointNames(list: string): string[] {
+function endpointNames(list: string, wantsTls: boolean): string[] {
   try {
-    return parseEndpoints(list).map(({ name }) => name);
+    return parseEndpoints(list).map(({ name }) =>
+      wantsTls && !/^[a-z]+:\/\//i.test(name) ? `https://${name}` : name,
+    );
   } catch (error) {
     throw usageError(`--endpoints: ${(error as Error).message}`);
   }

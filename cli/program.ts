@@ -7,6 +7,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { KVD_VERSION } from '../src/version.js';
+import { addCertCommands } from './commands/cert.js';
 import { addCompactCommand } from './commands/compact.js';
 import { addCompletionCommand } from './commands/completion.js';
 import { addDelCommand } from './commands/del.js';
@@ -79,6 +80,7 @@ export function addCommands(root: Command, context: CommandContext): void {
   addMoveLeaderCommand(root, context);
   addSnapshotCommands(root, context);
   root.commandsGroup('Other:');
+  addCertCommands(root, context);
   addVersionCommand(root, context);
   addCompletionCommand(root, context);
 }
@@ -109,6 +111,8 @@ function rootCommand(io: Io): Command {
     .option('--cert <file>', 'certificate to show to the server')
     .option('--key <file>', 'private key of --cert')
     .option('--insecure-skip-tls-verify', 'trust any certificate')
+    .option('--insecure-transport <bool>', 'false: endpoints without a scheme speak TLS (true)')
+    .option('--tls-server-name <name>', 'the name that the certificate must be for')
     .option('--debug', 'trace requests and failures on stderr')
     .addHelpText('after', `\n${EXIT_HELP}`)
     .addHelpText('afterAll', ({ command }) => (command === root ? '' : GLOBAL_HELP));

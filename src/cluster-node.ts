@@ -18,6 +18,7 @@
  */
 
 import type { Actor } from './auth/actor.js';
+import { Authority, refused } from './authority.js';
 import { BackupStream } from './backup/backup-stream.js';
 import { ChangeRoad } from './change-road.js';
 import { Checkpoints } from './checkpoints.js';
@@ -27,9 +28,10 @@ import { addressOf } from './config.js';
 import { FatalError, KvError } from './errors.js';
 import { GarbageSweep } from './garbage-sweep.js';
 import type { Int64 } from './int64.js';
+import { refusalOf, refusalOfLease, refusalOfOp } from './kv/authorize.js';
 import type { Command } from './kv/command.js';
 import { encodeEnvelope } from './kv/command.js';
-import type { KeyValue, RangeRequest } from './kv/request.js';
+import type { KeyValue, RangeRequest, RequestOp } from './kv/request.js';
 import type { Applied, StateMachine } from './kv/state-machine.js';
 import type { ReadTxn } from './kv/txn.js';
 import { LeaderQuestions } from './leader-questions.js';
@@ -120,6 +122,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   readonly network: PeerLinks;
   readonly driver: Driver;
   readonly leases: LeaseKeeper;
+  readonly authority: Authority;
   private readonly options: ClusterNodeOptions;
   private readonly clock: Clock;
   private readonly raft: Raft;
@@ -146,6 +149,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   private role: Role = Role.Follower;
   /** The last one that watchers were told of. */
   private compactRevision: number;
+  /** Changes of rights that watchers were told of; AuthState.changes. */
+  private authChanges: number;
   private nextRequest: number;
   private readonly regressedToldAt = new Map<NodeId, number>();
   private sweepTimer: Timer | null = null;
@@ -168,6 +173,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.logger = options.logger;
     this.leaderlessSince = clock.now();
     this.compactRevision = replica.machine.store.compactRevision;
+    this.authChanges = replica.machine.auth.changes;
     this.memberId = config.memberId;
     this.clusterId = config.clusterId;
     this.minLeaseTtl = Math.ceil((1.5 * config.electionMs) / 1000);
@@ -269,6 +275,14 @@ export class ClusterNode implements NodeFace, DriverHost {
       leader: () => this.leader,
       context: () => this.context(),
       check: (context) => this.admit(context),
+    });
+    this.authority = new Authority({
+      config,
+      clock,
+      logger: this.logger,
+      machine: () => this.machine,
+      propose: (command, context) => this.propose(command, context),
+      linearize: (context) => this.linearize(context),
     });
     this.observe(options.metrics);
     this.watches = new WatchService({
@@ -413,11 +427,13 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (this.raft.commitIndex - this.raft.appliedIndex > MAX_APPLY_LAG) {
       throw new KvError('OVERLOADED', 'this member is behind with applying; slow down and retry');
     }
+    if (this.machine.auth.enabled) await this.refuseEarly(command, context);
     const requestId = this.nextRequest++;
     const payload = encodeEnvelope({
       origin: this.memberId,
       requestId,
-      actor: context.actor,
+      // Members of the time before there were actors read the log of a cluster that has no users.
+      actor: this.machine.auth.enabled ? context.actor : null,
       command,
     });
     if (payload.length > this.options.config.maxRequestBytes) {
@@ -448,7 +464,11 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (serializable) this.assertRunning();
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
-    return await readRange(() => this.machine, request, this.clock, check);
+    this.assertMay(request, context);
+    const outcome = await readRange(() => this.machine, request, this.clock, check);
+    // A long one may have gone on while the right to it was taken away.
+    this.assertMay(request, context);
+    return outcome;
   }
 
   async *rangeParts(
@@ -461,7 +481,11 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (serializable) this.assertRunning();
     else await this.linearize(this.context(undefined, signal, requireLeader));
     const check = (): void => this.assertInTime(context);
-    yield* readRangeParts(() => this.machine, request, this.clock, check);
+    this.assertMay(request, context);
+    for await (const part of readRangeParts(() => this.machine, request, this.clock, check)) {
+      this.assertMay(request, context);
+      yield part;
+    }
   }
 
   async readTxn(
@@ -473,7 +497,10 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (serializable) this.assertRunning();
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
-    return await readTxn(() => this.machine, txn, this.clock, check);
+    this.assertMay(txn, context);
+    const outcome = await readTxn(() => this.machine, txn, this.clock, check);
+    this.assertMay(txn, context);
+    return outcome;
   }
 
   pairAt(key: string, modRevision: number): KeyValue | null {
@@ -494,15 +521,19 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   async renewLease(id: Int64, context: RequestContext): Promise<number> {
     this.assertSound();
+    this.assertMayUseLease(id, 'write', context);
     return await this.questions.ask('renew', id, context);
   }
 
   async leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo> {
     this.assertSound();
     await this.linearize(context);
+    if (keys) this.assertMayUseLease(id, 'read', context);
     const lease = this.machine.lessor.get(id);
     if (lease === null) return { ttl: -1, grantedTtl: 0, keys: [] };
     const remaining = await this.questions.ask('remaining', id, context);
+    // Keys may have come to the lease, and rights may have gone.
+    if (keys) this.assertMayUseLease(id, 'read', context);
     return {
       ttl: remaining,
       grantedTtl: lease.ttl,
@@ -660,6 +691,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.stateCheck.forget();
     this.maybeQuarantine();
     this.watches.onStateReplaced();
+    this.onAuthChanged();
     this.sweep.wake();
     this.reads.onApplied(meta.index);
     this.logger.info({ index: meta.index, generation: meta.generation }, 'snapshot installed');
@@ -703,6 +735,35 @@ export class ClusterNode implements NodeFace, DriverHost {
       { member: member.toString(16), index, match },
       'a member has lost entries that it had acknowledged: remove it and add it anew',
     );
+  }
+
+  /** Watchers that lost their right are cut off behind everything that came before. */
+  private onAuthChanged(): void {
+    this.authChanges = this.machine.auth.changes;
+    this.authority.onChanged();
+    this.watches.onRightsChanged();
+  }
+
+  /** What apply would refuse need not be in the log. But this member may be behind, so it looks again
+   *  when it is not. */
+  private async refuseEarly(command: Command, context: RequestContext): Promise<void> {
+    if (refusalOf(this.machine, context.actor, command) === null) return;
+    await this.linearize(context);
+    const refusal = refusalOf(this.machine, context.actor, command);
+    if (refusal !== null) throw refused(refusal);
+  }
+
+  private assertMay(op: RequestOp, { actor }: RequestContext): void {
+    const { machine } = this;
+    const refusal = machine.auth.enabled ? refusalOfOp(machine, actor, op) : null;
+    if (refusal !== null) throw refused(refusal);
+  }
+
+  private assertMayUseLease(id: Int64, access: 'read' | 'write', { actor }: RequestContext): void {
+    const { machine } = this;
+    const refusal =
+      machine.auth.refusesStranger(actor) ?? refusalOfLease(machine, actor, access, id);
+    if (refusal !== null) throw refused(refusal);
   }
 
   private admit(context: RequestContext): void {
@@ -898,6 +959,8 @@ export class ClusterNode implements NodeFace, DriverHost {
       this.sweep.wake();
     }
     if (applied.leaseChanges !== null) this.leases.onApplied(applied.leaseChanges);
+    if (applied.login !== null) this.authority.onLogin(applied.login);
+    if (this.machine.auth.changes !== this.authChanges) this.onAuthChanged();
     if (applied.origin === this.memberId) {
       const refusal = applied.ok
         ? null

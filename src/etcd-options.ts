@@ -94,7 +94,7 @@ const IGNORED: readonly Group[] = [
   },
   { names: 'enable-pprof!', reason: 'profiles of a Node process are had with its --cpu-prof' },
   { names: 'socket-reuse-address!', reason: 'always on' },
-  { names: 'bcrypt-cost auth-token-ttl', reason: 'there are no passwords and no tokens yet' },
+  { names: 'bcrypt-cost', reason: 'passwords are hashed by scrypt' },
   {
     names: 'feature-gates',
     reason: 'there is no experimental feature to switch on or off',
@@ -155,7 +155,6 @@ const GRAVE: readonly Group[] = [
     reason: 'the JSON API is on each client port, always',
     harmless: 'true',
   },
-  { names: 'auth-token', reason: 'there are no users yet', harmless: 'simple' },
 ];
 
 /** What asks for nothing, whatever the option. */

@@ -188,6 +188,19 @@ export const OPTIONS: readonly Option[] = [
     meaning: 'size of one file of the log',
   },
   {
+    name: 'auth-token',
+    value: 'KIND',
+    fallback: 'simple',
+    meaning:
+      'simple, or jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m: what clients show after they logged in',
+  },
+  {
+    name: 'auth-token-ttl',
+    value: 'SECONDS',
+    fallback: '300',
+    meaning: 'a simple token ends so long after its last use',
+  },
+  {
     name: 'log-level',
     value: 'LEVEL',
     fallback: 'info',

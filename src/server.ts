@@ -28,6 +28,7 @@ import { listen, portOf } from './listening.js';
 import type { Logger } from './logger.js';
 import { openMember } from './member.js';
 import { Metrics } from './metrics.js';
+import type { RequestContext } from './node.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { NodeDisk } from './raft/io/node-disk.js';
 import { buildGateway, type Gateway } from './rpc/gateway/gateway.js';
@@ -147,6 +148,11 @@ export async function startServer(
   };
 }
 
+/** For what no client has asked for. */
+function asMember(node: ClusterNode): RequestContext {
+  return node.context(undefined, null, false, 'member');
+}
+
 function startBackups(
   node: ClusterNode,
   config: Config,
@@ -176,10 +182,7 @@ function startCompaction(node: ClusterNode, config: Config, logger: Logger): Aut
     isOutOfSpace: () => node.machine.alarms.some(({ causes }) => (causes & AlarmCause.Quota) !== 0),
     revision: () => node.machine.store.revision,
     compactRevision: () => node.machine.store.compactRevision,
-    compact: (revision) => {
-      const context = node.context(undefined, null, false, 'member');
-      return node.propose({ kind: 'compact', revision }, context);
-    },
+    compact: (revision) => node.propose({ kind: 'compact', revision }, asMember(node)),
     onDone: (revision) => logger.info({ revision }, 'compacted'),
     onFailed: (error) =>
       logger.warn({ err: error }, 'compaction failed; the next look tries again'),
@@ -208,7 +211,7 @@ async function arrive(node: ClusterNode, logger: Logger): Promise<void> {
 function askForVote(node: ClusterNode, logger: Logger): void {
   if (!node.isLearner) return;
   const steps = [{ kind: 'promote', id: node.memberId } as const];
-  node.propose({ kind: 'memberChange', steps, joint: false }, node.context()).then(
+  node.propose({ kind: 'memberChange', steps, joint: false }, asMember(node)).then(
     () => logger.info('this member votes now'),
     (error: unknown) => {
       if (error instanceof KvError && error.code === 'STOPPED') return;

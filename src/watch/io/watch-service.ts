@@ -131,6 +131,12 @@ export class WatchService {
     this.scheduleCatchUp();
   }
 
+  /** Users, roles or whether they count have changed. */
+  onRightsChanged(): void {
+    this.hub.onRightsChanged();
+    this.scheduleCatchUp();
+  }
+
   /** A snapshot took the place of the store. */
   onStateReplaced(): void {
     this.hub.onStateReplaced(this.options.currentRevision(), this.options.compactRevision());
