@@ -97,9 +97,6 @@ const IGNORED: readonly Group[] = [
 ];
 
 const ABSENT: readonly Group[] = [
-  { names: 'cors', reason: 'every origin may call', harmless: '*' },
-  { names: 'host-whitelist', reason: 'the Host header is not checked', harmless: '*' },
-  { names: 'max-concurrent-streams', reason: 'the bound is 65536' },
   {
     names: 'corrupt-check-time experimental-corrupt-check-time',
     reason: 'members are not compared with each other by themselves; kvctl endpoint hashkv does it',
