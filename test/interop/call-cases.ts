@@ -88,6 +88,17 @@ export const CALL_CASES: readonly CallCase[] = [
     ask: { create_request: { key: A, range_end: Z, start_revision: '4', prev_kv: true } },
     take: 2,
   },
+  {
+    call: `${KV}Txn`,
+    ask: { success: [{ request_range: { key: A, revision: '-1' } }] },
+    ours: { code: 0 },
+  },
+  {
+    call: 'etcdserverpb.Watch/Watch',
+    ask: { create_request: { key: A, watch_id: '-1' } },
+    take: 1,
+    ours: {},
+  },
   { call: `${LEASE}LeaseGrant`, ask: { TTL: '600', ID: '77' }, isOnce: true },
   { call: `${LEASE}LeaseGrant`, ask: { TTL: '600', ID: '77' } },
   { call: `${LEASE}LeaseGrant`, ask: { TTL: '9000000001' } },
@@ -103,6 +114,11 @@ export const CALL_CASES: readonly CallCase[] = [
   { call: `${CLUSTER}MemberAdd`, ask: { peerURLs: ['nonsense'] } },
   { call: `${CLUSTER}MemberRemove`, ask: { ID: '1234' } },
   { call: `${CLUSTER}MemberUpdate`, ask: { ID: '1234', peerURLs: ['http://127.0.0.1:1'] } },
+  {
+    call: `${CLUSTER}MemberUpdate`,
+    ask: { ID: '1234', peerURLs: ['http://127.0.0.1:1?x=1'] },
+    ours: { code: 3 },
+  },
   { call: `${CLUSTER}MemberPromote`, ask: { ID: '1234' } },
   { call: `${MAINTENANCE}Alarm`, ask: {}, later: ['header'] },
   {
