@@ -131,6 +131,7 @@ function fanOut(): Piece {
       noDelete: false,
       prevKv: false,
       fragment: false,
+      permit: null,
     });
   }
   let revision = 1;

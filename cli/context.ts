@@ -12,6 +12,7 @@ import { CommandError, EXIT, InterruptedError, usageError } from './exit.js';
 import type { Io } from './io.js';
 import type { Format, Report } from './output.js';
 import { FORMATS, renderReport } from './output.js';
+import { readPassword } from './password.js';
 import { parseDuration } from './values.js';
 
 export interface Settings {
@@ -22,6 +23,8 @@ export interface Settings {
   readonly hex: boolean;
   readonly debug: boolean;
   readonly tls: TlsOptions;
+  /** Null: nobody in particular. The password is null until it was asked for. */
+  readonly user: { readonly name: string; readonly password: string | null } | null;
 }
 
 export class CommandContext {
@@ -33,6 +36,7 @@ export class CommandContext {
   private readonly root: Command;
   private opened: KvdClient | null = null;
   private parsed: Settings | null = null;
+  private askedPassword: string | null = null;
 
   constructor(io: Io, root: Command, childCommand: readonly string[] | null) {
     this.io = io;
@@ -50,8 +54,19 @@ export class CommandContext {
     return this.parsed?.endpoints ?? [];
   }
 
+  /** Asks for the password that is missing, before a command begins. */
+  async prepare(): Promise<void> {
+    const { user } = this.settings;
+    if (user === null || user.password !== null) return;
+    this.askedPassword = await readPassword(this.io, `Password of ${user.name}: `);
+  }
+
   get client(): KvdClient {
-    const { endpoints, commandTimeoutMs, dialTimeoutMs, tls } = this.settings;
+    const { endpoints, commandTimeoutMs, dialTimeoutMs, tls, user } = this.settings;
+    const login =
+      user === null
+        ? {}
+        : { username: user.name, password: user.password ?? this.askedPassword ?? '' };
     this.opened ??= new KvdClient({
       endpoints,
       protocol: 'grpc-or-http',
@@ -59,6 +74,7 @@ export class CommandContext {
       dialTimeoutMs,
       waitForServer: false,
       tls,
+      ...login,
       onTry: (line) => this.debug(line),
     });
     return this.opened;
@@ -118,6 +134,10 @@ function readSettings(root: Command, env: Io['env']): Settings {
     cert?: string;
     key?: string;
     insecureSkipTlsVerify?: boolean;
+    user?: string;
+    password?: string;
+    insecureTransport?: string;
+    tlsServerName?: string;
   }>();
   const fromEnv = (name: string): string | undefined => {
     const value = env[`KVCTL_${name}`] ?? env[`ETCDCTL_${name}`];
@@ -130,8 +150,38 @@ function readSettings(root: Command, env: Io['env']): Settings {
   }
   const duration = (flag: string, name: string, given: string | undefined, fallback: string) =>
     parseDuration(flag)(given ?? fromEnv(name) ?? fallback);
+  const flag = (name: string, given: string | undefined, fallback: boolean): boolean => {
+    const value = given ?? fromEnv(name.slice(2).toUpperCase().replaceAll('-', '_'));
+    if (value === undefined) return fallback;
+    if (/^(true|t|1)$/i.test(value)) return true;
+    if (/^(false|f|0)$/i.test(value)) return false;
+    throw usageError(`${name} must be true or false, not "${value}"`);
+  };
+  const isAnyGood = flag(
+    '--insecure-skip-tls-verify',
+    options.insecureSkipTlsVerify === true ? 'true' : undefined,
+    false,
+  );
+  const files = {
+    ca: fileOf('--cacert', options.cacert ?? fromEnv('CACERT')),
+    cert: fileOf('--cert', options.cert ?? fromEnv('CERT')),
+    key: fileOf('--key', options.key ?? fromEnv('KEY')),
+  };
+  if ((files.cert === undefined) !== (files.key === undefined)) {
+    throw usageError('--cert and --key belong together: give both');
+  }
+  const tls = {
+    ...files,
+    rejectUnauthorized: isAnyGood ? false : undefined,
+    servername: options.tlsServerName ?? fromEnv('TLS_SERVER_NAME'),
+  };
+  // As etcdctl does with endpoints that do not say how they are to be spoken to.
+  const wantsTls =
+    files.ca !== undefined ||
+    files.cert !== undefined ||
+    !flag('--insecure-transport', options.insecureTransport, true);
   return {
-    endpoints: endpointNames(list),
+    endpoints: endpointNames(list, wantsTls),
     commandTimeoutMs: duration(
       '--command-timeout',
       'COMMAND_TIMEOUT',
@@ -142,18 +192,29 @@ function readSettings(root: Command, env: Io['env']): Settings {
     format: format as Format,
     hex: options.hex === true,
     debug: options.debug === true,
-    tls: {
-      ca: fileOf('--cacert', options.cacert ?? fromEnv('CACERT')),
-      cert: fileOf('--cert', options.cert ?? fromEnv('CERT')),
-      key: fileOf('--key', options.key ?? fromEnv('KEY')),
-      rejectUnauthorized: options.insecureSkipTlsVerify === true ? false : undefined,
-    },
+    tls,
+    user: userOf(options.user ?? fromEnv('USER'), options.password ?? fromEnv('PASSWORD')),
   };
 }
 
-function endpointNames(list: string): string[] {
+/** NAME, or NAME:PASSWORD. With a password of its own, the whole is the name, as in etcdctl. */
+function userOf(given: string | undefined, password: string | undefined): Settings['user'] {
+  if (given === undefined) {
+    if (password === undefined) return null;
+    throw usageError('--password is the one of a user: give --user as well');
+  }
+  if (password !== undefined) return { name: given, password };
+  const cut = given.indexOf(':');
+  const [name, own] = cut < 0 ? [given, null] : [given.slice(0, cut), given.slice(cut + 1)];
+  if (name === '') throw usageError('--user wants NAME or NAME:PASSWORD');
+  return { name, password: own };
+}
+
+function endpointNames(list: string, wantsTls: boolean): string[] {
   try {
-    return parseEndpoints(list).map(({ name }) => name);
+    return parseEndpoints(list).map(({ name }) =>
+      wantsTls && !/^[a-z]+:\/\//i.test(name) ? `https://${name}` : name,
+    );
   } catch (error) {
     throw usageError(`--endpoints: ${(error as Error).message}`);
   }

@@ -4,7 +4,7 @@
  * docs/kvctl.md documents the codes; they do not change inside a major version.
  */
 import type { ClientErrorCode } from '../src/client/client-error.js';
-import { ClientError } from '../src/client/client-error.js';
+import { ClientError, isTlsTrouble } from '../src/client/client-error.js';
 
 export const EXIT = {
   done: 0,
@@ -148,11 +148,13 @@ export function describeFailure(error: unknown, tried: readonly string[] = []): 
   const others = alone ? '' : ` (the last of ${tried.length} endpoints that were tried)`;
   const unreachable = error.code === 'UNREACHABLE' ? others : '';
   const what = error.message.replace(/^etcdserver: (mvcc: )?/, '') + unreachable;
+  // It says itself what to do.
+  const isTls = isTlsTrouble(error);
   const unsure =
     error.outcome === 'unknown' && exitCode === EXIT.unavailable
       ? 'it is not known whether the change was made, check before repeating it'
       : '';
-  const todo = unsure === '' ? advice : unsure;
+  const todo = unsure === '' ? (isTls ? '' : advice) : unsure;
   return { exitCode, text: oneLine(todo === '' ? what : `${what}: ${todo}`) };
 }
 

@@ -18,6 +18,8 @@ export interface Io {
   /** Read at most once. */
   readonly stdin: AsyncIterable<Uint8Array | string>;
   readonly stdinIsTerminal: boolean;
+  /** Asks on the terminal, without showing what is typed; null without a terminal. */
+  readonly askHidden: ((prompt: string) => Promise<string>) | null;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted by Ctrl-C or a request to terminate; the reason is the signal's name. */
   readonly interrupt: AbortSignal;

@@ -22,6 +22,35 @@ function outputOf(stream: NodeJS.WriteStream): OutputStream {
   };
 }
 
+/** One line of the terminal, without an echo. */
+function askHidden(prompt: string): Promise<string> {
+  const { stdin, stderr } = process;
+  stderr.write(prompt);
+  stdin.setRawMode(true);
+  stdin.resume();
+  return new Promise((resolve) => {
+    let text = '';
+    const onData = (chunk: Buffer): void => {
+      for (const char of chunk.toString('utf8')) {
+        if (char === '\u0003') {
+          // Ctrl-C sends no signal in raw mode.
+          stdin.setRawMode(false);
+          process.kill(process.pid, 'SIGINT');
+        } else if (char === '\r' || char === '\n' || char === '\u0004') {
+          stdin.off('data', onData);
+          stdin.setRawMode(false);
+          stdin.pause();
+          stderr.write('\n');
+          resolve(text);
+          return;
+        } else if (char === '\u007f' || char === '\b') text = [...text].slice(0, -1).join('');
+        else text += char;
+      }
+    };
+    stdin.on('data', onData);
+  });
+}
+
 const interrupt = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] satisfies InterruptName[]) {
   process.on(name, () => {
@@ -35,6 +64,7 @@ const io: Io = {
   stderr: outputOf(process.stderr),
   stdin: process.stdin,
   stdinIsTerminal: process.stdin.isTTY === true,
+  askHidden: process.stdin.isTTY === true ? askHidden : null,
   env: process.env,
   interrupt: interrupt.signal,
 };

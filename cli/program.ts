@@ -7,6 +7,8 @@
  */
 import { Command, CommanderError } from 'commander';
 import { KVD_VERSION } from '../src/version.js';
+import { addAuthCommands } from './commands/auth.js';
+import { addCertCommands } from './commands/cert.js';
 import { addCompactCommand } from './commands/compact.js';
 import { addCompletionCommand } from './commands/completion.js';
 import { addDelCommand } from './commands/del.js';
@@ -19,9 +21,11 @@ import { addMemberCommands } from './commands/member.js';
 import { addMoveLeaderCommand } from './commands/move-leader.js';
 import { addPutCommand } from './commands/put.js';
 import { addRegisterCommand } from './commands/register.js';
+import { addRoleCommands } from './commands/role.js';
 import { addServicesCommand } from './commands/services.js';
 import { addSnapshotCommands } from './commands/snapshot.js';
 import { addTxnCommand } from './commands/txn.js';
+import { addUserCommands } from './commands/user.js';
 import { addVersionCommand } from './commands/version.js';
 import { addWatchCommand } from './commands/watch.js';
 import { CommandContext } from './context.js';
@@ -32,12 +36,23 @@ import { interruptName } from './io.js';
 /** Commands whose arguments after `--` are another program and its arguments. */
 const RUNS_A_CHILD: ReadonlySet<string> = new Set(['watch', 'lock', 'register']);
 
+/** Commands that speak with no server, and so need no user: all below the first, or one alone. */
+const ASKS_NOBODY: ReadonlySet<string> = new Set([
+  ...['kvctl version', 'kvctl completion', 'cert'],
+  ...['snapshot status', 'snapshot restore'],
+]);
+
 /** Runs one command. Never rejects: what goes wrong is one line on stderr and an exit code. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   const root = rootCommand(io);
   const cut = cutChildCommand(argv, root);
   const context = new CommandContext(io, root, cut.child);
   addCommands(root, context);
+  root.hook('preAction', async (_root, command) => {
+    const group = command.parent?.name() ?? '';
+    const isOffline = ASKS_NOBODY.has(group) || ASKS_NOBODY.has(`${group} ${command.name()}`);
+    if (!isOffline) await context.prepare();
+  });
   try {
     await root.parseAsync(cut.own, { from: 'user' });
     return context.exitCode;
@@ -78,7 +93,12 @@ export function addCommands(root: Command, context: CommandContext): void {
   addEndpointCommands(root, context);
   addMoveLeaderCommand(root, context);
   addSnapshotCommands(root, context);
+  root.commandsGroup('Users:');
+  addUserCommands(root, context);
+  addRoleCommands(root, context);
+  addAuthCommands(root, context);
   root.commandsGroup('Other:');
+  addCertCommands(root, context);
   addVersionCommand(root, context);
   addCompletionCommand(root, context);
 }
@@ -102,6 +122,8 @@ function rootCommand(io: Io): Command {
     .showSuggestionAfterError(true)
     .option('--endpoints <list>', 'servers, host:port,... (KVCTL_ENDPOINTS; 127.0.0.1:2379)')
     .option('-w, --write-out <format>', 'simple, json, table or fields (KVCTL_WRITE_OUT; simple)')
+    .option('--user <name>', 'NAME or NAME:PASSWORD; asks for the password (KVCTL_USER)')
+    .option('--password <password>', 'of --user, seen by others on this machine (KVCTL_PASSWORD)')
     .option('--hex', 'print keys and values as hexadecimal')
     .option('--command-timeout <duration>', 'for one request, with its retries (5s)')
     .option('--dial-timeout <duration>', 'for one connection (2s)')
@@ -109,6 +131,8 @@ function rootCommand(io: Io): Command {
     .option('--cert <file>', 'certificate to show to the server')
     .option('--key <file>', 'private key of --cert')
     .option('--insecure-skip-tls-verify', 'trust any certificate')
+    .option('--insecure-transport <bool>', 'false: endpoints without a scheme speak TLS (true)')
+    .option('--tls-server-name <name>', 'the name that the certificate must be for')
     .option('--debug', 'trace requests and failures on stderr')
     .addHelpText('after', `\n${EXIT_HELP}`)
     .addHelpText('afterAll', ({ command }) => (command === root ? '' : GLOBAL_HELP));

@@ -18,6 +18,7 @@
  */
 
 import type { Actor } from './auth/actor.js';
+import { Authority, refused } from './authority.js';
 import { BackupStream } from './backup/backup-stream.js';
 import { ChangeRoad } from './change-road.js';
 import { Checkpoints } from './checkpoints.js';
@@ -27,9 +28,10 @@ import { addressOf } from './config.js';
 import { FatalError, KvError } from './errors.js';
 import { GarbageSweep } from './garbage-sweep.js';
 import type { Int64 } from './int64.js';
+import { refusalOf, refusalOfLease, refusalOfOp } from './kv/authorize.js';
 import type { Command } from './kv/command.js';
 import { encodeEnvelope } from './kv/command.js';
-import type { KeyValue, RangeRequest } from './kv/request.js';
+import type { KeyValue, RangeRequest, RequestOp } from './kv/request.js';
 import type { Applied, StateMachine } from './kv/state-machine.js';
 import type { ReadTxn } from './kv/txn.js';
 import { LeaderQuestions } from './leader-questions.js';
@@ -73,6 +75,7 @@ import { ReadRounds } from './read-rounds.js';
 import { SnapshotInstall } from './snapshot-install.js';
 import { SnapshotSender } from './snapshot-sender.js';
 import { SpaceKeeper } from './space-keeper.js';
+import { StateCheck } from './state-check.js';
 import { exportReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
 import { hashStore, readHistory, readRange, readTxn } from './store-reads.js';
 import { DEFAULT_HUB_OPTIONS } from './watch/hub-options.js';
@@ -119,6 +122,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   readonly network: PeerLinks;
   readonly driver: Driver;
   readonly leases: LeaseKeeper;
+  readonly authority: Authority;
   private readonly options: ClusterNodeOptions;
   private readonly clock: Clock;
   private readonly raft: Raft;
@@ -132,6 +136,10 @@ export class ClusterNode implements NodeFace, DriverHost {
   private readonly install: SnapshotInstall;
   private readonly sweep: GarbageSweep;
   private readonly space: SpaceKeeper;
+  private readonly stateCheck: StateCheck;
+  /** The others found that the state of this member is not theirs; it serves no clients. */
+  private quarantined = false;
+  private handingOver = false;
   private replica: StateReplica;
   private leader: NodeId = 0;
   /** Monotonic ms; streams that require a leader end an election timeout later. */
@@ -141,6 +149,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   private role: Role = Role.Follower;
   /** The last one that watchers were told of. */
   private compactRevision: number;
+  /** Changes of rights that watchers were told of; AuthState.changes. */
+  private authChanges: number;
   private nextRequest: number;
   private readonly regressedToldAt = new Map<NodeId, number>();
   private sweepTimer: Timer | null = null;
@@ -163,6 +173,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.logger = options.logger;
     this.leaderlessSince = clock.now();
     this.compactRevision = replica.machine.store.compactRevision;
+    this.authChanges = replica.machine.auth.changes;
     this.memberId = config.memberId;
     this.clusterId = config.clusterId;
     this.minLeaseTtl = Math.ceil((1.5 * config.electionMs) / 1000);
@@ -246,6 +257,16 @@ export class ClusterNode implements NodeFace, DriverHost {
         !statusOf(raft).peers.some(({ id, recentActive }) => id === member && recentActive),
       propose: (command) => this.propose(command, this.context(undefined, null, false, 'member')),
     });
+    this.stateCheck = new StateCheck({
+      clock,
+      logger: this.logger,
+      network: this.network,
+      memberId: config.memberId,
+      everyMs: config.corruptCheckMs,
+      machine: () => this.machine,
+      isLeader: () => this.isLeader,
+      propose: (command) => this.propose(command, this.context(undefined, null, false, 'member')),
+    });
     this.questions = new LeaderQuestions({
       clock,
       network: this.network,
@@ -254,6 +275,14 @@ export class ClusterNode implements NodeFace, DriverHost {
       leader: () => this.leader,
       context: () => this.context(),
       check: (context) => this.admit(context),
+    });
+    this.authority = new Authority({
+      config,
+      clock,
+      logger: this.logger,
+      machine: () => this.machine,
+      propose: (command, context) => this.propose(command, context),
+      linearize: (context) => this.linearize(context),
     });
     this.observe(options.metrics);
     this.watches = new WatchService({
@@ -296,6 +325,15 @@ export class ClusterNode implements NodeFace, DriverHost {
     return this.raft.configuration.learners.includes(this.memberId);
   }
 
+  get isCorrupt(): boolean {
+    return this.quarantined;
+  }
+
+  /** Asks the others whether this member has their state, and reports it if not. */
+  async compareState(): Promise<void> {
+    await this.stateCheck.round();
+  }
+
   get folderId(): number {
     return this.options.folderId;
   }
@@ -315,7 +353,9 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.driver.start();
     this.armSweep();
     this.space.start();
+    this.stateCheck.start();
     this.sweep.wake();
+    this.maybeQuarantine();
     this.maybeLeave();
   }
 
@@ -330,6 +370,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.stopped = true;
     this.sweepTimer?.cancel();
     this.space.stop();
+    this.stateCheck.stop();
     this.sweep.stop();
     this.watches.stop();
     this.writes.waiting.stop();
@@ -382,14 +423,17 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   async propose(command: Command, context: RequestContext): Promise<ProposeOutcome> {
     this.admit(context);
+    if (command.kind !== 'alarm' && context.actor !== 'member') this.assertSound();
     if (this.raft.commitIndex - this.raft.appliedIndex > MAX_APPLY_LAG) {
       throw new KvError('OVERLOADED', 'this member is behind with applying; slow down and retry');
     }
+    if (this.machine.auth.enabled) await this.refuseEarly(command, context);
     const requestId = this.nextRequest++;
     const payload = encodeEnvelope({
       origin: this.memberId,
       requestId,
-      actor: context.actor,
+      // Members of the time before there were actors read the log of a cluster that has no users.
+      actor: this.machine.auth.enabled ? context.actor : null,
       command,
     });
     if (payload.length > this.options.config.maxRequestBytes) {
@@ -416,10 +460,15 @@ export class ClusterNode implements NodeFace, DriverHost {
     serializable: boolean,
     context: RequestContext,
   ): Promise<ReadOutcome> {
+    this.assertSound();
     if (serializable) this.assertRunning();
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
-    return await readRange(() => this.machine, request, this.clock, check);
+    this.assertMay(request, context);
+    const outcome = await readRange(() => this.machine, request, this.clock, check);
+    // A long one may have gone on while the right to it was taken away.
+    this.assertMay(request, context);
+    return outcome;
   }
 
   async *rangeParts(
@@ -427,11 +476,16 @@ export class ClusterNode implements NodeFace, DriverHost {
     serializable: boolean,
     context: RequestContext,
   ): AsyncGenerator<RangePart, void, void> {
+    this.assertSound();
     const { signal, requireLeader } = context;
     if (serializable) this.assertRunning();
     else await this.linearize(this.context(undefined, signal, requireLeader));
     const check = (): void => this.assertInTime(context);
-    yield* readRangeParts(() => this.machine, request, this.clock, check);
+    this.assertMay(request, context);
+    for await (const part of readRangeParts(() => this.machine, request, this.clock, check)) {
+      this.assertMay(request, context);
+      yield part;
+    }
   }
 
   async readTxn(
@@ -439,10 +493,14 @@ export class ClusterNode implements NodeFace, DriverHost {
     serializable: boolean,
     context: RequestContext,
   ): Promise<ProposeOutcome> {
+    this.assertSound();
     if (serializable) this.assertRunning();
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
-    return await readTxn(() => this.machine, txn, this.clock, check);
+    this.assertMay(txn, context);
+    const outcome = await readTxn(() => this.machine, txn, this.clock, check);
+    this.assertMay(txn, context);
+    return outcome;
   }
 
   pairAt(key: string, modRevision: number): KeyValue | null {
@@ -462,14 +520,20 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   async renewLease(id: Int64, context: RequestContext): Promise<number> {
+    this.assertSound();
+    this.assertMayUseLease(id, 'write', context);
     return await this.questions.ask('renew', id, context);
   }
 
   async leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo> {
+    this.assertSound();
     await this.linearize(context);
+    if (keys) this.assertMayUseLease(id, 'read', context);
     const lease = this.machine.lessor.get(id);
     if (lease === null) return { ttl: -1, grantedTtl: 0, keys: [] };
     const remaining = await this.questions.ask('remaining', id, context);
+    // Keys may have come to the lease, and rights may have gone.
+    if (keys) this.assertMayUseLease(id, 'read', context);
     return {
       ttl: remaining,
       grantedTtl: lease.ttl,
@@ -606,6 +670,11 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   onSnapshotsWanted(peers: readonly NodeId[]): void {
+    // What is wrong must not spread. The next leader sends one.
+    if (this.quarantined) {
+      for (const peer of peers) this.driver.reportSnapshot(peer, false);
+      return;
+    }
     for (const peer of peers) this.sender.send(peer, this.raft.term, this.replica);
   }
 
@@ -619,7 +688,10 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.checkpoints.onReplaced(meta.index);
     this.leases.demote();
     this.compactRevision = this.machine.store.compactRevision;
+    this.stateCheck.forget();
+    this.maybeQuarantine();
     this.watches.onStateReplaced();
+    this.onAuthChanged();
     this.sweep.wake();
     this.reads.onApplied(meta.index);
     this.logger.info({ index: meta.index, generation: meta.generation }, 'snapshot installed');
@@ -665,6 +737,35 @@ export class ClusterNode implements NodeFace, DriverHost {
     );
   }
 
+  /** Watchers that lost their right are cut off behind everything that came before. */
+  private onAuthChanged(): void {
+    this.authChanges = this.machine.auth.changes;
+    this.authority.onChanged();
+    this.watches.onRightsChanged();
+  }
+
+  /** What apply would refuse need not be in the log. But this member may be behind, so it looks again
+   *  when it is not. */
+  private async refuseEarly(command: Command, context: RequestContext): Promise<void> {
+    if (refusalOf(this.machine, context.actor, command) === null) return;
+    await this.linearize(context);
+    const refusal = refusalOf(this.machine, context.actor, command);
+    if (refusal !== null) throw refused(refusal);
+  }
+
+  private assertMay(op: RequestOp, { actor }: RequestContext): void {
+    const { machine } = this;
+    const refusal = machine.auth.enabled ? refusalOfOp(machine, actor, op) : null;
+    if (refusal !== null) throw refused(refusal);
+  }
+
+  private assertMayUseLease(id: Int64, access: 'read' | 'write', { actor }: RequestContext): void {
+    const { machine } = this;
+    const refusal =
+      machine.auth.refusesStranger(actor) ?? refusalOfLease(machine, actor, access, id);
+    if (refusal !== null) throw refused(refusal);
+  }
+
   private admit(context: RequestContext): void {
     this.assertRunning();
     if (context.signal?.aborted === true) {
@@ -675,6 +776,40 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (context.requireLeader && this.leader === 0) {
       throw new KvError('NO_LEADER', 'there is no leader at the moment');
     }
+  }
+
+  private assertSound(): void {
+    if (!this.quarantined) return;
+    throw new KvError(
+      'CORRUPT',
+      'the state of this member differs from that of the others; use another one and replace this one',
+      { outcome: 'not-applied' },
+    );
+  }
+
+  /** The alarm of this member was raised, or disarmed. */
+  private maybeQuarantine(): void {
+    const isCorrupt = this.machine.isCorrupt(this.memberId);
+    if (isCorrupt === this.quarantined) return;
+    this.quarantined = isCorrupt;
+    if (!isCorrupt) {
+      this.logger.warn('this member serves clients again: its alarm was disarmed');
+      return;
+    }
+    this.logger.error(
+      'the state of this member differs from that of the others: it serves no clients; replace it (kvctl member replace)',
+    );
+    this.leases.demote();
+    this.watches.onQuarantined();
+  }
+
+  /** Who has a wrong state must not lead: leases, snapshots and reads rest on it. */
+  private maybeStepDown(): void {
+    if (!this.quarantined || !this.isLeader || this.handingOver) return;
+    this.handingOver = true;
+    void this.handOver().finally(() => {
+      this.handingOver = false;
+    });
   }
 
   private assertRunning(): void {
@@ -814,6 +949,8 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   private onEntryApplied(entry: Entry, applied: Applied): void {
+    this.stateCheck.note(this.machine);
+    this.maybeQuarantine();
     if (applied.events.length > 0) this.watches.publish(applied.revision, applied.events);
     const { compactRevision } = this.machine.store;
     if (compactRevision !== this.compactRevision) {
@@ -822,6 +959,8 @@ export class ClusterNode implements NodeFace, DriverHost {
       this.sweep.wake();
     }
     if (applied.leaseChanges !== null) this.leases.onApplied(applied.leaseChanges);
+    if (applied.login !== null) this.authority.onLogin(applied.login);
+    if (this.machine.auth.changes !== this.authChanges) this.onAuthChanged();
     if (applied.origin === this.memberId) {
       const refusal = applied.ok
         ? null
@@ -839,6 +978,7 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   private maybePromoteLessor(entry: Entry): void {
     if (this.raft.role !== Role.Leader || entry.term !== this.raft.term) return;
+    if (this.quarantined) return;
     this.leases.promote(entry.term);
   }
 
@@ -893,6 +1033,8 @@ export class ClusterNode implements NodeFace, DriverHost {
       this.driver.wake();
     } else if (method === 'renew' || method === 'remaining') {
       this.questions.onRequest(method, args, respond);
+    } else if (method === 'state-hashes') {
+      respond(this.stateCheck.answer(args));
     } else respond('unknown method');
   }
 
@@ -908,6 +1050,7 @@ export class ClusterNode implements NodeFace, DriverHost {
         this.reads.sweep(now, Math.min(electionMs, 4 * heartbeatMs), this.hasLeader);
         this.leases.tick();
         this.maybeSayFarewell();
+        this.maybeStepDown();
         if (!this.hasLeader && now - this.leaderlessSince > electionMs) {
           this.watches.onLeaderLost();
           for (const run of [...this.leaderLost]) run();

@@ -7,6 +7,7 @@
  * one line that says what to do. Milliseconds become ticks here and nowhere else. PreVote, CheckQuorum and
  * fsync have no switch: safety is not an option.
  */
+import { JWT_ALGORITHMS, type JwtAlgorithm, type JwtOptions } from './auth/io/jwt-options.js';
 import type { CompactionPolicy } from './auto-compaction.js';
 import type { BackupPolicy } from './backup/schedule.js';
 import { fromUtf8 } from './bytes.js';
@@ -65,6 +66,8 @@ export interface Config {
   readonly quotaBackendBytes: number;
   /** With less free space on its disk the member stops writes; 0 = it does not look. */
   readonly diskReserveBytes: number;
+  /** Between two comparisons of the members' states; 0 = only when a member starts. */
+  readonly corruptCheckMs: number;
   /** Null: history is kept until a client compacts. */
   readonly autoCompaction: CompactionPolicy | null;
   /** Null: nobody makes backups but whoever asks for one. */
@@ -84,12 +87,22 @@ export interface Config {
   readonly slowRequestMs: number;
   readonly segmentBytes: number;
   readonly logLevel: string;
+  readonly authToken: AuthTokenKind;
+  /** How long a simple token is good behind its last use. */
+  readonly authTokenTtlMs: number;
+  /** log2 of the iterations behind a password. */
+  readonly passwordCost: number;
   /** Null: nobody speaks TLS there. */
   readonly clientTls: TlsSettings | null;
   readonly peerTls: TlsSettings | null;
   /** What is odd and does no harm, to be logged. */
   readonly warnings: readonly string[];
 }
+
+export type AuthTokenKind = { readonly kind: 'simple' } | ({ readonly kind: 'jwt' } & JwtOptions);
+
+/** 32 MiB and some 80 ms of a core for each login. */
+const PASSWORD_COST = 15;
 
 /** Of the name in the address of a socket; there are systems that take four less. */
 const SOCKET_PATH_BYTES_MAX = 107;
@@ -212,6 +225,7 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
       text('auto-compaction-retention'),
       problems,
     ),
+    corruptCheckMs: duration('corrupt-check-time'),
     backup: backupPolicy(text, problems),
     grpcKeepalive: {
       minTimeMs: duration('grpc-keepalive-min-time'),
@@ -225,9 +239,52 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
     slowRequestMs: duration('warning-unary-request-duration'),
     segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
     logLevel: level,
+    authToken: authTokenKind(text('auth-token'), problems),
+    authTokenTtlMs: count('auth-token-ttl', 1, 1e9) * 1000,
+    passwordCost: PASSWORD_COST,
     clientTls,
     peerTls,
     warnings,
+  };
+}
+
+/** etcd's way of writing it: the kind, and what it needs, as NAME=VALUE between commas. */
+function authTokenKind(given: string, problems: string[]): AuthTokenKind {
+  const [kind, ...rest] = given.split(',');
+  const simple = { kind: 'simple' } as const;
+  const options = new Map<string, string>();
+  for (const part of rest) {
+    const cut = part.indexOf('=');
+    const name = part.slice(0, Math.max(0, cut));
+    if (['sign-method', 'pub-key', 'priv-key', 'ttl'].includes(name)) {
+      options.set(name, part.slice(cut + 1));
+    } else problems.push(`--auth-token: "${part}" is none of sign-method, pub-key, priv-key, ttl`);
+  }
+  if (kind === 'simple') return simple;
+  if (kind !== 'jwt') {
+    problems.push(`--auth-token ${kind}: it is "simple" or "jwt,sign-method=...,..."`);
+    return simple;
+  }
+  const algorithm = options.get('sign-method') ?? '';
+  if (!(JWT_ALGORITHMS as readonly string[]).includes(algorithm)) {
+    problems.push(`--auth-token: sign-method=${algorithm} is none of ${JWT_ALGORITHMS.join(', ')}`);
+    return simple;
+  }
+  const publicKeyFile = options.get('pub-key') ?? '';
+  const privateKeyFile = options.get('priv-key') ?? '';
+  const ttlMs = durationMs(options.get('ttl') ?? '5m');
+  if (ttlMs === null || ttlMs < 1000) {
+    problems.push('--auth-token: ttl is a duration of at least a second (30s, 5m)');
+  }
+  if (publicKeyFile === '' && privateKeyFile === '') {
+    problems.push('--auth-token jwt: give pub-key=FILE, priv-key=FILE, or both');
+  }
+  return {
+    kind: 'jwt',
+    algorithm: algorithm as JwtAlgorithm,
+    publicKeyFile,
+    privateKeyFile,
+    ttlMs: ttlMs ?? 0,
   };
 }
 

@@ -36,7 +36,12 @@ const IGNORED: readonly Group[] = [
   },
   {
     names: 'experimental-initial-corrupt-check!',
-    reason: 'always on: a member checks what it reads back and refuses to start on damage',
+    reason: 'always on: a member that starts compares its state with the others',
+  },
+  {
+    names:
+      'compact-hash-check-time experimental-compact-hash-check-time experimental-compact-hash-check-enabled!',
+    reason: 'always on: members compare all that they have applied, see --corrupt-check-time',
   },
   {
     names:
@@ -89,7 +94,7 @@ const IGNORED: readonly Group[] = [
   },
   { names: 'enable-pprof!', reason: 'profiles of a Node process are had with its --cpu-prof' },
   { names: 'socket-reuse-address!', reason: 'always on' },
-  { names: 'bcrypt-cost auth-token-ttl', reason: 'there are no passwords and no tokens yet' },
+  { names: 'bcrypt-cost', reason: 'passwords are hashed by scrypt' },
   {
     names: 'feature-gates',
     reason: 'there is no experimental feature to switch on or off',
@@ -97,20 +102,6 @@ const IGNORED: readonly Group[] = [
 ];
 
 const ABSENT: readonly Group[] = [
-  {
-    names: 'corrupt-check-time experimental-corrupt-check-time',
-    reason: 'members are not compared with each other by themselves; kvctl endpoint hashkv does it',
-    harmless: '0 0s',
-  },
-  {
-    names: 'compact-hash-check-time experimental-compact-hash-check-time',
-    reason: 'members are not compared with each other by themselves; kvctl endpoint hashkv does it',
-    harmless: '0 0s 1m 1m0s',
-  },
-  {
-    names: 'experimental-compact-hash-check-enabled!',
-    reason: 'members are not compared with each other by themselves; kvctl endpoint hashkv does it',
-  },
   { names: 'debug!', reason: 'use --log-level debug' },
   { names: 'experimental-enable-v2v3', reason: 'the API of etcd 2 is not served' },
   {
@@ -161,7 +152,6 @@ const GRAVE: readonly Group[] = [
     reason: 'the JSON API is on each client port, always',
     harmless: 'true',
   },
-  { names: 'auth-token', reason: 'there are no users yet', harmless: 'simple' },
 ];
 
 /** What asks for nothing, whatever the option. */
@@ -179,6 +169,7 @@ export const FORMER_NAMES: ReadonlyMap<string, string> = new Map([
   ['experimental-watch-progress-notify-interval', 'watch-progress-notify-interval'],
   ['experimental-warning-unary-request-duration', 'warning-unary-request-duration'],
   ['experimental-snapshot-catchup-entries', 'snapshot-catchup-entries'],
+  ['experimental-corrupt-check-time', 'corrupt-check-time'],
   ['experimental-peer-skip-client-san-verification', 'peer-skip-client-san-verification'],
 ]);
 

@@ -24,6 +24,23 @@ export interface RequestContext {
   readonly actor: Actor;
 }
 
+/** By what a client shows who it is. */
+export interface Credentials {
+  /** Of its certificate, if that was verified. */
+  readonly commonName: string | null;
+  readonly token: string | null;
+}
+
+/** Finds out who clients are. All of it is refused, or of no consequence, while authentication is off. */
+export interface AuthorityFace {
+  /** Throws INVALID_AUTH_TOKEN; null for a client that shows nothing. */
+  identify(who: Credentials, context: RequestContext): Actor | Promise<Actor>;
+  /** A token for who knows the password of the user. `address`: whose line to wait in. */
+  login(user: string, password: string, address: string, context: RequestContext): Promise<string>;
+  /** The text that is kept of a password. */
+  hashPassword(password: string, address: string): Promise<string>;
+}
+
 /** Outcome of a command or transaction: the answer, and the store revision for its header. */
 export interface ProposeOutcome {
   readonly revision: number;
@@ -80,11 +97,14 @@ export interface NodeFace {
   /** The replicated state, for reading only. */
   readonly machine: StateMachine;
   readonly watches: WatchService;
+  readonly authority: AuthorityFace;
   readonly raftTerm: number;
   readonly hasLeader: boolean;
   /** Calls `run` when this member has known no leader for an election timeout, perhaps more than once;
    *  until the function that is returned is called. */
   onLeaderLost(run: () => void): () => void;
+  /** Its state differs from that of the others: it serves no clients. */
+  readonly isCorrupt: boolean;
   /** Has no vote: serves only what needs no word of the cluster. */
   readonly isLearner: boolean;
   /** Monotonic ms. */

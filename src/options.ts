@@ -128,6 +128,12 @@ export const OPTIONS: readonly Option[] = [
       'history to keep: hours (a plain number) or a duration, or revisions; 0 = all of it (default 1h, or 10000 revisions)',
   },
   {
+    name: 'corrupt-check-time',
+    value: 'DURATION',
+    fallback: '1m',
+    meaning: 'how often the leader compares the states of all members; 0 = only when one starts',
+  },
+  {
     name: 'backup-dir',
     value: 'DIR',
     fallback: '',
@@ -198,6 +204,19 @@ export const OPTIONS: readonly Option[] = [
     value: 'BYTES',
     fallback: '67108864',
     meaning: 'size of one file of the log',
+  },
+  {
+    name: 'auth-token',
+    value: 'KIND',
+    fallback: 'simple',
+    meaning:
+      'simple, or jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m: what clients show after they logged in',
+  },
+  {
+    name: 'auth-token-ttl',
+    value: 'SECONDS',
+    fallback: '300',
+    meaning: 'a simple token ends so long after its last use',
   },
   {
     name: 'log-level',

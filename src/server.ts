@@ -28,6 +28,7 @@ import { listen, portOf } from './listening.js';
 import type { Logger } from './logger.js';
 import { openMember } from './member.js';
 import { Metrics } from './metrics.js';
+import type { RequestContext } from './node.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { NodeDisk } from './raft/io/node-disk.js';
 import { buildGateway, type Gateway } from './rpc/gateway/gateway.js';
@@ -105,6 +106,7 @@ export async function startServer(
   if (config.initialClusterState === 'existing') await arrive(node, logger);
   const hasQuorum = await catchUp(node, recovered, logger);
   const announced = announce(node, config, logger);
+  if (hasQuorum) await compareState(node, logger);
   // Clients that list the members then find this one with its name and addresses.
   if (hasQuorum) await announced;
   const listeners: Server[] = [];
@@ -147,6 +149,11 @@ export async function startServer(
   };
 }
 
+/** For what no client has asked for. */
+function asMember(node: ClusterNode): RequestContext {
+  return node.context(undefined, null, false, 'member');
+}
+
 function startBackups(
   node: ClusterNode,
   config: Config,
@@ -176,16 +183,22 @@ function startCompaction(node: ClusterNode, config: Config, logger: Logger): Aut
     isOutOfSpace: () => node.machine.alarms.some(({ causes }) => (causes & AlarmCause.Quota) !== 0),
     revision: () => node.machine.store.revision,
     compactRevision: () => node.machine.store.compactRevision,
-    compact: (revision) => {
-      const context = node.context(undefined, null, false, 'member');
-      return node.propose({ kind: 'compact', revision }, context);
-    },
+    compact: (revision) => node.propose({ kind: 'compact', revision }, asMember(node)),
     onDone: (revision) => logger.info({ revision }, 'compacted'),
     onFailed: (error) =>
       logger.warn({ err: error }, 'compaction failed; the next look tries again'),
   });
   compaction.start();
   return compaction;
+}
+
+/** Before the first client: a member that differs from the others must not serve. */
+async function compareState(node: ClusterNode, logger: Logger): Promise<void> {
+  try {
+    await node.compareState();
+  } catch (error) {
+    logger.warn({ err: error }, 'the state was not compared with the others; the leader does it');
+  }
 }
 
 /** A member that joins has nothing to serve before it has received that it is a member. */
@@ -199,7 +212,7 @@ async function arrive(node: ClusterNode, logger: Logger): Promise<void> {
 function askForVote(node: ClusterNode, logger: Logger): void {
   if (!node.isLearner) return;
   const steps = [{ kind: 'promote', id: node.memberId } as const];
-  node.propose({ kind: 'memberChange', steps, joint: false }, node.context()).then(
+  node.propose({ kind: 'memberChange', steps, joint: false }, asMember(node)).then(
     () => logger.info('this member votes now'),
     (error: unknown) => {
       if (error instanceof KvError && error.code === 'STOPPED') return;

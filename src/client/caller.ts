@@ -15,10 +15,18 @@
 import type { Method } from '../rpc/api/methods.js';
 import type { CallKind, ClientErrorCode } from './client-error.js';
 import { ClientError, errorFromAnswer } from './client-error.js';
-import { assertTime, type ClientOptions, type Protocol, resolveOptions } from './client-options.js';
+import {
+  assertTime,
+  type ClientOptions,
+  type Protocol,
+  type ResolvedOptions,
+  resolveOptions,
+} from './client-options.js';
 import type { Endpoint } from './endpoints.js';
 import { EndpointRing, parseEndpoint } from './endpoints.js';
 import { Limit, pauseMs, sleep, TimeLimitError } from './limit.js';
+import { Login } from './login.js';
+import { AUTHENTICATE } from './rpc-table.js';
 import { FallbackTransport } from './transport/fallback-transport.js';
 import { GatewayTransport } from './transport/gateway-transport.js';
 import { GrpcTransport } from './transport/grpc-transport.js';
@@ -57,6 +65,16 @@ interface Call {
   readonly method: Method;
   readonly request: object;
   readonly kind: CallKind;
+  /** That the last try went with. */
+  token: string | null;
+}
+
+/** How often a call may log in anew: users may change while it is on its way, but not for ever. */
+const LOGINS_MAX = 3;
+
+/** No token was to be had; the call itself was not sent. */
+class LoginError extends Error {
+  override readonly name = 'LoginError';
 }
 
 export class Caller {
@@ -66,6 +84,8 @@ export class Caller {
   private readonly dialTimeoutMs: number;
   private readonly waitForServer: boolean;
   private readonly onTry: (line: string) => void;
+  private readonly user: ResolvedOptions['user'];
+  private readonly login = new Login();
   isClosed = false;
   /** Wakes those who pause between tries. */
   private readonly closing = new AbortController();
@@ -78,6 +98,7 @@ export class Caller {
     this.dialTimeoutMs = rest.dialTimeoutMs;
     this.waitForServer = rest.waitForServer;
     this.onTry = rest.onTry;
+    this.user = rest.user;
   }
 
   close(): void {
@@ -102,14 +123,19 @@ export class Caller {
     let tries = 0;
     let allUnreachable = true;
     let unsure = false;
+    let logins = 0;
+    const call: Call = { method, request, kind, token: null };
     for (;;) {
       const endpoint = pinned ?? this.ring.current;
       let failure: ClientError;
       try {
-        const call = { method, request, kind };
         return read(await this.attempt(call, endpoint, deadline, tries, options));
       } catch (error) {
         failure = this.failureOf(error, kind, endpoint, options.signal);
+      }
+      if (this.mayLogInAnew(failure, call.token) && logins < LOGINS_MAX) {
+        logins += 1;
+        continue;
       }
       // An earlier try of a repeatable call may have worked, whatever became of the last one.
       unsure ||= failure.outcome === 'unknown';
@@ -151,12 +177,14 @@ export class Caller {
         : Math.min(leftMs, this.dialTimeoutMs * 1.25 * 2 ** tries);
     const limit = new Limit(limitMs, options.signal);
     try {
+      call.token = await this.tokenAt(endpoint, limit.signal);
       const started = performance.now();
       const answer = await this.transport.ask({
         ...{ endpoint, method: call.method, request: call.request },
         serverLimitMs: isPatient ? null : serverLimit(limitMs),
         // Who waits at a member that is cut off holds its place against everybody else.
         requireLeader: isPatient,
+        token: call.token,
         dialTimeoutMs: Math.min(this.dialTimeoutMs, limitMs),
         signal: limit.signal,
       });
@@ -182,6 +210,8 @@ export class Caller {
   ): ClientError {
     const at = endpoint.name;
     if (error instanceof ClientError) return error;
+    // Like a read that failed: the call itself has had no effect.
+    if (error instanceof LoginError) return this.failureOf(error.cause, 'read', endpoint, signal);
     if (this.isClosed && error instanceof ExchangeError) {
       const outcome = error.reached && kind !== 'read' ? 'unknown' : 'not-applied';
       return new ClientError('CLOSED', 'the client is closed', { outcome, endpoint: at });
@@ -216,6 +246,49 @@ export class Caller {
     return new ClientError('CONNECTION_LOST', `${at}: ${error.message}`, options);
   }
 
+  /** Whether it was the token that the call failed for; it is asked for anew then. */
+  mayLogInAnew(failure: ClientError, token?: string | null): boolean {
+    if (this.user === null || !this.login.isVoid(failure)) return false;
+    this.login.forget(token);
+    return true;
+  }
+
+  /** Null for a client without a user, and where there are no users. */
+  private async tokenAt(endpoint: Endpoint, signal: AbortSignal): Promise<string | null> {
+    const { user } = this;
+    if (user === null) return null;
+    try {
+      const token = this.login.token(() => this.logInAt(endpoint, user));
+      return await orAborted(token, signal);
+    } catch (error) {
+      throw new LoginError('the login failed', { cause: error });
+    }
+  }
+
+  private async logInAt(
+    endpoint: Endpoint,
+    { name, password }: NonNullable<ResolvedOptions['user']>,
+  ): Promise<string> {
+    const limit = new Limit(this.timeoutMs, undefined);
+    try {
+      const answer = await this.transport.ask({
+        ...{ endpoint, method: AUTHENTICATE.method, request: { name, password } },
+        serverLimitMs: serverLimit(this.timeoutMs),
+        requireLeader: false,
+        token: null,
+        dialTimeoutMs: this.dialTimeoutMs,
+        signal: limit.signal,
+      });
+      this.onTry(`${endpoint.name} Authenticate: logged in as ${name}`);
+      return (answer as { readonly token: string }).token;
+    } catch (error) {
+      // Made here, so that those who share the login all understand it.
+      throw this.failureOf(error, 'read', endpoint, undefined);
+    } finally {
+      limit.clear();
+    }
+  }
+
   /**
    * One streaming call on one endpoint: its answers. Ends when the server ends it, and throws
    * ClientError when it breaks or ends with an error.
@@ -234,10 +307,12 @@ export class Caller {
     const { endpoint, requireLeader = true } = options;
     const limit = new Limit(Number.POSITIVE_INFINITY, options.signal);
     try {
+      const token = await this.tokenAt(endpoint, limit.signal);
       const answers = this.transport.stream({
         ...{ endpoint, method, request },
         serverLimitMs: null,
         requireLeader,
+        token,
         dialTimeoutMs: this.dialTimeoutMs,
         signal: limit.signal,
       });
@@ -254,4 +329,19 @@ export class Caller {
 function serverLimit(limitMs: number): number | null {
   if (limitMs === Number.POSITIVE_INFINITY) return null;
   return Math.max(1, Math.floor(limitMs - Math.min(250, limitMs / 10)));
+}
+
+/** The promise, or an ExchangeError that nothing was sent when the signal comes first. */
+async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(new ExchangeError('called off before it was sent', false));
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }

@@ -15,6 +15,7 @@
  */
 import type { ErrorCode, Outcome } from '../errors.js';
 import { ERROR_TABLE } from '../errors.js';
+import { TLS_TROUBLE } from './transport/tls-trouble.js';
 import type { FailureFacts } from './transport/transport.js';
 
 export type ClientErrorCode =
@@ -129,7 +130,23 @@ const CODE_BY_TEXT: Readonly<Record<string, ClientErrorCode>> = {
   'can only promote a learner member which is in sync with leader': 'LEARNER_NOT_READY',
   'too many learner members in cluster': 'TOO_MANY_LEARNERS',
   'permission denied': 'PERMISSION_DENIED',
-  'invalid auth token': 'UNAUTHENTICATED',
+  'invalid auth token': 'INVALID_AUTH_TOKEN',
+  'revision of auth store is old': 'AUTH_OLD_REVISION',
+  'user name is empty': 'USER_EMPTY',
+  'authentication failed, invalid user ID or password': 'AUTH_FAILED',
+  'auth: authentication failed, password was given for no password user': 'NO_PASSWORD_USER',
+  'authentication is not enabled': 'AUTH_NOT_ENABLED',
+  'root user does not exist': 'ROOT_USER_MISSING',
+  'root user does not have root role': 'ROOT_ROLE_MISSING',
+  'user name already exists': 'USER_EXISTS',
+  'user name not found': 'USER_NOT_FOUND',
+  'role name is empty': 'ROLE_EMPTY',
+  'role name already exists': 'ROLE_EXISTS',
+  'role name not found': 'ROLE_NOT_FOUND',
+  'role is not granted to the user': 'ROLE_NOT_GRANTED',
+  'permission not given': 'PERMISSION_NOT_GIVEN',
+  'permission is not granted to the role': 'PERMISSION_NOT_GRANTED',
+  'invalid auth management': 'INVALID_AUTH_MANAGEMENT',
 };
 
 const CODE_BY_GRPC: Readonly<Record<number, ClientErrorCode>> = {
@@ -214,4 +231,9 @@ function isRefusalByText(code: ClientErrorCode): boolean {
   if (!Object.hasOwn(ERROR_TABLE, code)) return false;
   const row = ERROR_TABLE[code as ErrorCode];
   return row.outcome === 'not-applied' && !row.retryable;
+}
+
+/** The endpoint is there, but there is no TLS with it; the message says what to do. */
+export function isTlsTrouble({ message }: ClientError): boolean {
+  return message.includes(`: ${TLS_TROUBLE}`);
 }

@@ -31,6 +31,9 @@ export interface ClientOptions {
   /** Keep trying until the deadline when no endpoint can be reached. Default true. */
   readonly waitForServer?: boolean | undefined;
   readonly tls?: TlsOptions | undefined;
+  /** Logs in as this user, and anew when the token has ended. Needs `password`. */
+  readonly username?: string | undefined;
+  readonly password?: string | undefined;
   /** Sent with every call, as metadata or headers. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Told about every try, for tracing. */
@@ -45,15 +48,16 @@ export interface ResolvedOptions {
   readonly dialTimeoutMs: number;
   readonly waitForServer: boolean;
   readonly tls: TlsOptions;
+  readonly user: { readonly name: string; readonly password: string } | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly onTry: (line: string) => void;
 }
 
 const OPTIONS = [
   ...['endpoints', 'protocol', 'timeoutMs', 'dialTimeoutMs'],
-  ...['waitForServer', 'tls', 'headers', 'onTry'],
+  ...['waitForServer', 'tls', 'username', 'password', 'headers', 'onTry'],
 ];
-const TLS_OPTIONS = ['ca', 'cert', 'key', 'rejectUnauthorized'];
+const TLS_OPTIONS = ['ca', 'cert', 'key', 'rejectUnauthorized', 'servername'];
 const LIST = "a list such as ['127.0.0.1:2379']";
 
 /** Throws TypeError for what no client can be made of. */
@@ -86,7 +90,17 @@ export function resolveOptions(options: ClientOptions): ResolvedOptions {
   return {
     endpoints: endpoints.map(parseEndpoint),
     ...{ protocol, timeoutMs, dialTimeoutMs, waitForServer, tls, headers, onTry },
+    user: userOf(options),
   };
+}
+
+function userOf({ username, password }: ClientOptions): ResolvedOptions['user'] {
+  if (username === undefined && password === undefined) return null;
+  if (typeof username !== 'string' || username === '') {
+    throw wrong('username', 'the name of a user', shown(username));
+  }
+  if (typeof password !== 'string') throw wrong('password', 'a text', typeof password);
+  return { name: username, password };
 }
 
 /** Of one call; what is left of a time may well be nothing. */
@@ -103,7 +117,10 @@ function assertTls(tls: TlsOptions): void {
     if (value === undefined || typeof value === 'string' || Buffer.isBuffer(value)) continue;
     throw wrong(`tls.${name}`, 'the text or Buffer of a PEM file', typeof value);
   }
-  const { rejectUnauthorized } = tls;
+  const { rejectUnauthorized, servername } = tls;
+  if (servername !== undefined && typeof servername !== 'string') {
+    throw wrong('tls.servername', 'a name', shown(servername));
+  }
   if (rejectUnauthorized === undefined || typeof rejectUnauthorized === 'boolean') return;
   throw wrong('tls.rejectUnauthorized', 'true or false', shown(rejectUnauthorized));
 }

@@ -193,3 +193,18 @@ export interface LeaderKey {
   readonly revision: number;
   readonly lease: Int64;
 }
+
+export interface AuthStatusResponse {
+  readonly header: ResponseHeader;
+  readonly enabled: boolean;
+  /** Rises with every change of users and roles. */
+  readonly authRevision: number;
+}
+
+/** What a role may do with the keys of a range. */
+export interface Permission {
+  readonly access: 'read' | 'write' | 'readwrite';
+  readonly key: Uint8Array;
+  /** Empty: the key alone. One zero byte: everything from the key on. */
+  readonly rangeEnd: Uint8Array;
+}

@@ -84,3 +84,55 @@ export const MOVE_LEADER = rpc(
   'MoveLeaderRequest',
   'MoveLeaderResponse',
 );
+
+const AUTH = 'etcdserverpb.Auth';
+
+export const AUTH_ENABLE = rpc(`${AUTH}/AuthEnable`, 'AuthEnableRequest', 'AuthEnableResponse');
+export const AUTH_DISABLE = rpc(`${AUTH}/AuthDisable`, 'AuthDisableRequest', 'AuthDisableResponse');
+export const AUTH_STATUS = rpc(`${AUTH}/AuthStatus`, 'AuthStatusRequest', 'AuthStatusResponse');
+export const AUTHENTICATE = rpc(
+  `${AUTH}/Authenticate`,
+  'AuthenticateRequest',
+  'AuthenticateResponse',
+);
+export const USER_ADD = rpc(`${AUTH}/UserAdd`, 'AuthUserAddRequest', 'AuthUserAddResponse');
+export const USER_GET = rpc(`${AUTH}/UserGet`, 'AuthUserGetRequest', 'AuthUserGetResponse');
+export const USER_LIST = rpc(`${AUTH}/UserList`, 'AuthUserListRequest', 'AuthUserListResponse');
+export const USER_DELETE = rpc(
+  `${AUTH}/UserDelete`,
+  'AuthUserDeleteRequest',
+  'AuthUserDeleteResponse',
+);
+export const USER_PASSWORD = rpc(
+  `${AUTH}/UserChangePassword`,
+  'AuthUserChangePasswordRequest',
+  'AuthUserChangePasswordResponse',
+);
+export const USER_GRANT = rpc(
+  `${AUTH}/UserGrantRole`,
+  'AuthUserGrantRoleRequest',
+  'AuthUserGrantRoleResponse',
+);
+export const USER_REVOKE = rpc(
+  `${AUTH}/UserRevokeRole`,
+  'AuthUserRevokeRoleRequest',
+  'AuthUserRevokeRoleResponse',
+);
+export const ROLE_ADD = rpc(`${AUTH}/RoleAdd`, 'AuthRoleAddRequest', 'AuthRoleAddResponse');
+export const ROLE_GET = rpc(`${AUTH}/RoleGet`, 'AuthRoleGetRequest', 'AuthRoleGetResponse');
+export const ROLE_LIST = rpc(`${AUTH}/RoleList`, 'AuthRoleListRequest', 'AuthRoleListResponse');
+export const ROLE_DELETE = rpc(
+  `${AUTH}/RoleDelete`,
+  'AuthRoleDeleteRequest',
+  'AuthRoleDeleteResponse',
+);
+export const ROLE_GRANT = rpc(
+  `${AUTH}/RoleGrantPermission`,
+  'AuthRoleGrantPermissionRequest',
+  'AuthRoleGrantPermissionResponse',
+);
+export const ROLE_REVOKE = rpc(
+  `${AUTH}/RoleRevokePermission`,
+  'AuthRoleRevokePermissionRequest',
+  'AuthRoleRevokePermissionResponse',
+);

@@ -13,6 +13,7 @@ import type { CallKind } from './client-error.js';
 import type { ClientOptions } from './client-options.js';
 import type { KeyValue } from './key-value.js';
 import type {
+  AuthStatusResponse,
   BytesInput,
   DeleteResponse,
   HashKvResponse,
@@ -24,6 +25,7 @@ import type {
   LeaseTimeToLiveResponse,
   MemberAddResponse,
   MemberListResponse,
+  Permission,
   PutOptions,
   PutResponse,
   RangeRequest,
@@ -228,6 +230,96 @@ export class Rpcs {
   /** Must be sent to the leader: give its endpoint. */
   async moveLeader(target: Int64, options: CallOptions = {}): Promise<void> {
     await this.ask(rpc.MOVE_LEADER, { targetID: target }, 'write', () => null, options);
+  }
+
+  // ---------------------------------------------------------------- users and roles
+
+  async enableAuth(options: CallOptions = {}): Promise<ResponseHeader> {
+    return await this.ask(rpc.AUTH_ENABLE, {}, 'idempotent', headerOf, options);
+  }
+
+  async disableAuth(options: CallOptions = {}): Promise<ResponseHeader> {
+    return await this.ask(rpc.AUTH_DISABLE, {}, 'idempotent', headerOf, options);
+  }
+
+  async authStatus(options: CallOptions = {}): Promise<AuthStatusResponse> {
+    return await this.ask(rpc.AUTH_STATUS, {}, 'read', wire.authStatusIn, options);
+  }
+
+  /** Without a password a user is known by its certificate alone. */
+  async addUser(
+    name: string,
+    password: string | null,
+    options: CallOptions = {},
+  ): Promise<ResponseHeader> {
+    const request =
+      password === null ? { name, options: { noPassword: true } } : { name, password };
+    return await this.ask(rpc.USER_ADD, request, 'write', headerOf, options);
+  }
+
+  async deleteUser(name: string, options: CallOptions = {}): Promise<ResponseHeader> {
+    return await this.ask(rpc.USER_DELETE, { name }, 'write', headerOf, options);
+  }
+
+  async setPassword(
+    name: string,
+    password: string,
+    options: CallOptions = {},
+  ): Promise<ResponseHeader> {
+    return await this.ask(rpc.USER_PASSWORD, { name, password }, 'idempotent', headerOf, options);
+  }
+
+  async rolesOf(name: string, options: CallOptions = {}): Promise<readonly string[]> {
+    const read = ({ roles }: Decoded<'AuthUserGetResponse'>): readonly string[] => roles;
+    return await this.ask(rpc.USER_GET, { name }, 'read', read, options);
+  }
+
+  async listUsers(options: CallOptions = {}): Promise<readonly string[]> {
+    const read = ({ users }: Decoded<'AuthUserListResponse'>): readonly string[] => users;
+    return await this.ask(rpc.USER_LIST, {}, 'read', read, options);
+  }
+
+  async grantRole(user: string, role: string, options: CallOptions = {}): Promise<ResponseHeader> {
+    return await this.ask(rpc.USER_GRANT, { user, role }, 'idempotent', headerOf, options);
+  }
+
+  async revokeRole(name: string, role: string, options: CallOptions = {}): Promise<ResponseHeader> {
+    return await this.ask(rpc.USER_REVOKE, { name, role }, 'write', headerOf, options);
+  }
+
+  async addRole(name: string, options: CallOptions = {}): Promise<ResponseHeader> {
+    return await this.ask(rpc.ROLE_ADD, { name }, 'write', headerOf, options);
+  }
+
+  async deleteRole(role: string, options: CallOptions = {}): Promise<ResponseHeader> {
+    return await this.ask(rpc.ROLE_DELETE, { role }, 'write', headerOf, options);
+  }
+
+  async listRoles(options: CallOptions = {}): Promise<readonly string[]> {
+    const read = ({ roles }: Decoded<'AuthRoleListResponse'>): readonly string[] => roles;
+    return await this.ask(rpc.ROLE_LIST, {}, 'read', read, options);
+  }
+
+  async permissionsOf(role: string, options: CallOptions = {}): Promise<readonly Permission[]> {
+    return await this.ask(rpc.ROLE_GET, { role }, 'read', wire.permissionsIn, options);
+  }
+
+  async grantPermission(
+    role: string,
+    permission: Permission,
+    options: CallOptions = {},
+  ): Promise<ResponseHeader> {
+    const request = { name: role, perm: wire.permissionOut(permission) };
+    return await this.ask(rpc.ROLE_GRANT, request, 'idempotent', headerOf, options);
+  }
+
+  async revokePermission(
+    role: string,
+    range: KeyRange,
+    options: CallOptions = {},
+  ): Promise<ResponseHeader> {
+    const request = { role, ...wire.keysOut(range) };
+    return await this.ask(rpc.ROLE_REVOKE, request, 'write', headerOf, options);
   }
 
   // ---------------------------------------------------------------- inside

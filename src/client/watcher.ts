@@ -59,12 +59,16 @@ export type WatchItem =
    */
   | { readonly type: 'compacted'; readonly lostFrom: number; readonly compactRevision: number };
 
+/** Logins in a row that do not bring the watch about. */
+const LOGINS_MAX = 3;
+
 /** Watches until the signal says so. Throws ClientError when the server refuses the watch. */
 export async function* watch(caller: Caller, request: WatchRequest): AsyncGenerator<WatchItem> {
   const cursor = new WatchCursor(request.startRevision ?? 0);
   let lost = false;
   let round = 0;
   let triesInRound = 0;
+  let logins = 0;
   const stopped = (): boolean => request.signal?.aborted === true;
   while (!stopped()) {
     const endpoint = caller.ring.current;
@@ -78,6 +82,7 @@ export async function* watch(caller: Caller, request: WatchRequest): AsyncGenera
         if (message.created && !message.canceled) {
           round = 0;
           triesInRound = 0;
+          logins = 0;
         }
         yield* itemsOf(message, cursor, lost, endpoint);
         if (message.canceled) {
@@ -91,6 +96,10 @@ export async function* watch(caller: Caller, request: WatchRequest): AsyncGenera
       if (error.code === 'CLOSED') return;
       failure = error;
       if (stopped()) return;
+      if (caller.mayLogInAnew(failure) && logins < LOGINS_MAX) {
+        logins += 1;
+        continue;
+      }
       if (!worthAnotherTry(failure)) throw failure;
       const first = !lost && !cursor.created;
       if (first && request.failFast === true && triesInRound + 1 >= caller.ring.all.length) {

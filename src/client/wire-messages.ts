@@ -11,6 +11,7 @@ import type { Decoded, Encodable, EnumName } from '../rpc/api/schema.js';
 import { ENUMS } from '../rpc/api/schema.js';
 import { KeyValue } from './key-value.js';
 import type {
+  AuthStatusResponse,
   BytesInput,
   Compare,
   DeleteRequest,
@@ -25,6 +26,7 @@ import type {
   Member,
   MemberAddResponse,
   MemberListResponse,
+  Permission,
   PutRequest,
   PutResponse,
   RangeRequest,
@@ -301,6 +303,28 @@ export function statusIn(answer: Decoded<'StatusResponse'>): StatusResponse {
     errors: answer.errors,
     isLearner: answer.isLearner,
   };
+}
+
+export function authStatusIn(answer: Decoded<'AuthStatusResponse'>): AuthStatusResponse {
+  return {
+    header: headerIn(answer.header),
+    enabled: answer.enabled,
+    authRevision: number(answer.authRevision),
+  };
+}
+
+const ACCESS = ['read', 'write', 'readwrite'] as const;
+
+export function permissionOut({ access, key, rangeEnd }: Permission): Encodable<'Permission'> {
+  return { permType: ACCESS.indexOf(access), key: keyText(key), rangeEnd: keyText(rangeEnd) };
+}
+
+export function permissionsIn({ perm }: Decoded<'AuthRoleGetResponse'>): Permission[] {
+  return perm.map(({ permType, key, rangeEnd }) => ({
+    access: ACCESS[permType] ?? 'read',
+    key: bytesOfKey(key),
+    rangeEnd: bytesOfKey(rangeEnd),
+  }));
 }
 
 export function hashKvIn(answer: Decoded<'HashKVResponse'>): HashKvResponse {

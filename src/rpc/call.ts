@@ -8,6 +8,7 @@ import type { Logger } from '../logger.js';
 import type { Metrics, RpcCounters } from '../metrics.js';
 import type { NodeFace, RequestContext } from '../node.js';
 import type { Method } from './api/methods.js';
+import type { CalledContext, Caller } from './caller.js';
 import {
   codeName,
   DEADLINE_EXCEEDED,
@@ -26,7 +27,7 @@ export interface CallScope {
   readonly onUnexpected: (error: unknown) => void;
 }
 
-export interface CallContext extends RequestContext {
+export interface CallContext extends CalledContext {
   /** Monotonic ms at which the client's own deadline ends the call; Infinity without one. */
   readonly clientDeadline: number;
 }
@@ -61,6 +62,7 @@ export interface CallWish {
   readonly timeout: string | undefined;
   /** The client wants an error rather than an answer of a member that knows no leader. */
   readonly requireLeader: boolean;
+  readonly caller: Caller;
   /** For nothing but that etcd refuses it when it is no text. A byte is a character. */
   readonly clientApiVersion: string | undefined;
 }
@@ -84,7 +86,7 @@ export function callContext(
   const timeout = parseGrpcTimeout(wish.timeout);
   const clientDeadline = timeout === null ? NEVER : startedAt + timeout;
   if (clientDeadline <= node.now()) throw new OverdueError('the deadline has passed');
-  const { requireLeader } = wish;
+  const { requireLeader, caller } = wish;
   assertText(wish.clientApiVersion);
   // Refused here, because this holds for calls that never ask the node for a leader, too.
   if (requireLeader && !node.hasLeader) {
@@ -99,6 +101,7 @@ export function callContext(
     signal,
     requireLeader,
     actor: own.actor,
+    caller,
     clientDeadline,
   };
 }

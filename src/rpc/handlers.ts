@@ -4,8 +4,10 @@
  */
 import { KvError } from '../errors.js';
 import type { NodeFace, RequestContext } from '../node.js';
+import { guarded } from './access.js';
 import { type Handler, type Handlers, type RequestLimits, stream, unary } from './api/handler.js';
 import { METHODS, methodKey } from './api/methods.js';
+import * as auth from './services/auth.js';
 import * as cluster from './services/cluster.js';
 import * as election from './services/election.js';
 import * as health from './services/health.js';
@@ -24,13 +26,17 @@ export function apiHandlers(limits: RequestLimits): Handlers {
   const handlers = new Map<string, Handler>();
   for (const method of METHODS) {
     const key = methodKey(method);
-    handlers.set(key, unlessLearner(key, served[key] ?? notServed(key)));
+    const handler = guarded(key, served[key] ?? notServed(key));
+    handlers.set(key, unlessUnfit(key, handler));
   }
   return handlers;
 }
 
-/** A learner has no vote and may be far behind: it answers what asks for this one member's view. */
-function unlessLearner(key: string, handler: Handler): Handler {
+/**
+ * A learner has no vote and may be far behind: it answers what asks for this one member's view. A member
+ * whose state is damaged shows it to nobody; what a call reads or writes beside streams, node.ts refuses.
+ */
+function unlessUnfit(key: string, handler: Handler): Handler {
   if (key === 'etcdserverpb.Maintenance/Status' || key.startsWith('grpc.')) return handler;
   const check = (node: NodeFace, isServed: boolean): void => {
     if (node.isLearner && !isServed) {
@@ -44,6 +50,9 @@ function unlessLearner(key: string, handler: Handler): Handler {
       kind: 'stream',
       open: (node, context, sink) => {
         check(node, isBackup);
+        if (node.isCorrupt) {
+          throw new KvError('CORRUPT', 'the state of this member is damaged; use another one');
+        }
         return open(node, context, sink);
       },
     };
@@ -87,6 +96,23 @@ function servedHandlers(limits: RequestLimits): Readonly<Record<string, Handler>
     'etcdserverpb.Maintenance/MoveLeader': unary(maintenance.moveLeader),
     'etcdserverpb.Maintenance/Defragment': unary(maintenance.defragment),
     'etcdserverpb.Maintenance/Downgrade': unary(maintenance.downgrade),
+    'etcdserverpb.Auth/AuthEnable': unary(auth.authEnable),
+    'etcdserverpb.Auth/AuthDisable': unary(auth.authDisable),
+    'etcdserverpb.Auth/AuthStatus': unary(auth.authStatus),
+    'etcdserverpb.Auth/Authenticate': unary(auth.authenticate),
+    'etcdserverpb.Auth/UserAdd': unary(auth.userAdd),
+    'etcdserverpb.Auth/UserGet': unary(auth.userGet),
+    'etcdserverpb.Auth/UserList': unary(auth.userList),
+    'etcdserverpb.Auth/UserDelete': unary(auth.userDelete),
+    'etcdserverpb.Auth/UserChangePassword': unary(auth.userChangePassword),
+    'etcdserverpb.Auth/UserGrantRole': unary(auth.userGrantRole),
+    'etcdserverpb.Auth/UserRevokeRole': unary(auth.userRevokeRole),
+    'etcdserverpb.Auth/RoleAdd': unary(auth.roleAdd),
+    'etcdserverpb.Auth/RoleGet': unary(auth.roleGet),
+    'etcdserverpb.Auth/RoleList': unary(auth.roleList),
+    'etcdserverpb.Auth/RoleDelete': unary(auth.roleDelete),
+    'etcdserverpb.Auth/RoleGrantPermission': unary(auth.roleGrantPermission),
+    'etcdserverpb.Auth/RoleRevokePermission': unary(auth.roleRevokePermission),
     'v3lockpb.Lock/Lock': unary(lock.lock),
     'v3lockpb.Lock/Unlock': unary(lock.unlock),
     'v3electionpb.Election/Campaign': unary(election.campaign),

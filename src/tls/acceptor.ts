@@ -17,7 +17,7 @@ import type { Logger } from '../logger.js';
 import type { TlsSettings } from '../tls-options.js';
 import { clientKey } from './address.js';
 import { rememberCommonName } from './common-name.js';
-import { Complaints, handshakeText } from './complaints.js';
+import { Complaints, handshakeText, PLAIN_TEXT } from './complaints.js';
 import type { Credentials, Material } from './credentials.js';
 import { HandshakeLine, type LineLimits } from './handshake-line.js';
 import { commonName, namesAddress, objection, shownBy } from './verification.js';
@@ -25,6 +25,12 @@ import { commonName, namesAddress, objection, shownBy } from './verification.js'
 const HANDSHAKE_MS = 10_000;
 const SLOW_MS = 1000;
 const NO_ROOM_MS = 50;
+/** How every connection of TLS begins. */
+const HANDSHAKE_RECORD = 0x16;
+/** For who speaks plain text, in the only protocol that all of them show to somebody. */
+const PLAIN_ANSWER =
+  'HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain\r\n\r\nthis port speaks TLS: write https://\n';
+const LINGER_MS = 1000;
 const LIMITS: LineLimits = {
   waiting: 4096,
   waitingEach: 1024,
@@ -97,9 +103,19 @@ export class TlsAcceptor {
     raw.on('error', () => raw.destroy());
     raw.once('close', () => this.forget(arrival));
     raw.once('readable', () => {
+      const first = raw.read() as Buffer | null;
       // Also at its end.
-      if (raw.readableLength === 0) raw.destroy();
-      if (raw.destroyed) return;
+      if (first === null) raw.destroy();
+      if (raw.destroyed || first === null) return;
+      if (first[0] !== HANDSHAKE_RECORD) {
+        this.complain('plain', raw.remoteAddress, PLAIN_TEXT);
+        clearTimeout(deadline);
+        raw.setTimeout(LINGER_MS, () => raw.destroy());
+        raw.resume();
+        raw.end(PLAIN_ANSWER);
+        return;
+      }
+      raw.unshift(first);
       if (this.line.join(arrival, client)) this.takeTurn();
       else {
         this.complain('crowd', raw.remoteAddress, 'is refused: too many handshakes wait');

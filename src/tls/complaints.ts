@@ -75,12 +75,14 @@ const ALERTS: readonly (readonly [RegExp, string])[] = [
   [/ALERT_NO_APPLICATION_PROTOCOL$|NO_APPLICATION_PROTOCOL$/, 'speaks neither HTTP/2 nor HTTP/1.1'],
 ];
 
+export const PLAIN_TEXT = 'speaks plain text on a port for TLS: its URL must begin with https://';
+
 /** What broke a handshake, as words to follow the name of the other side; null: it went away. */
 export function handshakeText(error: NodeJS.ErrnoException): string | null {
   const code = error.code ?? '';
   if (code === 'ECONNRESET' || code === 'EPIPE' || code === 'ECONNABORTED') return null;
   if (/HTTP_REQUEST$|HTTPS_PROXY_REQUEST$|WRONG_VERSION_NUMBER$/.test(code)) {
-    return 'speaks plain text on a port for TLS: its URL must begin with https://';
+    return PLAIN_TEXT;
   }
   const alert = ALERTS.find(([pattern]) => pattern.test(code));
   return alert?.[1] ?? `broke the handshake: ${error.message}`;

@@ -16,7 +16,7 @@ import type { Int64 } from '../int64.js';
 import type { Shape } from './batch.js';
 import { shapeOf } from './batch.js';
 import type { HubStream } from './hub-stream.js';
-import type { WatchCreate } from './watch-message.js';
+import type { WatchCreate, WatchPermit } from './watch-message.js';
 import type { WatcherGroup } from './watcher-index.js';
 
 export class Watcher {
@@ -28,6 +28,7 @@ export class Watcher {
   readonly progressNotify: boolean;
   /** As asked for; 0 = from now on. No progress is told before it is reached. */
   readonly startRevision: number;
+  readonly permit: WatchPermit | null;
   cursor: number;
   /** Given everything published; kept in step with `group.synced` and `stream.lagging`. */
   synced = false;
@@ -48,6 +49,7 @@ export class Watcher {
     this.fragment = wish.fragment;
     this.progressNotify = wish.progressNotify;
     this.startRevision = wish.startRevision;
+    this.permit = wish.permit;
     this.cursor = cursor;
   }
 

@@ -198,6 +198,21 @@ export class WatchHub {
     this.compactRevision = Math.max(this.compactRevision, revision);
   }
 
+  /** Rights have changed: who may not watch its range any more is cancelled, behind everything that was
+   *  published before. */
+  onRightsChanged(): void {
+    this.run(() => {
+      for (const stream of this.streams) {
+        for (const watcher of [...stream.watchers.values()]) {
+          const { key, rangeEnd } = watcher.group;
+          const refusal = watcher.permit?.(key, rangeEnd) ?? null;
+          if (refusal !== null) this.cancelRefused(watcher, refusal);
+        }
+        this.catchingUp.consider(stream);
+      }
+    });
+  }
+
   /** A snapshot took the place of the store: what lies between is only known to history. */
   onStateReplaced(currentRevision: number, compactRevision: number): void {
     this.run(() => {
@@ -328,7 +343,8 @@ export class WatchHub {
   }
 
   private create(stream: HubStream, wish: WatchCreate): void {
-    const refusal = this.refusalOf(stream, wish);
+    const denial = wish.permit?.(wish.key, wish.rangeEnd) ?? null;
+    const refusal = denial ?? this.refusalOf(stream, wish);
     if (refusal !== null) {
       const details = { created: true, canceled: true, cancelReason: refusal };
       stream.answer(watchResponse(this.header(), BROADCAST_ID, details));
@@ -376,6 +392,13 @@ export class WatchHub {
   private cancelCompacted(watcher: Watcher): void {
     this.forget(watcher);
     this.answerCompacted(watcher.stream, watcher.id);
+  }
+
+  private cancelRefused(watcher: Watcher, cancelReason: string): void {
+    this.forget(watcher);
+    // As in answerCompacted: a lagging one has not been given everything up to now.
+    const header = this.surroundings.headerAt(0);
+    watcher.stream.answer(watchResponse(header, watcher.id, { canceled: true, cancelReason }));
   }
 
   private answerCompacted(stream: HubStream, id: Int64): void {

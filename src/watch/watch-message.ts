@@ -56,7 +56,12 @@ export interface WatchCreate {
   readonly noDelete: boolean;
   readonly prevKv: boolean;
   readonly fragment: boolean;
+  /** Asked now and whenever rights have changed. Null: whoever watches may. */
+  readonly permit: WatchPermit | null;
 }
+
+/** Why the range must not be watched, in the words for the client; null if it may be. */
+export type WatchPermit = (key: string, rangeEnd: string) => string | null;
 
 export type WatchRequest =
   | WatchCreate

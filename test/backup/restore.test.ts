@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { type AuthCommand, PermissionType } from '../../src/auth/auth-command.js';
 import { BackupError } from '../../src/backup/backup-error.js';
 import { DEFAULT_BUMP } from '../../src/backup/restore.js';
 import { settleIdentity } from '../../src/joining.js';
@@ -13,6 +14,7 @@ import { AlarmType } from '../../src/kv/command.js';
 import type { PutRequest } from '../../src/kv/request.js';
 import type { StateMachine } from '../../src/kv/state-machine.js';
 import type { RangeAnswer } from '../../src/kv/store.js';
+import { decodeTables } from '../../src/kv/tables.js';
 import { NodeDisk } from '../../src/raft/io/node-disk.js';
 import { memberConfig, openRestored, restore, saveBackup } from '../support/backups.js';
 import { put } from '../support/in-process-cluster.js';
@@ -187,6 +189,38 @@ describe('a restored backup', () => {
 
     expect(new Set(seen.map(({ clusterId }) => clusterId)).size).toBe(4);
     expect(new Set(seen.map(({ memberId }) => memberId)).size).toBe(4);
+    node.stop();
+  });
+
+  it('has the users, roles and permissions, and asks for them as before', async () => {
+    const folder = tempFolder('restore');
+    const node = sampleNode();
+    const changes: AuthCommand[] = [
+      { kind: 'roleAdd', role: 'root' },
+      { kind: 'roleAdd', role: 'reader' },
+      {
+        kind: 'roleGrant',
+        role: 'reader',
+        permission: { type: PermissionType.Read, key: 'k', rangeEnd: 'l' },
+      },
+      { kind: 'userAdd', user: 'root', password: 'hash of one', noPassword: false },
+      { kind: 'userAdd', user: 'eva', password: 'hash of another', noPassword: false },
+      { kind: 'userGrant', user: 'root', role: 'root' },
+      { kind: 'userGrant', user: 'eva', role: 'reader' },
+      { kind: 'enable' },
+    ];
+    for (const change of changes) node.rig.ok({ kind: 'auth', change });
+    const path = join(folder, 'backup');
+    await saveBackup(node, path);
+    const config = memberConfig(folder);
+
+    await restore(path, config, DEFAULT_BUMP);
+
+    const { replica } = await openRestored(config);
+    const before = decodeTables(node.machine.encodeTables()).auth;
+    expect(JSON.stringify(before)).toContain('hash of another');
+    expect(decodeTables(replica.machine.encodeTables()).auth).toEqual(before);
+    await replica.store.close();
     node.stop();
   });
 

@@ -12,6 +12,7 @@ const TOOLS = {
   mutants: 'scripts/mutants.js',
   chaos: 'test/chaos/start.js',
   bench: 'dist/bench/main.js',
+  versus: 'dist/bench/versus/main.js',
 };
 
 function run(tool: keyof typeof TOOLS, line: string) {
@@ -36,7 +37,10 @@ describe('a tool that is called wrongly', () => {
     ['chaos', '--minutes x', '--minutes must be a number'],
     ['chaos', '--faults rain', 'rain'],
     ['bench', '--seconds x', '--seconds must be a whole number from 1, not "x"'],
-    ['bench', 'sleep', 'no benchmark is called sleep: put, get, load or rpc'],
+    ['bench', 'sleep', 'no benchmark is called sleep: put, get, load, rpc or micro'],
+    ['versus', 'sleep', 'nothing is called sleep; there are workloads, failover, million, soak'],
+    ['versus', '--only swims', 'no workload or family is called "swims"; there are put-1'],
+    ['versus', '--pairs 0', '--pairs must be a whole number from 1, not "0"'],
     ['bench', '--fast', "Unknown option '--fast'; there are --seconds"],
   ] as const)('%s %s', { timeout: 70_000 }, (tool, line, text) => {
     const { status, stdout, stderr } = run(tool, line);

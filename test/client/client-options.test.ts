@@ -35,7 +35,7 @@ describe('a wrong option', () => {
     [{ endpoints: ['a b'] }, '"a b" is not an endpoint: write host:port'],
     [
       { endpoint: 'a', endpoints },
-      "a client has no option 'endpoint', but endpoints, protocol, timeoutMs, dialTimeoutMs, waitForServer, tls, headers, onTry",
+      "a client has no option 'endpoint', but endpoints, protocol, timeoutMs, dialTimeoutMs, waitForServer, tls, username, password, headers, onTry",
     ],
     [
       { endpoints, protocol: 'https' },
@@ -62,7 +62,7 @@ describe('a wrong option', () => {
     [{ endpoints, tls: 'pem' }, 'option "tls" must be an object with ca, cert and key, not string'],
     [
       { endpoints, tls: { cacert: 'x' } },
-      "tls has no option 'cacert', but ca, cert, key, rejectUnauthorized",
+      "tls has no option 'cacert', but ca, cert, key, rejectUnauthorized, servername",
     ],
     [
       { endpoints, tls: { key: 5 } },

@@ -71,6 +71,7 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
     expect(nextLock.revision).toBeGreaterThan(lock.revision);
     // Neither has begun anew meanwhile, at the end of the queue.
     expect(one.node.proposed.filter(({ kind }) => kind === 'leaseGrant')).toHaveLength(4);
+    expect(two.node.contexts).toHaveLength(0);
     await nextLock.release();
     await nextSeat.resign();
   });

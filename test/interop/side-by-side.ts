@@ -117,6 +117,7 @@ export function masked({ code, out, err }: Told): string {
       .replace(/^\{"level".*\n/gm, '')
       .replace(/(?:http:\/\/)?127\.0\.0\.1:\d+/g, 'ADDRESS')
       .replace(NUMBERS, '"$1"$2N')
+      .replace(/\bmemberID:\d+/g, 'memberID:N')
       .replace(/\b[0-9a-f]{11,16}\b/g, 'ID')
       .replace(/\b\d+(?:\.\d+)?(?:µs|ms|s)\b/g, 'TIME')
       .replace(/\b\d+(?:\.\d+)? [kM]?B\b/g, 'SIZE')
@@ -136,7 +137,7 @@ export interface Etcd {
 }
 
 /** A cluster of Debian's etcd, ready to serve. */
-export async function startEtcd(size = 1): Promise<Etcd> {
+export async function startEtcd(size = 1, flags: readonly string[] = []): Promise<Etcd> {
   const members: { name: string; client: string; peer: string }[] = [];
   for (let at = 1; at <= size; at += 1) {
     const client = `http://127.0.0.1:${await freePort()}`;
@@ -151,6 +152,7 @@ export async function startEtcd(size = 1): Promise<Etcd> {
         ...['--listen-client-urls', client, '--advertise-client-urls', client],
         ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
         ...['--initial-cluster', initial, '--logger', 'zap', '--log-level', 'error', ...CALM],
+        ...flags,
       ],
       { stdio: 'ignore' },
     ),

@@ -140,13 +140,14 @@ describe('unary calls', () => {
 
   it('give each status its code', async () => {
     const revoke = await post(served.port, '/v3/lease/revoke', { ID: 1 });
-    const auth = await post(served.port, '/v3/auth/enable');
+    node.failure = new KvError('UNIMPLEMENTED', '');
+    const unserved = await post(served.port, '/v3/kv/put', { key: b64('a') });
     node.failure = new KvError('NO_LEADER', '');
     const leaderless = await post(served.port, '/v3/kv/put', { key: b64('a') });
     node.failure = new KvError('OVERLOADED', '');
     const busy = await post(served.port, '/v3/kv/put', { key: b64('a') });
 
-    expect([revoke.status, auth.status, leaderless.status, busy.status]).toEqual([
+    expect([revoke.status, unserved.status, leaderless.status, busy.status]).toEqual([
       404, 501, 503, 429,
     ]);
   });

@@ -151,9 +151,9 @@ describe('details of a failure', () => {
     ['a message too large', PUT, put('x'.repeat(3e6)), 'REQUEST_TOO_LARGE', 'not-applied'],
     ['a call that there is not', '/a.B/C', put('a'), 'UNIMPLEMENTED', 'not-applied'],
     [
-      'a call that is not served',
-      '/etcdserverpb.Auth/AuthEnable',
-      Buffer.alloc(0),
+      'a wish that is not served',
+      '/etcdserverpb.KV/RangeStream',
+      encodeProtobuf('RangeRequest', { key: 'a', sortOrder: 2 }),
       'UNIMPLEMENTED',
       'not-applied',
     ],

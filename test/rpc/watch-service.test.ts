@@ -63,8 +63,8 @@ class Client {
   constructor(watches: WatchService, options: { room?: number; requireLeader?: boolean } = {}) {
     this.room = options.room ?? Number.POSITIVE_INFINITY;
     this.session = openWatch(
-      { watches },
-      { requireLeader: options.requireLeader ?? false },
+      { watches, machine: new MachineRig().machine },
+      { requireLeader: options.requireLeader ?? false, actor: null },
       {
         send: (response) => {
           this.responses.push(response);

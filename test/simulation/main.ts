@@ -11,6 +11,7 @@
  *   --faults A,B      just these kinds of faults (plan.ts), default drawn from the seed
  *   --family walk     members go through 5, 7, 3, 1 and 3 voters
  *   --family graphs   five members, connected in one of all 34 ways, by the seed
+ *   --family space    a small quota that fills up again and again, states compared often
  *   --script STEPS    just these steps instead of faults, as in "wait ms 700; crash member LEADER how
  *                     power; start member 1": script.ts has them all
  *   --timeline        with --seed: prints what happened, line by line

@@ -15,7 +15,7 @@ export interface Exhibit {
   readonly where: string;
   readonly bug: string;
   readonly guards: readonly Guard[];
-  /** Instead of guards: why kvd has nothing to break there yet. */
+  /** Instead of guards: why there is nothing to break here, or what guards it elsewhere. */
   readonly absent?: string;
 }
 
@@ -61,7 +61,7 @@ export const EXHIBITS: readonly Exhibit[] = [
     where: 'etcd 14571',
     bug: 'users and roles diverged after a snapshot',
     guards: [],
-    absent: 'there are no users yet',
+    absent: 'the simulator has no users; test/auth/auth-state.test.ts restarts them',
   },
   {
     where: 'etcd 14685',
@@ -435,7 +435,7 @@ export const EXHIBITS: readonly Exhibit[] = [
     where: 'CVE-2026-33413, 33343, 44283; etcd 15815',
     bug: 'users saw or changed keys beyond their roles',
     guards: [],
-    absent: 'there are no users yet',
+    absent: 'the simulator has no users; test/auth/authorize.test.ts has these by name',
   },
   {
     where: 'etcd 22148',

@@ -63,11 +63,20 @@ export interface Plan {
   readonly clients: ClientPlan;
   /** Null: the members stay what they are. */
   readonly membership: MembershipPlan | null;
+  /** Null: space is what the flags have without being told. */
+  readonly space: SpacePlan | null;
   /** Null: the links are what the faults make of them. */
   readonly graph: GraphPlan | null;
   /** Null: faults come as they are drawn. */
   readonly script: readonly Step[] | null;
   readonly safetyUs: number;
+}
+
+export interface SpacePlan {
+  readonly quotaBytes: number;
+  /** Members of even numbers have other flags. */
+  readonly otherQuotaBytes: number;
+  readonly compareMs: number;
 }
 
 export const CALM_DISK: DiskNature = {
@@ -88,13 +97,14 @@ export interface PlanWishes {
   /**
    * `walk`: through 5, 7, 3, 1 and 3 members, whatever the seed draws besides. `graphs`: one of the 34
    * ways in which five members can be connected, without other faults; 34 seeds in a row have them all.
+   * `space`: a quota that the clients fill again and again, and members that compare their states often.
    */
   readonly family?: Family;
   /** Just these steps, with the faults that are wished for besides. */
   readonly script?: readonly Step[];
 }
 
-export const FAMILIES = ['walk', 'graphs'] as const;
+export const FAMILIES = ['walk', 'graphs', 'space'] as const;
 export type Family = (typeof FAMILIES)[number];
 
 export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
@@ -102,7 +112,8 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
   const one = <T>(values: readonly T[]): T => values[random.below(values.length)] as T;
   const { family } = wishes;
   const drawnSize = one([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]);
-  const size = wishes.size ?? (family === undefined ? drawnSize : family === 'walk' ? 3 : VERTICES);
+  const sizes = { walk: 3, graphs: VERTICES, space: drawnSize };
+  const size = wishes.size ?? (family === undefined ? drawnSize : sizes[family]);
   const heartbeatMs = one([50, 100, 100, 200]);
   const electionMs = heartbeatMs * one([5, 10, 10]);
   const drawn = drawFaults(random, size);
@@ -111,6 +122,7 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
   const isDrawn = graph === null && script === null;
   const wished = isDrawn ? wishes.faults : script === null ? [] : (wishes.faults ?? []);
   const faults = wished === undefined ? drawn : new Set(wished);
+  const space = family === 'space' ? drawSpace(new Prng(seed * 7919 + 22)) : null;
   const membership = isDrawn ? drawMembership(new Prng(seed * 7919 + 18), family) : null;
   // Who loses disks for ever and removes members too can be left without a quorum, rightly.
   if (membership !== null) faults.delete('rot');
@@ -142,13 +154,14 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
       leaseCrowds: light ? 0 : crowd.leaseCrowds,
       watchers: light ? 1 : random.below(4),
       lockHolders: light ? 0 : random.below(4) + crowd.lockHolders,
-      compactEachUs: one([0, 2, 5]) * SECOND,
+      compactEachUs: (space === null ? one([0, 2, 5]) : one([1, 2, 5])) * SECOND,
       // Who looks whether a leader stays must not move it.
       transferEachUs: isDrawn ? (crowd.transferEachUs ?? one([0, 0, 3]) * SECOND) : 0,
       timeoutMs: one([1000, 3000, 7000]),
       isPlain: seed % 5 === 0,
     },
     membership,
+    space,
     graph,
     script,
     safetyUs: (wishes.seconds ?? one([10, 20, 40])) * SECOND,
@@ -179,6 +192,11 @@ function drawCrowd(random: Prng): Crowd {
   const lockHolders = random.chance(0.3) ? 6 : 0;
   if (!random.chance(0.25)) return { leaseCrowds: 0, lockHolders, transferEachUs: null };
   return { leaseCrowds: 2 + random.below(3), lockHolders, transferEachUs: 300 * MS };
+}
+
+function drawSpace(random: Prng): SpacePlan {
+  const draw = (): number => [3000, 4000, 6000, 10_000][random.below(4)] as number;
+  return { quotaBytes: draw(), otherQuotaBytes: draw(), compareMs: 500 };
 }
 
 function drawGraph(seed: number): GraphPlan {

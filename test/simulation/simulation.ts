@@ -24,7 +24,7 @@ import { SimNetwork } from './network.js';
 import { Operator } from './operator.js';
 import { CALM_DISK, calm, drawPlan, type Plan, type PlanWishes } from './plan.js';
 import { RaftObserver } from './raft-observer.js';
-import { LIMITS, putRequest, rangeRequest } from './requests.js';
+import { deleteRequest, LIMITS, putRequest, rangeRequest } from './requests.js';
 import { play, type Stage } from './script.js';
 import { MS, SECOND, Violation, World } from './world.js';
 
@@ -322,9 +322,30 @@ class Simulation {
     );
   }
 
+  /** What an operator does when there is no space. Writes must then pass by themselves (Q6). */
+  private makeRoom(member: SimMember): void {
+    const { clients, world } = this;
+    world.mark('room made');
+    const all = deleteRequest('a', 'z');
+    clients.call(
+      ...([0, member, 'delete', all] as const),
+      (node, context) => kv.deleteRange(node, all as never, context, LIMITS),
+      () => {
+        const revision = member.node?.machine.store.revision ?? 0;
+        const request = { revision, physical: false };
+        clients.call(
+          ...([0, member, 'compact', request] as const),
+          (node, context) => kv.compact(node, request as never, context),
+          () => {},
+        );
+      },
+    );
+  }
+
   /** Writes and reads fresh keys, each again until it succeeds. */
   private serve(core: readonly SimMember[], onServed: () => void): void {
     const { clients } = this;
+    let refused = 0;
     let place = 0;
     const next = (left: number): void => {
       if (left === 0) return;
@@ -348,7 +369,14 @@ class Simulation {
           if (call.outcome === 'ok') {
             onServed();
             next(left - 1);
-          } else clients.later(20 * MS, () => next(left));
+            return;
+          }
+          if (call.code === 'NO_SPACE') {
+            // Once in a while: what it does must have time to take effect.
+            if (refused % 50 === 0) this.makeRoom(member);
+            refused += 1;
+          }
+          clients.later(20 * MS, () => next(left));
         },
         1000 + this.plan.electionMs,
       );
@@ -513,8 +541,15 @@ function configsOf(plan: Plan): Config[] {
       'watch-progress-notify-interval': '2s',
     };
     const args = Object.entries(flags).flatMap(([key, value]) => [`--${key}`, value]);
+    const { space } = plan;
     return {
       ...loadConfig({ args, env: {} }),
+      ...(space === null
+        ? {}
+        : {
+            quotaBackendBytes: at % 2 === 0 ? space.quotaBytes : space.otherQuotaBytes,
+            corruptCheckMs: space.compareMs,
+          }),
       segmentBytes: plan.segmentBytes,
       tickMs: plan.tickMs,
       heartbeatTicks: Math.round(plan.heartbeatMs / plan.tickMs),

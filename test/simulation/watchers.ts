@@ -72,6 +72,7 @@ export class Watcher {
       this.stream.handle({
         ...{ kind: 'create', watchId: 0, key: 'k', rangeEnd: 'm', startRevision: this.next },
         ...{ progressNotify: true, noPut: false, noDelete: false, prevKv: false, fragment: false },
+        permit: null,
       });
       if (random.chance(0.5)) this.stream.handle({ kind: 'progress' });
     });

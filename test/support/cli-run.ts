@@ -13,6 +13,7 @@ export interface CliResult {
 
 export interface CliOptions {
   readonly stdin?: string | Uint8Array;
+  readonly askHidden?: (prompt: string) => Promise<string>;
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
@@ -31,6 +32,7 @@ export class CliRun {
         if (options.stdin !== undefined) yield options.stdin;
       })(),
       stdinIsTerminal: false,
+      askHidden: options.askHidden ?? null,
       env: options.env ?? { PATH: process.env['PATH'] },
       interrupt: this.controller.signal,
     };

@@ -25,6 +25,7 @@ import { join, resolve } from 'node:path';
 import { FaultProxy } from './fault-proxy.js';
 import { HttpApi } from './http-api.js';
 import { tempFolder } from './temp-folder.js';
+import { makeTestCertificates, TLS_BY_DEFAULT } from './test-certificates.js';
 import { GiveUp, waitFor } from './wait.js';
 
 const READY_TEXT = 'ready to serve client requests';
@@ -58,6 +59,8 @@ export interface ClusterOptions {
   readonly environment?: Readonly<Record<string, Readonly<Record<string, string>>>>;
   /** Client port of the first member, when a test needs a certain one. */
   readonly firstClientPort?: number;
+  /** TLS on all ports. Default: as KVD_TEST_TLS says. */
+  readonly tls?: boolean;
   /** Folder that holds the data folders; default a fresh temporary one. */
   readonly folder?: string;
 }
@@ -287,6 +290,7 @@ export class Member extends ServerProcess {
   readonly api: HttpApi;
   /** The network in front of its peer port; null without `proxied`. */
   readonly proxy: FaultProxy | null;
+  readonly isSecure: boolean;
   /** Flags and environment of the next start; a test may change them. */
   flags: string[];
   environment: Record<string, string>;
@@ -295,18 +299,29 @@ export class Member extends ServerProcess {
   /** Id of the member, known once it answered. */
   id = '';
 
-  constructor(name: string, clientPort: number, dataFolder: string, proxy: FaultProxy | null) {
+  constructor(
+    name: string,
+    clientPort: number,
+    dataFolder: string,
+    proxy: FaultProxy | null,
+    isSecure = TLS_BY_DEFAULT,
+  ) {
     super(name);
     this.clientPort = clientPort;
     this.dataFolder = dataFolder;
     this.proxy = proxy;
-    this.api = new HttpApi(`http://127.0.0.1:${clientPort}`);
+    this.isSecure = isSecure;
+    this.api = new HttpApi(this.clientUrl);
     this.flags = [];
     this.environment = {};
   }
 
   get clientUrl(): string {
-    return `http://127.0.0.1:${this.clientPort}`;
+    return `${this.scheme}://127.0.0.1:${this.clientPort}`;
+  }
+
+  get scheme(): 'http' | 'https' {
+    return this.isSecure ? 'https' : 'http';
   }
 
   get walFolder(): string {
@@ -365,6 +380,8 @@ export class Cluster {
   /** Makes folders, ports and proxies, but starts no process. */
   static async prepare(options: ClusterOptions = {}): Promise<Cluster> {
     const size = options.size ?? 3;
+    const isSecure = options.tls ?? TLS_BY_DEFAULT;
+    const tlsFlags = isSecure ? (await makeTestCertificates()).memberFlags : [];
     const folder = options.folder ?? tempFolder('cluster');
     const members: Member[] = [];
     const peers: { listen: number; advertise: number }[] = [];
@@ -376,22 +393,24 @@ export class Cluster {
       const wanted = place === 0 ? options.firstClientPort : undefined;
       const clientPort = wanted ?? (await freePort());
       const name = `m${place + 1}`;
-      members.push(new Member(name, clientPort, join(folder, name), proxy));
+      members.push(new Member(name, clientPort, join(folder, name), proxy, isSecure));
     }
     const initial = members.map((member, place) => {
-      return `${member.name}=http://127.0.0.1:${peers[place]?.advertise}`;
+      return `${member.name}=${member.scheme}://127.0.0.1:${peers[place]?.advertise}`;
     });
     members.forEach((member, place) => {
-      const url = `http://127.0.0.1:${peers[place]?.listen}`;
+      const url = `${member.scheme}://127.0.0.1:${peers[place]?.listen}`;
+      const advertised = `${member.scheme}://127.0.0.1:${peers[place]?.advertise}`;
       member.command = options.command ?? null;
       member.environment = { ...options.environment?.[member.name] };
       member.flags = [
         ...['--name', member.name, '--data-dir', member.dataFolder],
         ...['--listen-client-urls', member.clientUrl, '--advertise-client-urls', member.clientUrl],
         ...['--listen-peer-urls', url],
-        ...['--initial-advertise-peer-urls', `http://127.0.0.1:${peers[place]?.advertise}`],
+        ...['--initial-advertise-peer-urls', advertised],
         ...['--initial-cluster', initial.join(','), '--initial-cluster-state', 'new'],
         ...['--initial-cluster-token', 'test'],
+        ...tlsFlags,
         ...(options.flags ?? []),
       ];
     });

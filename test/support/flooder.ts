@@ -9,6 +9,7 @@
  */
 import net from 'node:net';
 import { createInterface } from 'node:readline';
+import tls from 'node:tls';
 import { encodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import { Flag, FrameType } from '../../src/rpc/http2/frame.js';
 import { frame, hello, request, requestBlock, settings, u32 } from './http2-frames.js';
@@ -69,6 +70,26 @@ function repeating(one: Buffer, begin: () => Buffer = hello): Flood {
   return { begin, batch: () => bytes, streams: 0 };
 }
 
+const NOTHING = Buffer.alloc(0);
+/** What a client of TLS says first; captured when this program begins. */
+let clientHello: Buffer = NOTHING;
+
+function captureHello(): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const server = net.createServer((socket) => {
+      socket.once('data', (bytes) => {
+        resolve(bytes);
+        socket.destroy();
+        server.close();
+      });
+    });
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as net.AddressInfo;
+      tls.connect({ port, host: '127.0.0.1', ALPNProtocols: ['h2'] }).on('error', () => undefined);
+    });
+  });
+}
+
 const FLOODS: Readonly<Record<string, Flood>> = {
   settings: repeating(settings()),
   pings: repeating(frame(FrameType.Ping, 0, 0, Buffer.alloc(8))),
@@ -88,6 +109,13 @@ const FLOODS: Readonly<Record<string, Flood>> = {
     batch: (from) => asking(from, 5, 'large', false),
     streams: 5,
     isDeaf: true,
+  },
+  'TLS handshakes': { begin: () => clientHello, batch: () => NOTHING, streams: 0, batchesMax: 20 },
+  'TLS stalls': {
+    begin: () => clientHello.subarray(0, 20),
+    batch: () => NOTHING,
+    streams: 0,
+    batchesMax: 200,
   },
   connections: { begin: hello, batch: () => Buffer.alloc(0), streams: 0, batchesMax: 1 },
 };
@@ -166,6 +194,7 @@ function sink(): void {
 const [role, kind = '', connections = '1'] = process.argv.slice(2);
 if (role === 'sink') sink();
 if (role === 'flood') {
+  clientHello = await captureHello();
   const flooder = new Flooder(FLOODS[kind] as Flood);
   createInterface({ input: process.stdin })
     .on('line', (line) => flooder.aim(Number(line), Number(connections)))

@@ -26,6 +26,7 @@ export async function serveGrpc(
   node: NodeFace,
   handlers?: Handlers,
   more: Partial<GrpcServerOptions> = {},
+  greet: (socket: net.Socket) => void = () => undefined,
 ): Promise<ServedGrpc> {
   const metrics = new Metrics();
   const unexpected: unknown[] = [];
@@ -39,6 +40,7 @@ export async function serveGrpc(
     ...more,
   });
   const listener = net.createServer((socket) => {
+    greet(socket);
     socket.once('data', (first: Buffer) => server.attach(socket, first));
   });
   listener.listen(0, '127.0.0.1');

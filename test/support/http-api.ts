@@ -7,6 +7,8 @@
  * applied, everything else is `unknown`.
  */
 import { Agent, type ClientRequest, type IncomingMessage, request } from 'node:http';
+import { Agent as SecureAgent, request as secureRequest } from 'node:https';
+import { testCertificates } from './test-certificates.js';
 
 export type ApiOutcome = 'failed' | 'unknown';
 
@@ -144,6 +146,11 @@ function toRangeReply(raw: Json): RangeReply {
   };
 }
 
+function agentFor(url: string, options: { keepAlive: boolean; maxSockets?: number }): Agent {
+  if (!url.startsWith('https:')) return new Agent(options);
+  return new SecureAgent({ ...options, ...testCertificates().client });
+}
+
 export class HttpApi {
   readonly url: string;
   readonly timeoutMs: number;
@@ -152,7 +159,7 @@ export class HttpApi {
   constructor(url: string, options: { timeoutMs?: number; sockets?: number } = {}) {
     this.url = url;
     this.timeoutMs = options.timeoutMs ?? 5_000;
-    this.agent = new Agent({ keepAlive: true, maxSockets: options.sockets ?? 64 });
+    this.agent = agentFor(url, { keepAlive: true, maxSockets: options.sockets ?? 64 });
   }
 
   /** Closes all connections; running calls fail. */
@@ -361,7 +368,7 @@ export class HttpApi {
     if (options.progressNotify) create['progress_notify'] = true;
     const stream = new WatchStream();
     const body = JSON.stringify({ create_request: create });
-    const agent = new Agent({ keepAlive: false });
+    const agent = agentFor(this.url, { keepAlive: false });
     const outgoing = this.open('POST', '/v3/watch', body, (reply) => stream.read(reply), agent);
     stream.attach(outgoing);
     const first = await stream.next(this.timeoutMs);
@@ -384,7 +391,8 @@ export class HttpApi {
       'content-type': 'application/json',
       'content-length': Buffer.byteLength(body),
     };
-    const outgoing = request(`${this.url}${path}`, { method, agent, headers }, onReply);
+    const ask = this.url.startsWith('https:') ? secureRequest : request;
+    const outgoing = ask(`${this.url}${path}`, { method, agent, headers }, onReply);
     outgoing.setNoDelay(true);
     outgoing.end(body);
     return outgoing;

@@ -281,7 +281,7 @@ export class InProcessCluster {
       ...this.options,
     };
     const args = Object.entries(flags).flatMap(([key, value]) => [`--${key}`, value]);
-    return { ...loadConfig({ args, env: {} }), segmentBytes: 256 * 1024 };
+    return { ...loadConfig({ args, env: {} }), segmentBytes: 256 * 1024, passwordCost: 4 };
   }
 
   async start(...members: InProcessMember[]): Promise<void> {

@@ -2,7 +2,10 @@
  * A NodeFace without a cluster: one member, the real state machine and watch service, and no log. A
  * write is applied at once. Tests can take the leader away, hold writes back, or raise the clock.
  */
+
+import { pino } from 'pino';
 import type { Actor } from '../../src/auth/actor.js';
+import { Authority } from '../../src/authority.js';
 import { BackupStream } from '../../src/backup/backup-stream.js';
 import { systemClock } from '../../src/clock.js';
 import { KvError } from '../../src/errors.js';
@@ -37,9 +40,11 @@ export class LocalNode implements NodeFace {
   readonly minLeaseTtl = 2;
   readonly rig = new MachineRig(1);
   readonly watches: WatchService;
+  readonly authority: Authority;
   raftTerm = 3;
   hasLeader = true;
   leader = 1;
+  isCorrupt = false;
   isLearner = false;
   /** While set, writes and linearizable reads wait for it, at most until their deadline. */
   hold: Promise<void> | null = null;
@@ -57,6 +62,18 @@ export class LocalNode implements NodeFace {
   private deletedTo = 0;
 
   constructor() {
+    this.authority = new Authority({
+      config: {
+        authToken: { kind: 'simple' },
+        authTokenTtlMs: 60_000,
+        passwordCost: 4,
+      },
+      clock: systemClock,
+      logger: pino({ level: 'silent' }),
+      machine: () => this.machine,
+      propose: (command, context) => this.propose(command, context),
+      linearize: (context) => this.linearize(context),
+    });
     this.watches = new WatchService({
       clock: systemClock,
       pairAt: (key, revision) => this.pairAt(key, revision),
@@ -119,6 +136,7 @@ export class LocalNode implements NodeFace {
     this.proposed.push(command);
     const applied = this.rig.apply(command, context.actor);
     if (!applied.ok) throw new KvError(applied.code, applied.message);
+    if (applied.login !== null) this.authority.onLogin(applied.login);
     if (applied.events.length > 0) this.watches.publish(applied.revision, applied.events);
     const { compactRevision } = this.machine.store;
     if (compactRevision > this.deletedTo) {

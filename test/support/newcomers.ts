@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { dirname, join, resolve } from 'node:path';
 import type { ClusterFixture } from './cluster-fixture.js';
 import { type Cluster, freePort, Member } from './cluster-processes.js';
+import { testCertificates } from './test-certificates.js';
 
 export interface Listed {
   readonly id: string;
@@ -23,7 +24,8 @@ export interface Ran {
 export function kvctl(through: readonly Member[], ...args: string[]): Promise<Ran> {
   const list = through.map(({ clientUrl }) => clientUrl).join(',');
   const program = resolve(process.env['KVD_DIST'] || 'dist', 'cli', 'kvctl.js');
-  const flags = [program, '--endpoints', list, '--command-timeout', '30s', ...args];
+  const tls = through[0]?.isSecure === true ? testCertificates().clientFlags : [];
+  const flags = [program, '--endpoints', list, ...tls, '--command-timeout', '30s', ...args];
   return new Promise((done) => {
     execFile(process.execPath, flags, (error, stdout, stderr) => {
       done({ code: error === null ? 0 : Number(error.code), stdout, stderr });
@@ -46,12 +48,16 @@ export async function newcomer(
   flags: readonly string[] = [],
 ): Promise<{ member: Member; url: string }> {
   const folder = join(dirname(cluster.member(0).dataFolder), name);
-  const member = clusters.adoptProcess(new Member(name, await freePort(), folder, null));
-  const url = `http://127.0.0.1:${await freePort()}`;
+  const member = clusters.adoptProcess(
+    new Member(name, await freePort(), folder, null, cluster.member(0).isSecure),
+  );
+  const url = `${member.scheme}://127.0.0.1:${await freePort()}`;
+  const tls = member.isSecure ? testCertificates().memberFlags : [];
   member.flags = [
     ...['--name', name, '--data-dir', folder],
     ...['--listen-client-urls', member.clientUrl, '--advertise-client-urls', member.clientUrl],
     ...['--listen-peer-urls', url, '--initial-advertise-peer-urls', url],
+    ...tls,
     ...flags,
   ];
   return { member, url };

@@ -63,11 +63,14 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   'src/tls': { values: ['base', 'src/rpc/peer'], types: ['src/client/*'] },
   'src/rpc/api': { values: ['base', 'src/rpc', 'src/kv'], types: ['src/node.ts'] },
   'src/rpc': {
-    values: ['base', 'src/rpc/*', 'src/kv', 'src/watch'],
+    values: ['base', 'src/rpc/*', 'src/auth', 'src/kv', 'src/watch'],
     types: ['src/node.ts', 'src/metrics.ts'],
   },
   'src/rpc/*': {
-    values: ['base', 'src/rpc', 'src/rpc/*', 'src/kv', 'src/watch', 'src/metrics.ts'],
+    values: [
+      ...['base', 'src/rpc', 'src/rpc/*', 'src/auth', 'src/kv', 'src/watch', 'src/metrics.ts'],
+      'src/tls/common-name.ts',
+    ],
     types: ['src/node.ts', 'src/watch/io', 'src/backup'],
   },
   'src/client': { values: ['base', 'src/rpc/api', 'src/client/*'], types: [] },
@@ -80,7 +83,10 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
     types: ['src/client/*'],
   },
   // A backup is read and restored where no member runs.
-  'cli/*': { values: ['base', 'cli', 'src/client', 'src/tls', 'src/backup'], types: [] },
+  'cli/*': {
+    values: ['base', 'cli', 'src/auth/key-spans.ts', 'src/client', 'src/tls', 'src/backup'],
+    types: [],
+  },
 };
 
 /** Packages, each with the only places that may name it. */
@@ -91,6 +97,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   commander: ['cli/'],
   pino: ['src/logger.ts', 'src/server.ts'],
   'prom-client': ['src/metrics.ts'],
+  jose: ['src/auth/io/jwt-tokens.ts'],
   yaml: ['src/option-values.ts'],
   pkijs: ['src/tls/x509.ts'],
   asn1js: ['src/tls/x509.ts'],

@@ -195,6 +195,7 @@ export class HubWorld {
       noDelete: false,
       prevKv: false,
       fragment: false,
+      permit: null,
       ...wish,
     };
     // "From now on" means the revision at the moment at which the hub handles the request.

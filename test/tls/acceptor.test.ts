@@ -186,17 +186,17 @@ describe('a port for TLS', () => {
 
   it('says so, once, when plain text is spoken to it', async () => {
     const { port, lines } = await open();
-    const asked = (): Promise<void> =>
-      new Promise((resolve) => {
-        const request = http.get({ port, host: '127.0.0.1' });
-        request.on('error', () => resolve());
+    const told = await new Promise<string>((resolve) => {
+      const request = http.get({ port, host: '127.0.0.1' }, (response) => {
+        response.on('data', (bytes) => resolve(`${response.statusCode} ${String(bytes)}`));
       });
-    await asked();
-    await asked();
-    const socket = net.connect(port, '127.0.0.1');
+      request.on('error', (error) => resolve(error.message));
+    });
+    const socket = net.connect(port, '127.0.0.1').resume();
     socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
     await new Promise((resolve) => socket.once('close', resolve));
 
+    expect(told).toBe('400 this port speaks TLS: write https://\n');
     expect(lines).toEqual([
       'warn TLS: a client at 127.0.0.1 speaks plain text on a port for TLS: its URL must begin with https://',
     ]);

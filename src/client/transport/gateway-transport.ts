@@ -111,6 +111,7 @@ export class GatewayTransport implements Transport {
     request,
     serverLimitMs,
     requireLeader,
+    token,
     dialTimeoutMs,
     signal,
   }: Exchange): ExchangeRequest {
@@ -127,6 +128,7 @@ export class GatewayTransport implements Transport {
         ...(serverLimitMs === null ? {} : { 'grpc-timeout': grpcTimeout(serverLimitMs) }),
         ...(requireLeader ? { 'grpc-metadata-hasleader': 'true' } : {}),
         ...this.metadata,
+        ...(token === null ? {} : { authorization: token }),
       },
       dialTimeoutMs,
       signal,

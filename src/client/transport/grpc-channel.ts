@@ -24,6 +24,7 @@ import type { Http2Stream } from '../../rpc/http2/stream.js';
 import { KVD_VERSION } from '../../version.js';
 import type { Endpoint } from '../endpoints.js';
 import { type CallCarrier, type CallEvents, type CallHead, ClientCall } from './grpc-call.js';
+import { CLOSED_AFTER_HANDSHAKE, WANTS_TLS } from './tls-trouble.js';
 import {
   ExchangeError,
   givenTls,
@@ -58,6 +59,7 @@ export class GrpcChannel implements ClientEvents<ClientCall>, CallCarrier {
   private calls = 0;
   private heardAt = performance.now();
   private isMarked = false;
+  private isConnected = false;
   private isSpent = false;
   private isEnding = false;
   private lossReason = 'the connection was closed';
@@ -102,8 +104,14 @@ export class GrpcChannel implements ClientEvents<ClientCall>, CallCarrier {
     socket.on('data', (bytes: Buffer) => this.receive(bytes));
     socket.on('error', (error) => {
       this.lossReason = reasonOf(error);
+      if (/ALERT_NO_APPLICATION_PROTOCOL$/.test((error as NodeJS.ErrnoException).code ?? '')) {
+        this.greeted(new WrongProtocolError('the server does not speak HTTP/2'));
+      } else if (this.isSilent) this.lossReason = CLOSED_AFTER_HANDSHAKE;
     });
-    socket.on('end', () => socket.destroy());
+    socket.on('end', () => {
+      if (this.isSilent) this.lossReason = CLOSED_AFTER_HANDSHAKE;
+      socket.destroy();
+    });
     socket.on('close', () => this.onClose());
   }
 
@@ -188,7 +196,13 @@ export class GrpcChannel implements ClientEvents<ClientCall>, CallCarrier {
 
   // ---------------------------------------------------------------- the socket
 
+  /** The handshake of TLS is done, and the server has said nothing. */
+  private get isSilent(): boolean {
+    return this.endpoint.secure && this.isConnected && !this.http2.isGreeted;
+  }
+
   private onConnect(): void {
+    this.isConnected = true;
     const { socket } = this;
     if (this.endpoint.secure && (socket as TLSSocket).alpnProtocol !== 'h2') {
       this.greeted(new WrongProtocolError('the server does not speak HTTP/2'));
@@ -201,6 +215,11 @@ export class GrpcChannel implements ClientEvents<ClientCall>, CallCarrier {
   private receive(bytes: Buffer): void {
     this.heardAt = performance.now();
     const wasGreeted = this.http2.isGreeted;
+    if (!wasGreeted && !this.endpoint.secure && isFromTls(bytes)) {
+      this.lossReason = WANTS_TLS;
+      this.socket.destroy();
+      return;
+    }
     if (!wasGreeted && bytes.subarray(0, 5).toString('latin1') === 'HTTP/') {
       this.greeted(new WrongProtocolError('the server speaks HTTP/1.1 only'));
       this.socket.destroy();
@@ -320,6 +339,13 @@ export class GrpcChannel implements ClientEvents<ClientCall>, CallCarrier {
     }
     return encodeHeaders(fields);
   }
+}
+
+/** What a port for TLS says to plain text: an alert, or the words of kvd's servers and of Go's. */
+function isFromTls(bytes: Buffer): boolean {
+  if (bytes[0] === 0x15 && bytes[1] === 0x03) return true;
+  const text = bytes.subarray(0, 400).toString('latin1');
+  return /^HTTP\/1\.\d 400 /.test(text) && /speaks TLS|HTTP request to an HTTPS server/.test(text);
 }
 
 function dial({ host, port, socketPath, secure }: Endpoint, tls: TlsOptions): Socket {

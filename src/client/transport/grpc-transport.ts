@@ -179,7 +179,7 @@ class Inbox {
 }
 
 function headOf(
-  { method, serverLimitMs, requireLeader }: Exchange,
+  { method, serverLimitMs, requireLeader, token }: Exchange,
   metadata: Readonly<Record<string, string>>,
 ): CallHead {
   return {
@@ -189,6 +189,7 @@ function headOf(
       ...(requireLeader ? { hasleader: 'true' } : {}),
       'kvd-error-details': 'true',
       ...metadata,
+      ...(token === null ? {} : { token }),
     },
   };
 }

@@ -16,6 +16,7 @@ import type { SecureContextOptions } from 'node:tls';
 import type { Outcome } from '../../errors.js';
 import type { Method } from '../../rpc/api/methods.js';
 import type { Endpoint } from '../endpoints.js';
+import { tlsTrouble } from './tls-trouble.js';
 
 /** Longer than the five seconds below which servers of gRPC take pings for an attack. */
 export const SILENCE_MS = 10_000;
@@ -25,7 +26,10 @@ export interface TlsOptions {
   readonly ca?: string | Buffer | undefined;
   readonly cert?: string | Buffer | undefined;
   readonly key?: string | Buffer | undefined;
+  /** False: any certificate is good. */
   readonly rejectUnauthorized?: boolean | undefined;
+  /** The name that the certificate must be for. Default: the host of the endpoint. */
+  readonly servername?: string | undefined;
 }
 
 export interface TransportOptions {
@@ -44,6 +48,8 @@ export interface Exchange {
   readonly serverLimitMs: number | null;
   /** An error rather than an answer of a member that knows no leader. */
   readonly requireLeader: boolean;
+  /** Of the user who calls; null without one. */
+  readonly token: string | null;
   readonly dialTimeoutMs: number;
   readonly signal: AbortSignal;
 }
@@ -133,6 +139,8 @@ export function reasonOf(error: unknown): string {
     case 'ETIMEDOUT':
       return 'the connection timed out';
   }
+  const trouble = tlsTrouble(error);
+  if (trouble !== null) return trouble;
   const message = error instanceof Error ? error.message : String(error);
   return message === '' ? String(code ?? 'unknown failure') : message;
 }

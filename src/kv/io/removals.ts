@@ -127,8 +127,11 @@ export class PageCleaner {
         if (first.isLast) await this.backend.barrier();
         let from = 0;
         while (from < next.mains.length && !this.closed) {
+          const startedAt = this.clock.now();
           from = await this.cleanBatch(next, from);
-          await new Promise<void>((resolve) => this.clock.after(PAUSE_MS, resolve));
+          // On a disk that is slow because of it, it rests as long as it worked.
+          const rest = Math.max(PAUSE_MS, this.clock.now() - startedAt);
+          await new Promise<void>((resolve) => this.clock.after(rest, resolve));
         }
         this.released.shift();
         if (this.released.length === 0) this.onCleaned();

@@ -64,7 +64,7 @@ export interface StateStoreOptions {
 
 const MIB = 1024 * 1024;
 const REMOVE_BATCH = 1000;
-const DEFRAGMENT_SLICE_PAGES = 16 * 1024;
+const DEFRAGMENT_SLICE_PAGES = 2 * 1024;
 const DEFRAGMENT_PAGES_MIN = 1024;
 const SIZE_MAX_AGE_MS = 5000;
 
@@ -361,9 +361,13 @@ export class StateStore implements RecordStore {
     for (let row = DEFRAGMENT_SLICE_PAGES; ; row += DEFRAGMENT_SLICE_PAGES) {
       const isLast = row >= this.directory.rows;
       const to = isLast ? PAGES_END : this.pageKeyAt(row);
+      const startedAt = this.clock.now();
       await this.guard(this.backend.compact({ from, to }));
       if (isLast || this.closing) return;
       from = to;
+      // The log has the disk to itself for as long.
+      const rest = this.clock.now() - startedAt;
+      await new Promise<void>((resolve) => this.clock.after(rest, resolve));
     }
   }
 

@@ -6,7 +6,9 @@
  * the return value of `send`: false means the transport has taken this answer and wants no other
  * before it calls `drained`.
  */
-import type { NodeFace, RequestContext } from '../../node.js';
+import type { KvError } from '../../errors.js';
+import type { NodeFace } from '../../node.js';
+import type { CalledContext } from '../caller.js';
 
 /** Bounds of what one request may ask, from the configuration. */
 export interface RequestLimits {
@@ -25,6 +27,8 @@ export interface ResponseSink<Response = object> {
 /** An open stream, as its transport drives it. */
 export interface StreamSession<Request = never> {
   handle(request: Request): void;
+  /** Instead of `handle`, for a request that its sender has no right to. Without it the stream ends. */
+  refuse?(request: Request, refusal: KvError): void;
   /** The client sends no more requests; it may still want answers. */
   requestsEnded?(): void;
   drained(): void;
@@ -35,12 +39,12 @@ export interface StreamSession<Request = never> {
 export type UnaryHandler = (
   node: NodeFace,
   request: never,
-  context: RequestContext,
+  context: CalledContext,
 ) => Promise<object>;
 
 export type StreamHandler = (
   node: NodeFace,
-  context: RequestContext,
+  context: CalledContext,
   sink: ResponseSink<never>,
 ) => StreamSession;
 
@@ -52,7 +56,7 @@ export type Handler =
 export type Handlers = ReadonlyMap<string, Handler>;
 
 export function unary<Request, Response extends object>(
-  call: (node: NodeFace, request: Request, context: RequestContext) => Promise<Response>,
+  call: (node: NodeFace, request: Request, context: CalledContext) => Promise<Response>,
 ): Handler {
   return { kind: 'unary', call: call as UnaryHandler };
 }
@@ -60,7 +64,7 @@ export function unary<Request, Response extends object>(
 export function stream<Request, Response extends object>(
   open: (
     node: NodeFace,
-    context: RequestContext,
+    context: CalledContext,
     sink: ResponseSink<Response>,
   ) => StreamSession<Request>,
 ): Handler {

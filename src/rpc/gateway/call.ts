@@ -4,8 +4,9 @@
  * Answers go to the raw response: fastify routes and parses, but its reply pipeline would cost more
  * than the rest of a small call.
  */
-import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { CallScope, CallWish } from '../call.js';
+import { callerOn, withToken } from '../caller.js';
 
 /** What the gateway's parts share. */
 export interface GatewayScope extends CallScope {
@@ -18,10 +19,13 @@ export interface GatewayScope extends CallScope {
 const ANSWER_BYTES_WITHOUT_LIMIT = 64 * 1024;
 const ANSWER_MS = 60_000;
 
-export function wishOf(headers: IncomingHttpHeaders): CallWish {
+export function wishOf({ headers, socket }: IncomingMessage): CallWish {
+  // No name of a certificate: what stands here may be a proxy that serves many.
+  const caller = callerOn(socket, null);
   return {
     timeout: single(headers['grpc-timeout']),
     requireLeader: single(headers['grpc-metadata-hasleader']) === 'true',
+    caller: withToken(caller, headers.authorization ?? single(headers['grpc-metadata-token'])),
     clientApiVersion: single(headers['grpc-metadata-client-api-version']),
   };
 }
@@ -41,6 +45,7 @@ export function respond(
   if (response.headersSent || response.destroyed) return;
   response.writeHead(status, [
     ...scope.commonHeaders,
+    ...(status === 401 ? ['www-authenticate', 'Bearer'] : []),
     'content-type',
     type,
     'content-length',

@@ -78,7 +78,7 @@ class StreamExchange implements ResponseSink {
     const { node } = call.scope;
     this.attempt(() => {
       const { signal } = this.departure;
-      const wish = wishOf(request.headers);
+      const wish = wishOf(request);
       call.context = callContext(node, wish, call.startedAt, true, signal);
       this.armDeadline(call.context.clientDeadline - node.now());
       const session = open(node, call.context, this as ResponseSink<never>);

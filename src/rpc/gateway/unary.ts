@@ -50,7 +50,7 @@ async function answer(
     // Only calls that may last for ever are worth the cost of a signal.
     const signal = method.waits ? departure(raw) : null;
     const message = decodeJson(method.request, body);
-    const wish = wishOf(request.headers);
+    const wish = wishOf(request.raw);
     call.context = callContext(scope.node, wish, call.startedAt, method.waits, signal);
     const response = await handler(scope.node, message, call.context);
     const text = encodeJson(method.response, response);

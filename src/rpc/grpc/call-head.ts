@@ -3,6 +3,7 @@
  * and metadata, or why it is none.
  */
 import type { CallWish } from '../call.js';
+import { type Caller, withToken } from '../caller.js';
 import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 import type { HeaderField } from '../http2/header-table.js';
 import type { RequestHead } from '../http2/message-head.js';
@@ -24,13 +25,20 @@ const NOT_GRPC = wireErrorOf(
 
 const GRPC = /^application\/grpc(?:\+proto)?(?:;|$)/;
 
-export function callHead({ method, fields, firstRegular }: RequestHead): HeadOutcome {
+export function callHead(
+  { method, fields, firstRegular }: RequestHead,
+  connection: Caller,
+): HeadOutcome {
   let contentType = '';
   let encoding = 'identity';
   let timeout: string | undefined;
   let clientApiVersion: string | undefined;
   let requireLeader = false;
   let wantsDetails = false;
+  let token: string | undefined;
+  // A gateway in front speaks for many clients: the name in its certificate is of none of them.
+  let isOfProxy = false;
+  let authorization: string | undefined;
   for (let at = firstRegular; at < fields.length; at += 1) {
     const { name, value } = fields[at] as HeaderField;
     switch (name) {
@@ -49,6 +57,15 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
       case 'hasleader':
         requireLeader = value === 'true';
         break;
+      case 'token':
+        token = value;
+        break;
+      case 'authorization':
+        authorization = value;
+        break;
+      case 'grpcgateway-accept':
+        isOfProxy = true;
+        break;
       case 'kvd-error-details':
         wantsDetails = value === 'true';
         break;
@@ -60,5 +77,8 @@ export function callHead({ method, fields, firstRegular }: RequestHead): HeadOut
   if (contentType !== 'application/grpc' && !GRPC.test(contentType)) {
     return { ok: false, httpStatus: 415, error: NOT_GRPC };
   }
-  return { ok: true, head: { timeout, requireLeader, clientApiVersion, encoding, wantsDetails } };
+  const own = isOfProxy ? { ...connection, commonName: null } : connection;
+  const caller = withToken(own, token ?? authorization);
+  const head = { timeout, requireLeader, clientApiVersion, encoding, wantsDetails, caller };
+  return { ok: true, head };
 }

@@ -9,7 +9,9 @@
  * are told to wait; what is left half done is ended by `sweep`.
  */
 import type { Socket } from 'node:net';
+import { commonNameOf } from '../../tls/common-name.js';
 import type { CallScope } from '../call.js';
+import { type Caller, callerOn } from '../caller.js';
 import { factsOf, GrpcCode, wireErrorOf } from '../error-mapping.js';
 import { Http2Code } from '../http2/frame.js';
 import type { RequestHead } from '../http2/message-head.js';
@@ -95,6 +97,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   /** Told to wait because the socket is full. */
   private readonly paused = new Set<StreamOwner>();
   private readonly pulse: Pulse;
+  private readonly caller: Caller;
   private suspects: ReadonlyMap<Http2Stream<StreamOwner>, Suspicion> = new Map();
   private isFull = false;
   /** Of calls that end, since the socket was empty: what else fills it are watches, which may wait. */
@@ -113,6 +116,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   constructor(socket: Socket, firstBytes: Buffer, options: ConnectionOptions) {
     this.socket = socket;
+    this.caller = callerOn(socket, commonNameOf(socket));
     this.options = options;
     const now = performance.now();
     const { keepalive } = options;
@@ -241,7 +245,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   onHeaders(stream: Http2Stream<StreamOwner>, head: RequestHead, isEnd: boolean): void {
     const { http2 } = this;
     const { scope, methods, messageBytesMax } = this.options;
-    const outcome = callHead(head);
+    const outcome = callHead(head, this.caller);
     if (!outcome.ok) {
       // Not before the request has ended: an answer in the middle of an upload looks like a broken one.
       const { httpStatus, error } = outcome;

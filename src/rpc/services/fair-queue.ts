@@ -25,7 +25,8 @@ import type { Compare, KeyValue, RangeRequest, TxnRequest } from '../../kv/reque
 import { CompareResult, SortOrder, SortTarget } from '../../kv/request.js';
 import type { NodeFace, ReadOutcome, RequestContext } from '../../node.js';
 import type { WatchSink, WatchStream } from '../../watch/io/watch-service.js';
-import type { WatchCreate } from '../../watch/watch-message.js';
+import type { WatchCreate, WatchPermit } from '../../watch/watch-message.js';
+import { watchPermit } from '../access.js';
 
 /** TTL of the lease that a caller without one gets. Nobody renews it. */
 const DEFAULT_LEASE_TTL_SECONDS = 60;
@@ -210,7 +211,8 @@ async function giveUp(
   node: NodeFace,
   command: TxnRequest | { readonly kind: 'leaseRevoke'; readonly id: Int64 },
 ): Promise<void> {
-  const context = node.context();
+  // Not as the client, whose right to its own key may be gone by now: the key is the one of this call.
+  const context = node.context(undefined, null, false, 'member');
   try {
     await waitOut(node, context, () => node.propose(command, context), context.deadline);
   } catch (error) {
@@ -246,11 +248,12 @@ function awaitDeletion(
       end: (error) => finish(() => (error === null ? resolve() : reject(error))),
     };
     stream = node.watches.openStream(sink, { requireLeader });
-    for (const key of keys) stream.handle(deletionWatch(key, fromRevision));
+    const permit = watchPermit(node, context.actor);
+    for (const key of keys) stream.handle(deletionWatch(key, fromRevision, permit));
   });
 }
 
-function deletionWatch(key: string, startRevision: number): WatchCreate {
+function deletionWatch(key: string, startRevision: number, permit: WatchPermit): WatchCreate {
   return {
     kind: 'create',
     watchId: 0,
@@ -262,6 +265,7 @@ function deletionWatch(key: string, startRevision: number): WatchCreate {
     noDelete: false,
     prevKv: false,
     fragment: false,
+    permit,
   };
 }
 
@@ -294,13 +298,15 @@ function locally(
   return waitOut(node, context, () => node.range(request, true, operationContext(node, context)));
 }
 
-/** Each step has a request's time; the whole may last as long as somebody holds the lock. */
+/** Each step has a request's time, and is judged by the rights that its client has then; the whole may
+ *  last as long as somebody holds the lock. */
 function operationContext(
   node: NodeFace,
   context: RequestContext,
   signal: AbortSignal | null = context.signal,
 ): RequestContext {
-  return node.context(undefined, signal, context.requireLeader);
+  const actor = node.machine.auth.renewed(context.actor);
+  return node.context(undefined, signal, context.requireLeader, actor);
 }
 
 function isOutage(error: unknown, context: RequestContext): boolean {

@@ -7,8 +7,10 @@
  */
 import { asError, KvError } from '../../errors.js';
 import type { Int64 } from '../../int64.js';
+import { refusalOfLease } from '../../kv/authorize.js';
 import { checkLeaseGrant, MAX_LEASE_TTL_SECONDS } from '../../kv/validate.js';
 import type { NodeFace, RequestContext } from '../../node.js';
+import { assertAllowed } from '../access.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
 import type { Decoded, Encodable, Header } from '../api/schema.js';
 import { currentHeader, header } from './header.js';
@@ -47,9 +49,19 @@ export async function leaseTimeToLive(
   return { header: currentHeader(node), ID: request.ID, TTL: ttl, grantedTTL: grantedTtl, keys };
 }
 
-/** From this member's own state: may miss what others have applied already. */
-export async function leaseLeases(node: NodeFace): Promise<Encodable<'LeaseLeasesResponse'>> {
-  const leases = node.machine.lessor.list().map(({ id }) => ({ ID: id }));
+/** From this member's own state: may miss what others have applied already. Who lists them all could learn
+ *  of each, so it needs the right to read all keys that hang on any. */
+export async function leaseLeases(
+  node: NodeFace,
+  _request: Decoded<'LeaseLeasesRequest'>,
+  context: RequestContext,
+): Promise<Encodable<'LeaseLeasesResponse'>> {
+  const { machine } = node;
+  const list = machine.lessor.list();
+  if (machine.auth.refusesAdmin(context.actor) !== null) {
+    for (const { id } of list) assertAllowed(refusalOfLease(machine, context.actor, 'read', id));
+  }
+  const leases = list.map(({ id }) => ({ ID: id }));
   return { header: currentHeader(node), leases };
 }
 
@@ -95,10 +107,10 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
       this.finish(new KvError('OVERLOADED', `${PENDING_RENEWALS_MAX} renewals wait on one stream`));
       return;
     }
-    const { signal, requireLeader } = this.context;
+    const { signal, requireLeader, actor } = this.context;
     const ttl = this.node.renewLease(
       request.ID,
-      this.node.context(undefined, signal, requireLeader),
+      this.node.context(undefined, signal, requireLeader, actor),
     );
     // Its failure is seen when its turn to be answered comes; until then it must not count as lost.
     ttl.catch(() => undefined);

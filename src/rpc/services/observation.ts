@@ -21,6 +21,7 @@ import type { NodeFace, RequestContext } from '../../node.js';
 import type { WatchStream } from '../../watch/io/watch-service.js';
 import type { WatchEvent, WatchResponse } from '../../watch/watch-message.js';
 import { EventType } from '../../watch/watch-message.js';
+import { watchPermit } from '../access.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
 import type { Decoded, Encodable } from '../api/schema.js';
 import { queueEnd, queuePrefix, rangeOf, waitOut } from './fair-queue.js';
@@ -28,7 +29,7 @@ import { header } from './header.js';
 
 export class Observation implements StreamSession<Decoded<'LeaderRequest'>> {
   private readonly node: NodeFace;
-  private readonly context: RequestContext;
+  private context: RequestContext;
   private readonly sink: ResponseSink<Encodable<'LeaderResponse'>>;
   /** Set once, by the only request. */
   private prefix: string | null = null;
@@ -48,12 +49,14 @@ export class Observation implements StreamSession<Decoded<'LeaderRequest'>> {
     sink: ResponseSink<Encodable<'LeaderResponse'>>,
   ) {
     this.node = node;
-    this.context = { ...context, signal: this.gone.signal };
+    this.context = context;
     this.sink = sink;
   }
 
   handle(request: Decoded<'LeaderRequest'>): void {
     if (this.prefix !== null) return;
+    // Not before: whose request it is is known now. It ends with this call.
+    this.context = { ...this.context, signal: this.gone.signal };
     this.prefix = queuePrefix(request.name);
     void this.follow(this.prefix);
   }
@@ -105,6 +108,7 @@ export class Observation implements StreamSession<Decoded<'LeaderRequest'>> {
       noDelete: false,
       prevKv: false,
       fragment: false,
+      permit: watchPermit(this.node, this.context.actor),
     });
   }
 
@@ -154,7 +158,8 @@ export class Observation implements StreamSession<Decoded<'LeaderRequest'>> {
   }
 
   private operationContext(): RequestContext {
-    return this.node.context(undefined, this.gone.signal, this.context.requireLeader);
+    const actor = this.node.machine.auth.renewed(this.context.actor);
+    return this.node.context(undefined, this.gone.signal, this.context.requireLeader, actor);
   }
 
   private finish(error: Error | null): void {

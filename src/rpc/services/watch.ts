@@ -8,22 +8,34 @@
 import type { Int64 } from '../../int64.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { WatchRequest, WatchResponse } from '../../watch/watch-message.js';
+import { watchPermit } from '../access.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
 import type { Decoded } from '../api/schema.js';
+import { goStatusText, wireError } from '../error-mapping.js';
 
 const FILTER_NO_PUT = 0;
 const FILTER_NO_DELETE = 1;
 
 export function openWatch(
-  node: Pick<NodeFace, 'watches'>,
-  context: Pick<RequestContext, 'requireLeader'>,
+  node: Pick<NodeFace, 'watches' | 'machine'>,
+  context: Pick<RequestContext, 'requireLeader' | 'actor'>,
   sink: ResponseSink<WatchResponse>,
 ): StreamSession<Decoded<'WatchRequest'>> {
   const stream = node.watches.openStream(sink, { requireLeader: context.requireLeader });
   return {
     handle(request) {
       const known = toHubRequest(request);
-      if (known !== null) stream.handle(known);
+      if (known?.kind === 'create') {
+        stream.handle({ ...known, permit: watchPermit(node, context.actor) });
+      } else if (known !== null) stream.handle(known);
+    },
+    // A creation is answered, and the stream goes on. All else concerns watchers that were permitted.
+    refuse(request, refusal) {
+      const known = toHubRequest(request);
+      if (known?.kind === 'create') {
+        const reason = goStatusText(wireError(refusal));
+        stream.handle({ ...known, permit: () => reason });
+      } else if (known !== null) stream.handle(known);
     },
     drained: () => stream.drained(),
     close: () => stream.close(),
@@ -46,6 +58,7 @@ function toHubRequest(request: Decoded<'WatchRequest'>): WatchRequest | null {
       noDelete: createRequest.filters.includes(FILTER_NO_DELETE),
       prevKv: createRequest.prevKv,
       fragment: createRequest.fragment,
+      permit: null,
     };
   }
   if (cancelRequest !== null && cancelRequest !== undefined) {

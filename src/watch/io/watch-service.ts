@@ -131,6 +131,12 @@ export class WatchService {
     this.scheduleCatchUp();
   }
 
+  /** Users, roles or whether they count have changed. */
+  onRightsChanged(): void {
+    this.hub.onRightsChanged();
+    this.scheduleCatchUp();
+  }
+
   /** A snapshot took the place of the store. */
   onStateReplaced(): void {
     this.hub.onStateReplaced(this.options.currentRevision(), this.options.compactRevision());
@@ -141,6 +147,12 @@ export class WatchService {
   onLeaderLost(): void {
     const error = new KvError('NO_LEADER', 'the member lost its leader; watch another member');
     this.hub.endStreams(error, (stream) => stream.requireLeader);
+  }
+
+  /** The state of this member is not that of the others: what it shows may be wrong. */
+  onQuarantined(): void {
+    const error = new KvError('CORRUPT', 'the state of this member is damaged; watch another one');
+    this.hub.endStreams(error, () => true);
   }
 
   stop(): void {
