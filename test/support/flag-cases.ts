@@ -71,6 +71,12 @@ const CASES: Readonly<Record<string, FlagCase>> = {
     as: 'existing',
     bad: ['old', ''],
   },
+  'corrupt-check-time': {
+    good: '5m',
+    seen: ({ corruptCheckMs }) => corruptCheckMs,
+    as: 300_000,
+    bad: DURATIONS,
+  },
   'initial-cluster-token': {
     good: 't1',
     seen: ({ clusterId }) => clusterId === loadConfig({ args: [], env: {} }).clusterId,

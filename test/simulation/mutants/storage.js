@@ -132,10 +132,10 @@ export const storageMutants = [
   {
     name: 'snapshot-misses-a-page',
     rule: 'a snapshot that is incomplete is refused',
-    file: 'src/kv/io/snapshot-receiver.ts',
+    file: 'src/kv/io/snapshot-parser.ts',
     find: '    eachRecord(page, (main, sub, bytes) => {\n',
     replace:
-      '    if (this.recordCount > 3 && this.lastMain % 5 === 0) return;\n    eachRecord(page, (main, sub, bytes) => {\n',
+      '    if (this.records > 3 && this.lastMain % 5 === 0) return;\n    eachRecord(page, (main, sub, bytes) => {\n',
   },
   {
     name: 'snapshot-of-later-records',
