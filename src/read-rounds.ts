@@ -32,6 +32,9 @@ export class ReadRounds {
   private behind: { readonly index: number; readonly readers: Reader[] }[] = [];
   private count = 0;
   private nextRound = 1;
+  /** Who waits with which signal. One listener for all: a stream has one signal and may have thousands of
+   *  renewals waiting, and a listener is found by looking at all of them. */
+  private readonly bySignal = new Map<AbortSignal, Set<Reader>>();
 
   get pending(): number {
     return this.count;
@@ -51,8 +54,6 @@ export class ReadRounds {
     this.count += 1;
     return new Promise((resolve, reject) => {
       const { signal } = context;
-      const onAbort = (): void =>
-        reader.finish(new KvError('CANCELED', 'the client called the request off'));
       const reader: Reader = {
         deadline: context.deadline,
         done: false,
@@ -60,12 +61,12 @@ export class ReadRounds {
           if (reader.done) return;
           reader.done = true;
           this.count -= 1;
-          signal?.removeEventListener('abort', onAbort);
+          if (signal !== null) this.unfollow(signal, reader);
           if (error === null) resolve();
           else reject(error);
         },
       };
-      signal?.addEventListener('abort', onAbort);
+      if (signal !== null) this.follow(signal, reader);
       this.waiting.push(reader);
     });
   }
@@ -142,6 +143,31 @@ export class ReadRounds {
     this.asked.clear();
     this.behind = [];
   }
+
+  private follow(signal: AbortSignal, reader: Reader): void {
+    const known = this.bySignal.get(signal);
+    if (known !== undefined) {
+      known.add(reader);
+      return;
+    }
+    this.bySignal.set(signal, new Set([reader]));
+    signal.addEventListener('abort', this.onAbort);
+  }
+
+  private unfollow(signal: AbortSignal, reader: Reader): void {
+    const readers = this.bySignal.get(signal);
+    readers?.delete(reader);
+    if (readers?.size !== 0) return;
+    this.bySignal.delete(signal);
+    signal.removeEventListener('abort', this.onAbort);
+  }
+
+  private readonly onAbort = (event: Event): void => {
+    const readers = this.bySignal.get(event.target as AbortSignal) ?? [];
+    for (const reader of [...readers]) {
+      reader.finish(new KvError('CANCELED', 'the client called the request off'));
+    }
+  };
 }
 
 function deadlineError(hasLeader: boolean): KvError {

@@ -25,7 +25,7 @@ export interface Listener {
   onEnd(failure: string | null): void;
 }
 
-const UNCOUNTED = { keep: (): void => undefined };
+const UNCOUNTED = { keep: (): void => undefined, unzipped: (): void => undefined };
 
 class Exchange {
   readonly listener: Listener;
@@ -129,7 +129,7 @@ export class Wire implements ClientEvents<Exchange> {
   onData(stream: Http2Stream<Exchange>, bytes: Buffer, isEnd: boolean): void {
     const { owner } = stream;
     if (owner === null) return;
-    owner.assembler.push(bytes, (each) => owner.listener.onMessage(each));
+    owner.assembler.feed(bytes, (each) => owner.listener.onMessage(each));
     if (isEnd) this.end(stream, 'an answer without a status');
   }
 

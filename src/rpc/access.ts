@@ -12,7 +12,7 @@
  */
 import type { Actor } from '../auth/actor.js';
 import { authRefusalText } from '../auth/refusals.js';
-import { type ErrorCode, KvError } from '../errors.js';
+import { asError, type ErrorCode, KvError } from '../errors.js';
 import type { NodeFace } from '../node.js';
 import type { WatchPermit } from '../watch/watch-message.js';
 import type { Handler, ResponseSink, StreamHandler, StreamSession } from './api/handler.js';
@@ -178,6 +178,11 @@ class GuardedStream implements StreamSession<object> {
     this.session = open(node, context, sink);
   }
 
+  /** One asker is found out at a time; the next requests wait in the stream. */
+  get isFull(): boolean {
+    return this.isAsking || this.session.isFull === true;
+  }
+
   handle(request: object): void {
     if (!this.isAsking && !this.node.machine.auth.enabled) {
       this.context.actor = null;
@@ -216,7 +221,10 @@ class GuardedStream implements StreamSession<object> {
         assertAdmitted(this.node, this.rule, next, actor);
         this.context.actor = actor;
       } catch (error) {
-        if (!(error instanceof KvError)) throw error;
+        if (!(error instanceof KvError)) {
+          this.end(asError(error));
+          return;
+        }
         refusal = error;
       }
       if (this.isOver) return;
@@ -224,7 +232,9 @@ class GuardedStream implements StreamSession<object> {
       this.pass(next, refusal);
     }
     this.isAsking = false;
-    if (this.areRequestsOver && !this.isOver) this.session.requestsEnded?.();
+    if (this.isOver) return;
+    if (this.areRequestsOver) this.session.requestsEnded?.();
+    else if (!this.isFull) this.sink.resume();
   }
 
   private pass(request: object, refusal: KvError | null): void {
@@ -234,8 +244,7 @@ class GuardedStream implements StreamSession<object> {
       else this.session.refuse(request, refusal);
     } catch (error) {
       // What a service throws ends its stream, as it would on the way of a face.
-      if (!(error instanceof KvError)) throw error;
-      this.end(error);
+      this.end(asError(error));
     }
   }
 
@@ -245,7 +254,7 @@ class GuardedStream implements StreamSession<object> {
     return { ...this.context, ...this.node.context(undefined, signal, requireLeader) };
   }
 
-  private end(error: KvError): void {
+  private end(error: Error): void {
     if (this.isOver) return;
     this.isOver = true;
     this.pending.length = 0;

@@ -212,10 +212,12 @@ describe(`garbage (${REPEAT})`, { timeout: 3_600_000 }, () => {
       (bytes, random) => {
         const assembler = new MessageAssembler(100_000, random.chance(0.5) ? 'gzip' : 'identity', {
           keep() {},
+          unzipped() {},
         });
         const cut = random.below(bytes.length + 1);
-        assembler.push(bytes.subarray(0, cut), () => undefined);
-        assembler.push(bytes.subarray(cut), () => undefined);
+        for (const part of [bytes.subarray(0, cut), bytes.subarray(cut)]) {
+          assembler.feed(part, () => undefined);
+        }
       },
       (error) => error instanceof MessageError,
     );

@@ -185,6 +185,7 @@ describe('Observe', () => {
         outlet.capacity -= 1;
         return outlet.capacity > 0;
       },
+      resume: () => undefined,
       end: (error) => ended.push(error),
     });
     session.handle({ name: 'boss' });

@@ -18,7 +18,7 @@ import {
   serveGateway,
 } from '../support/gateway-client.js';
 import { LocalNode } from '../support/local-node.js';
-import { waitFor } from '../support/wait.js';
+import { staysFalse, waitFor } from '../support/wait.js';
 
 const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128 };
 
@@ -927,6 +927,24 @@ describe('metrics', () => {
 });
 
 describe('hostile connections', () => {
+  it('are not read further than the service takes their requests', async () => {
+    let release = (): void => undefined;
+    node.hold = new Promise((resolve) => {
+      release = resolve;
+    });
+    const client = openStream(served.port, '/v3/lease/keepalive');
+    client.write(chunk('{"ID":"5"}'.repeat(2000)));
+    await waitFor('renewals', 10_000, () => node.contexts.length === 256);
+    await staysFalse('more of them', 200, () => node.contexts.length > 256);
+    node.hold = null;
+    release();
+    client.write(chunk('{"ID":"6"}'));
+    await waitFor('all answers', 20_000, () => results(client).length === 2001);
+    expect(results(client)[2000]).toMatchObject({ ID: '6' });
+    client.write('0\r\n\r\n');
+    await waitFor('the end', 10_000, () => client.received.endsWith('0\r\n\r\n'));
+  });
+
   it('end after the time for headers', async () => {
     await restart({ headersMs: 200 });
     const client = new RawClient(served.port);

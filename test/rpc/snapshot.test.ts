@@ -164,13 +164,14 @@ describe('a snapshot over JSON', () => {
 it('a client that takes nothing loses its backup, and what it pins is given up', async () => {
   fill(2000);
   const sent: unknown[] = [];
-  const ended: (KvError | null)[] = [];
+  const ended: (Error | null)[] = [];
   const sink = {
     send: (response: object): boolean => {
       sent.push(response);
       return false;
     },
-    end: (error: KvError | null): void => void ended.push(error),
+    resume: () => undefined,
+    end: (error: Error | null): void => void ended.push(error),
   };
   const context: RequestContext = node.context();
 

@@ -71,6 +71,7 @@ class Client {
           for (const { kv } of response.events) this.takenBytes += kv.value.length;
           return this.takenBytes < this.room;
         },
+        resume: () => undefined,
         end: (error) => this.ended.push(error),
       },
     );

@@ -49,6 +49,7 @@ export interface CallCarrier {
 }
 
 const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
+const NO_ACCOUNT = { keep: () => undefined, unzipped: () => undefined };
 const OK = 0;
 const UNKNOWN = 2;
 const UNAVAILABLE = 14;
@@ -116,14 +117,14 @@ export class ClientCall {
       return;
     }
     const encoding = fieldOf(fields, 'grpc-encoding') ?? 'identity';
-    this.assembler = new MessageAssembler(ANSWER_BYTES_MAX, encoding, { keep: () => undefined });
+    this.assembler = new MessageAssembler(ANSWER_BYTES_MAX, encoding, NO_ACCOUNT);
     if (isEnd) this.endWithoutStatus();
   }
 
   onData(bytes: Buffer, isEnd: boolean): void {
     if (this.isOver) return;
     try {
-      this.assembler?.push(bytes, (message) => {
+      this.assembler?.feed(bytes, (message) => {
         if (!this.isOver) this.events.onMessage(message);
       });
     } catch (error) {

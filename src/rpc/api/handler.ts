@@ -4,7 +4,7 @@
  * A unary method is a function. A streaming method is opened with a sink for its answers and then fed
  * requests; a method with one request and many answers is fed exactly one. Back-pressure runs through
  * the return value of `send`: false means the transport has taken this answer and wants no other
- * before it calls `drained`.
+ * before it calls `drained`; and, the other way, through `isFull`: no request comes before `resume`.
  */
 import type { KvError } from '../../errors.js';
 import type { NodeFace } from '../../node.js';
@@ -20,6 +20,8 @@ export interface RequestLimits {
 export interface ResponseSink<Response = object> {
   /** Takes the answer. False: send no other before `drained`. */
   send(response: Response): boolean;
+  /** The service takes requests again after it was full. */
+  resume(): void;
   /** The stream is over; nothing follows. What is no KvError is a bug: reported, and told as INTERNAL. */
   end(error: Error | null): void;
 }
@@ -27,6 +29,8 @@ export interface ResponseSink<Response = object> {
 /** An open stream, as its transport drives it. */
 export interface StreamSession<Request = never> {
   handle(request: Request): void;
+  /** Takes no request now, and calls `resume` when it does. */
+  readonly isFull?: boolean;
   /** Instead of `handle`, for a request that its sender has no right to. Without it the stream ends. */
   refuse?(request: Request, refusal: KvError): void;
   /** The client sends no more requests; it may still want answers. */

@@ -7,7 +7,9 @@
  * when the client's deadline passes. Headers wait for the first answer, so that an early failure can
  * still set the status.
  *
- * Back-pressure: `send` returns what the socket says; `drained` follows the response's drain event.
+ * Back-pressure: `send` returns what the socket says; `drained` follows the response's drain event. The
+ * body is not read while the service is full; a chunk holds thousands of requests, and others have their turn
+ * between `TURN_REQUESTS` of them.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { KvError } from '../../errors.js';
@@ -22,6 +24,8 @@ import { WatchEncoder } from './watch-encoder.js';
 
 /** The longest timer that Node knows; longer deadlines are as good as none. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
+
+const TURN_REQUESTS = 100;
 
 export function streamRoute(
   scope: GatewayScope,
@@ -55,6 +59,11 @@ class StreamExchange implements ResponseSink {
   private session: StreamSession<object> | null = null;
   private unfollowLeader: (() => void) | null = null;
   private deadlineTimer: NodeJS.Timeout | null = null;
+  /** What has come and was not taken, from `next` on: of one chunk. */
+  private texts: readonly string[] = [];
+  private next = 0;
+  private isBodyOver = false;
+  private turn: NodeJS.Immediate | null = null;
   private requests = 0;
   private bytes = 0;
   private over = false;
@@ -94,10 +103,25 @@ class StreamExchange implements ResponseSink {
     request.on('data', (chunk: Buffer) =>
       this.attempt(() => {
         call.scope.metrics.clientBytesReceived.value += chunk.length;
-        for (const text of sequence.push(chunk)) this.take(text);
+        this.texts = [...this.texts.slice(this.next), ...sequence.push(chunk)];
+        this.next = 0;
+        this.takeSome();
       }),
     );
-    request.once('end', () => this.attempt(() => this.requestsEnded(sequence)));
+    request.once('end', () =>
+      this.attempt(() => {
+        if (sequence.isInside) {
+          throw new KvError('INVALID_ARGUMENT', 'the last object is cut off');
+        }
+        this.isBodyOver = true;
+        this.takeSome();
+      }),
+    );
+  }
+
+  /** The service takes requests again. */
+  resume(): void {
+    if (!this.over) this.turn ??= setImmediate(this.takeMore);
   }
 
   send(message: object): boolean {
@@ -118,8 +142,28 @@ class StreamExchange implements ResponseSink {
     this.request.socket.destroy();
   };
 
+  private readonly takeMore = (): void => {
+    this.turn = null;
+    this.attempt(() => this.takeSome());
+  };
+
+  private takeSome(): void {
+    const { request } = this;
+    for (let taken = 0; this.next < this.texts.length && !this.over; taken += 1) {
+      const isFull = this.session?.isFull === true;
+      if (isFull || taken === TURN_REQUESTS) {
+        request.pause();
+        if (!isFull) this.resume();
+        return;
+      }
+      this.next += 1;
+      this.take(this.texts[this.next - 1] as string);
+    }
+    if (this.isBodyOver) this.requestsEnded();
+    else if (request.isPaused()) request.resume();
+  }
+
   private take(text: string): void {
-    if (this.over) return;
     const { method } = this.call;
     this.requests += 1;
     if (!method.requestStream && this.requests > 1) {
@@ -128,9 +172,8 @@ class StreamExchange implements ResponseSink {
     this.session?.handle(decodeJson(method.request, text));
   }
 
-  private requestsEnded(sequence: JsonSequence): void {
+  private requestsEnded(): void {
     if (this.over) return;
-    if (sequence.isInside) throw new KvError('INVALID_ARGUMENT', 'the last object is cut off');
     // One request is owed; an empty body is the empty message.
     if (!this.call.method.requestStream && this.requests === 0) this.take('{}');
     this.session?.requestsEnded?.();
@@ -190,6 +233,7 @@ class StreamExchange implements ResponseSink {
   private release(): void {
     this.over = true;
     if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
+    if (this.turn !== null) clearImmediate(this.turn);
     this.request.socket.removeListener('end', this.onHalfClose);
     this.departure.abort();
     this.close();

@@ -33,6 +33,15 @@ export interface CallWire {
   isUnread(): boolean;
   /** The call keeps so many bytes more of a message that is not complete. Throws MessageError. */
   keep(bytes: number): void;
+  /** Work for this call, in units (turn.ts). `isCheap`: to ask for. */
+  worked(units: number, isCheap: boolean): void;
+  /** Others are to have their turn. */
+  isTurnOver(): boolean;
+  /** Asks for another turn: `goOn`. */
+  later(): void;
+  /** Lets the peer send no more than the window of the stream has left, until `resume`. */
+  hold(): void;
+  resume(): void;
   /** Ends a call that went well. */
   ok(): void;
   /** Ends it with a status: behind messages, or as the whole answer. */
@@ -47,6 +56,12 @@ export interface CallOptions {
   readonly wire: CallWire;
   readonly messageBytesMax: number;
 }
+
+/** Units (turn.ts) of a message on a stream; those of a single one are in what a call costs. */
+const MESSAGE_UNITS = 25;
+/** To make sense of a KiB of a message, and to unzip one. */
+const DECODE_UNITS = 10;
+const UNZIP_UNITS = 3;
 
 /** Single answers up to this size are given in any case: they may tell of a write. */
 const SMALL_BYTES = 64 * 1024;
@@ -91,6 +106,8 @@ export interface StreamOwner {
   readonly isRequestOwed: boolean;
   /** What is owed has not come. */
   onOverdue(): void;
+  /** The turn that it asked for by `later`. */
+  goOn(): void;
 }
 
 export abstract class GrpcCall implements StreamOwner {
@@ -104,6 +121,10 @@ export abstract class GrpcCall implements StreamOwner {
   private deadlineTimer: NodeJS.Timeout | null = null;
   private readonly assembler: MessageAssembler;
   private requests = 0;
+  /** Messages that have come were not taken yet: there was no time, or the service wants no more for now. */
+  private isBehind = false;
+  /** The client has sent its last byte, and its last message was taken. */
+  private areBytesOver = false;
   private areRequestsOver = false;
   private hasHead = false;
 
@@ -112,17 +133,22 @@ export abstract class GrpcCall implements StreamOwner {
     this.served = served;
     this.head = head;
     this.wire = wire;
-    this.assembler = new MessageAssembler(messageBytesMax, head.encoding, wire);
+    this.assembler = new MessageAssembler(messageBytesMax, head.encoding, {
+      keep: (bytes) => wire.keep(bytes),
+      unzipped: (bytes) => wire.worked((UNZIP_UNITS * bytes) / 1024, true),
+    });
   }
 
   onData(bytes: Buffer, isEnd: boolean): void {
     this.attempt(() => {
-      this.assembler.push(bytes, this.take);
-      if (!isEnd || this.isOver) return;
-      if (this.assembler.isInside) throw malformed('the stream ends inside a message');
-      this.areRequestsOver = true;
-      this.requestsEnded();
+      this.areBytesOver = isEnd;
+      this.assembler.push(bytes);
+      if (!this.isBehind) this.takeMessages();
     });
+  }
+
+  goOn(): void {
+    this.attempt(() => this.takeMessages());
   }
 
   onReset(): void {
@@ -136,7 +162,7 @@ export abstract class GrpcCall implements StreamOwner {
   get isRequestOwed(): boolean {
     if (this.isOver || this.areRequestsOver) return false;
     const { requestStream, responseStream } = this.served.method;
-    if (requestStream) return this.assembler.isInside;
+    if (requestStream) return this.assembler.isInside && !this.isBehind;
     return !responseStream || this.requests === 0;
   }
 
@@ -145,6 +171,8 @@ export abstract class GrpcCall implements StreamOwner {
   }
 
   abstract readonly wantsDrain: boolean;
+  /** Whoever serves the call takes no more messages for now. */
+  protected abstract readonly isFull: boolean;
 
   get isShort(): boolean {
     return this.served.method.isShort;
@@ -207,18 +235,54 @@ export abstract class GrpcCall implements StreamOwner {
     this.deadlineTimer = setTimeout(() => this.end(DEADLINE_EXCEEDED), Math.max(0, ms));
   }
 
-  private readonly take = (message: Buffer): void => {
-    if (this.isOver) return;
+  /** At least one, then as many as the turn has time for and the service wants. */
+  private takeMessages(): void {
+    const { assembler, wire } = this;
+    this.isBehind = false;
+    for (let taken = 0; ; taken += 1) {
+      if (this.isFull) {
+        this.isBehind = true;
+        assembler.keepRest();
+        wire.hold();
+        return;
+      }
+      if (taken > 0 && wire.isTurnOver()) {
+        this.isBehind = true;
+        wire.later();
+        return;
+      }
+      const message = assembler.next();
+      if (message === null) break;
+      this.take(message);
+      if (this.isOver) return;
+    }
+    if (!this.areBytesOver) return;
+    if (assembler.isInside) throw malformed('the stream ends inside a message');
+    this.areRequestsOver = true;
+    this.requestsEnded();
+  }
+
+  private take(message: Buffer): void {
     const { method } = this.call;
     this.requests += 1;
     if (!method.requestStream && this.requests > 1) throw malformed('this call takes one message');
     this.call.scope.metrics.clientBytesReceived.value += message.length;
+    const units = (DECODE_UNITS * message.length) / 1024;
+    this.wire.worked(method.requestStream ? units + MESSAGE_UNITS : units, method.requestStream);
     this.request(decodeProtobuf(method.request, message, ELEMENTS_MAX));
-  };
+  }
+
+  /** The service takes messages again. */
+  protected takeAgain(): void {
+    if (this.isOver || !this.isBehind) return;
+    this.wire.resume();
+    this.wire.later();
+  }
 }
 
 export class UnaryGrpcCall extends GrpcCall {
   readonly wantsDrain = false;
+  protected readonly isFull = false;
   private readonly handler: UnaryHandler;
   private message: object | null = null;
   private unfollowLeader: (() => void) | null = null;
@@ -284,6 +348,10 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
   private session: StreamSession<object> | null = null;
   private unfollowLeader: (() => void) | null = null;
 
+  protected get isFull(): boolean {
+    return this.session?.isFull === true;
+  }
+
   /** Opens the stream of the service, before the first request. */
   start(open: StreamHandler): void {
     this.attempt(() => {
@@ -315,6 +383,10 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
       this.fail(error);
       return true;
     }
+  }
+
+  resume(): void {
+    this.takeAgain();
   }
 
   override end(error: WireError | Error | null): void {

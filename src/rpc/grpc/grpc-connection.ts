@@ -81,6 +81,8 @@ export interface ConnectionOptions {
   readonly messageBytesMax: number;
   readonly limits: StallLimits;
   readonly keepalive: Keepalive;
+  /** Calls at once; default: that of HTTP/2. */
+  readonly maxStreams: number | undefined;
   /** Of all connections. */
   readonly unread: ServerLoad;
   readonly unfinished: ServerLoad;
@@ -95,6 +97,8 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   /** Told to wait because the socket is full. */
   private readonly paused = new Set<StreamOwner>();
   private readonly pulse: Pulse;
+  /** Calls that ask for another turn. */
+  private readonly behind = new Set<StreamOwner>();
   private readonly caller: Caller;
   private suspects: ReadonlyMap<Http2Stream<StreamOwner>, Suspicion> = new Map();
   private isFull = false;
@@ -121,6 +125,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     this.pulse = new Pulse(keepalive, now);
     const pingMinMs = keepalive.minTimeMs;
     this.http2 = new Http2ServerConnection<StreamOwner>(this, now, {
+      maxStreams: options.maxStreams,
       pingMinMs,
       turnUnits: TURN_UNITS,
     });
@@ -169,6 +174,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   flush(): void {
     this.isMarked = false;
     const { socket, http2 } = this;
+    http2.newTurn();
     if (http2.output.length > 0 && !socket.destroyed && socket.writable) {
       const pieces = http2.output.take();
       if (pieces.length > 1) socket.cork();
@@ -287,6 +293,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     const call = stream.owner;
     if (call === null) return;
     this.paused.delete(call);
+    this.behind.delete(call);
     call.onReset();
   }
 
@@ -338,6 +345,29 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     unfinished.add(bytes);
   }
 
+  worked(units: number, isCheap: boolean): void {
+    this.http2.worked(units, isCheap);
+  }
+
+  isTurnOver(): boolean {
+    return this.http2.isTurnOver;
+  }
+
+  later(stream: Http2Stream<StreamOwner>): void {
+    if (stream.owner === null) return;
+    this.behind.add(stream.owner);
+    this.rein(0);
+  }
+
+  hold(stream: Http2Stream<StreamOwner>): void {
+    this.http2.hold(stream);
+  }
+
+  resume(stream: Http2Stream<StreamOwner>): void {
+    this.http2.resume(stream);
+    this.mark();
+  }
+
   isUnread(): boolean {
     const { waitingBytes, output } = this.http2;
     const bytes = waitingBytes + output.length + this.socket.writableLength;
@@ -351,7 +381,10 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   /** The call is over, though its answer may not have been read. */
   private forget(stream: Http2Stream<StreamOwner>): void {
-    if (stream.owner !== null) this.paused.delete(stream.owner);
+    if (stream.owner !== null) {
+      this.paused.delete(stream.owner);
+      this.behind.delete(stream.owner);
+    }
     stream.owner = null;
   }
 
@@ -359,7 +392,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   private abandon(stream: Http2Stream<StreamOwner>): void {
     const { owner } = stream;
     this.http2.reset(stream, Http2Code.Cancel);
-    if (owner !== null) this.paused.delete(owner);
+    this.forget(stream);
     owner?.onReset();
     this.mark();
   }
@@ -391,10 +424,22 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   private readonly goOn = (): void => {
     this.isReined = false;
+    const { http2 } = this;
     if (this.socket.destroyed) return;
     const now = performance.now();
+    const waitMs = http2.waitMs(now);
+    if (waitMs > 0) {
+      this.rein(waitMs);
+      return;
+    }
+    http2.newTurn();
+    for (const call of this.behind) {
+      if (http2.isTurnOver) break;
+      this.behind.delete(call);
+      call.goOn();
+    }
     try {
-      this.http2.proceed(now);
+      http2.proceed(now);
     } catch (error) {
       this.options.scope.onUnexpected(error);
     }
@@ -404,10 +449,15 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   /** The others have their turn when there is more to do, and who asks for too much has to wait. */
   private endTurn(now: number): void {
-    const { http2 } = this;
-    if (http2.output.length > 0 || http2.isOver) this.mark();
-    const waitMs = http2.waitMs(now);
-    if (waitMs <= 0 && !http2.isBusy) return;
+    // In any case: the turn is over at the flush.
+    this.mark();
+    const waitMs = this.http2.waitMs(now);
+    if (waitMs > 0 || this.http2.isBusy) this.rein(waitMs);
+  }
+
+  /** Reads nothing until `goOn`, in a later turn or in so many ms. */
+  private rein(waitMs: number): void {
+    if (this.isReined) return;
     this.isReined = true;
     this.socket.pause();
     if (waitMs > 0) setTimeout(this.goOn, waitMs);
@@ -478,6 +528,26 @@ class StreamWire implements CallWire {
     this.connection.keep(bytes);
   }
 
+  worked(units: number, isCheap: boolean): void {
+    this.connection.worked(units, isCheap);
+  }
+
+  isTurnOver(): boolean {
+    return this.connection.isTurnOver();
+  }
+
+  later(): void {
+    this.connection.later(this.stream);
+  }
+
+  hold(): void {
+    this.connection.hold(this.stream);
+  }
+
+  resume(): void {
+    this.connection.resume(this.stream);
+  }
+
   ok(): void {
     this.connection.finish(this.stream, OK_TRAILERS);
   }
@@ -506,6 +576,8 @@ class Refusal implements StreamOwner {
   onOverdue(): void {
     this.refuse();
   }
+
+  goOn(): void {}
 
   onReset(): void {}
 

@@ -1,9 +1,12 @@
 /**
  * Cuts the data of a stream into messages: a byte that says whether the message is compressed, four with
- * its length, and the message. Data comes in pieces cut anywhere.
+ * its length, and the message. Data comes in pieces cut anywhere, and is taken out message by message: who
+ * has no time for more, or wants none, leaves the rest here.
  *
- * A message that lies in one piece is shown as a view of it; others are copied together. What is kept is
- * bounded by the largest message that is taken.
+ *   push -> [ kept: what waits for its rest | fresh: the last piece, as it came ] -> next
+ *
+ * A message that lies in one piece is shown as a view of it; others are copied together. Bound: the largest
+ * message that is taken, or what the window of the stream lets in while the rest is left here.
  */
 import { gunzipSync } from 'node:zlib';
 import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
@@ -22,99 +25,127 @@ export class MessageError extends Error {
   }
 }
 
-/** Counts what is kept of messages that are not complete, over all calls of a connection. */
-export interface KeptBytes {
-  /** Throws MessageError when it is too much. */
+/** What messages cost their connection. */
+export interface MessageAccount {
+  /** So many bytes more, or less, are kept of what is not complete. Throws MessageError when it is too much. */
   keep(bytes: number): void;
+  /** A message became so many bytes. */
+  unzipped(bytes: number): void;
 }
 
 export class MessageAssembler {
   private readonly bytesMax: number;
   private readonly encoding: string;
-  private readonly account: KeptBytes;
-  /** The beginning of a message; grows up to what the message needs. */
-  private buffer: Buffer = NOTHING;
-  private kept = 0;
-  /** Bytes of prefix and message; those of the prefix until its length is known. */
-  private wanted = PREFIX_BYTES;
+  private readonly account: MessageAccount;
+  /** Holds bytes from `from` to `to`, and those behind come later. Never written over: views are shown. */
+  private kept: Buffer = NOTHING;
+  private from = 0;
+  private to = 0;
+  private fresh: Buffer = NOTHING;
 
   /** `encoding` is what the request names as `grpc-encoding`. */
-  constructor(bytesMax: number, encoding: string, account: KeptBytes) {
+  constructor(bytesMax: number, encoding: string, account: MessageAccount) {
     this.bytesMax = bytesMax;
     this.encoding = encoding;
     this.account = account;
   }
 
-  /** A message has begun and not ended. */
+  /** Something has come that no message was made of. */
   get isInside(): boolean {
-    return this.kept > 0;
+    return this.to > this.from || this.fresh.length > 0;
   }
 
-  /** Calls `take` for every message that is complete with these bytes. Throws MessageError. */
-  push(bytes: Buffer, take: (message: Buffer) => void): void {
-    let at = 0;
-    while (this.kept > 0 && at < bytes.length) {
-      const end = Math.min(bytes.length, at + this.wanted - this.kept);
-      this.keep(bytes.subarray(at, end));
-      at = end;
-      if (this.kept < this.wanted) return;
-      if (this.wanted === PREFIX_BYTES) this.wanted += this.lengthAt(this.buffer, 0);
-      if (this.kept === this.wanted) {
-        const message = this.buffer.subarray(0, this.kept);
-        this.drop();
-        this.cut(message, take);
-      }
+  /** Throws MessageError. */
+  push(bytes: Buffer): void {
+    this.keepRest();
+    this.fresh = bytes;
+  }
+
+  /** The next message that is complete, or null. Throws MessageError. */
+  next(): Buffer | null {
+    if (this.to > this.from) return this.nextKept();
+    const { fresh } = this;
+    const wanted = this.wantedOf(fresh);
+    if (fresh.length < wanted) {
+      this.keepUpTo(wanted);
+      return null;
     }
-    if (at < bytes.length) this.cut(at === 0 ? bytes : bytes.subarray(at), take);
+    this.fresh = fresh.subarray(wanted);
+    return this.plain(fresh.subarray(0, wanted));
+  }
+
+  /** For who always has time: shows every message that is complete with these bytes. Throws MessageError. */
+  feed(bytes: Buffer, take: (message: Buffer) => void): void {
+    this.push(bytes);
+    for (let message = this.next(); message !== null; message = this.next()) take(message);
+  }
+
+  /** Copies what was left here: a few bytes must not hold all that came with them. Throws MessageError. */
+  keepRest(): void {
+    if (this.fresh.length > 0) this.append(this.fresh, Number.POSITIVE_INFINITY);
+    this.fresh = NOTHING;
   }
 
   /** Keeps nothing any more. */
   drop(): void {
-    if (this.kept === 0) return;
-    this.account.keep(-this.buffer.length);
-    this.buffer = NOTHING;
-    this.kept = 0;
-    this.wanted = PREFIX_BYTES;
+    this.account.keep(-this.kept.length);
+    this.kept = NOTHING;
+    this.from = 0;
+    this.to = 0;
+    this.fresh = NOTHING;
   }
 
-  private cut(bytes: Buffer, take: (message: Buffer) => void): void {
-    let at = 0;
-    while (bytes.length - at >= PREFIX_BYTES) {
-      const end = at + PREFIX_BYTES + this.lengthAt(bytes, at);
-      if (end > bytes.length) {
-        this.wanted = end - at;
-        this.keep(bytes.subarray(at));
-        return;
-      }
-      take(this.plain(bytes[at] as number, bytes.subarray(at + PREFIX_BYTES, end)));
-      at = end;
+  private nextKept(): Buffer | null {
+    this.keepUpTo(PREFIX_BYTES);
+    const wanted = this.wantedOf(this.kept.subarray(this.from, this.to));
+    this.keepUpTo(wanted);
+    if (this.to - this.from < wanted) return null;
+    const message = this.kept.subarray(this.from, this.from + wanted);
+    this.from += wanted;
+    if (this.from === this.to) {
+      this.account.keep(-this.kept.length);
+      this.kept = NOTHING;
+      this.from = 0;
+      this.to = 0;
     }
-    if (at < bytes.length) this.keep(bytes.subarray(at));
+    return this.plain(message);
   }
 
-  private lengthAt(bytes: Buffer, at: number): number {
-    const length = bytes.readUInt32BE(at + 1);
+  /** Bytes of the first message with its prefix; of the prefix until it is complete. */
+  private wantedOf(bytes: Buffer): number {
+    if (bytes.length < PREFIX_BYTES) return PREFIX_BYTES;
+    const length = bytes.readUInt32BE(1);
     if (length > this.bytesMax) throw tooLarge(length, this.bytesMax);
-    return length;
+    return PREFIX_BYTES + length;
   }
 
-  private keep(bytes: Buffer): void {
-    const needed = this.kept + bytes.length;
-    if (needed > this.buffer.length) {
-      const size = Math.min(
-        Math.max(needed, 2 * this.buffer.length, PREFIX_BYTES),
-        Math.max(needed, this.wanted),
-      );
-      this.account.keep(size - this.buffer.length);
+  /** Moves bytes from `fresh` until so many are kept. */
+  private keepUpTo(wanted: number): void {
+    const missing = Math.min(wanted - (this.to - this.from), this.fresh.length);
+    if (missing <= 0) return;
+    this.append(this.fresh.subarray(0, missing), wanted);
+    this.fresh = this.fresh.subarray(missing);
+  }
+
+  /** Room grows by doubling, but not beyond `most`. */
+  private append(bytes: Buffer, most: number): void {
+    if (this.to + bytes.length > this.kept.length) {
+      const live = this.to - this.from;
+      const size = Math.max(live + bytes.length, Math.min(2 * live, most));
+      this.account.keep(size - this.kept.length);
       const larger = Buffer.allocUnsafeSlow(size);
-      this.buffer.copy(larger, 0, 0, this.kept);
-      this.buffer = larger;
+      this.kept.copy(larger, 0, this.from, this.to);
+      this.kept = larger;
+      this.from = 0;
+      this.to = live;
     }
-    bytes.copy(this.buffer, this.kept);
-    this.kept = needed;
+    bytes.copy(this.kept, this.to);
+    this.to += bytes.length;
   }
 
-  private plain(flag: number, message: Buffer): Buffer {
+  private plain(whole: Buffer): Buffer {
+    const flag = whole[0];
+    const message = whole.subarray(PREFIX_BYTES);
     const { encoding } = this;
     const isPlain = encoding === '' || encoding === 'identity';
     // Of the whole call, whether this message is compressed or not.
@@ -126,9 +157,12 @@ export class MessageAssembler {
     if (flag !== 1) throw malformed(`grpc: received unexpected payload format ${flag}`);
     if (isPlain) throw malformed('grpc: compressed flag set with identity or empty encoding');
     try {
-      return gunzipSync(message, { maxOutputLength: this.bytesMax });
+      const bytes = gunzipSync(message, { maxOutputLength: this.bytesMax });
+      this.account.unzipped(bytes.length);
+      return bytes;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
+        this.account.unzipped(this.bytesMax);
         throw tooLarge(this.bytesMax + 1, this.bytesMax);
       }
       throw malformed('grpc: failed to decompress the received message');

@@ -10,10 +10,11 @@
  * Errors: what breaks a stream resets it (`onReset` if it was shown); what breaks the connection sends
  * GOAWAY, and `isOver` tells the owner to write what is left and close.
  *
- * Bounds: header blocks `MAX_BLOCK_BYTES` and `MAX_HEADER_LIST_BYTES`; data that was received is its
- * stream's business (it is shown at once and not kept here; `hold` stops its window); frames that cost us
- * and not the peer by `FloodBudget`, and by `Pace` how fast they are read; one turn of the event loop does
- * `turnUnits` of work and leaves the rest for the next; data that waits for a window is told by `write` returning false.
+ * Bounds: header blocks by `HeaderBlock` and `MAX_HEADER_LIST_BYTES`; data that was received is its
+ * stream's business (it is shown at once and not kept here; `hold` stops its window); how fast a peer is read
+ * that asks for nothing, or for much, by `Pace`, and how much of it at all by `FloodBudget`; one turn of the
+ * event loop does the work of a `Turn` and leaves the rest for the next; data that waits for a window is told by
+ * `write` returning false.
  *
  * Invariants: 1. A stream is in `streams` from its beginning until both sides have ended or one has reset.
  * 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream, at most
@@ -32,10 +33,12 @@ import {
   MIN_FRAME_SIZE,
   Setting,
 } from './frame.js';
+import { HeaderBlock } from './header-block.js';
 import type { HeaderField } from './header-table.js';
 import { HpackDecoder, HpackError } from './hpack-decoder.js';
-import { DEFAULT_PACE, Pace } from './pace.js';
+import { Pace, WASTE_PACE, WORK_PACE } from './pace.js';
 import type { Http2Stream } from './stream.js';
+import { Turn } from './turn.js';
 
 /** What both ends hear of their streams. */
 export interface StreamEvents<Owner = unknown> {
@@ -62,14 +65,12 @@ export class ConnectionError extends Error {
 
 const HEADER_TABLE_BYTES = 4096;
 export const MAX_HEADER_LIST_BYTES = 64 * 1024;
-/** Of one header block as it comes, with its continuations. */
-const MAX_BLOCK_BYTES = 128 * 1024;
-/** Of one header block: what has to be cut is cut into frames of 16 KiB at least. */
-const MAX_BLOCK_PARTS = 64;
-/** What a call that was for nothing costs (pace.ts). */
-const RESET_UNITS = 5;
-/** Of work in the first turn; each turn that has too little time gives twice as much to the next. */
-const FIRST_TURN_UNITS = 200;
+/** What a frame that asks for nothing costs. So a peer at its pace spends less than its flood budget. */
+const WASTE_UNITS = 2.5;
+/** What a call costs that was called off before anything was done for it. */
+const ABORTED_UNITS = 6;
+/** What it costs to end a call under way. */
+const RESET_UNITS = 10;
 export const STREAM_WINDOW = 1024 * 1024;
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
 /** Data of one stream that may wait for its reader before `write` says false. */
@@ -98,13 +99,14 @@ export abstract class Http2Connection<Owner = unknown> {
   protected initialWindow = DEFAULT_WINDOW;
   private readonly events: StreamEvents<Owner>;
   private readonly floods: FloodBudget;
-  private readonly pace: Pace;
+  /** Of what asks for nothing, and of what asks for much. */
+  private readonly waste: Pace;
+  private readonly work: Pace;
   /** What the beginning of a call costs beside a frame; its owner may know better. */
   callUnits = 20;
-  /** Of work that `receive` has done in this turn, does at most in this one, and in any one. */
-  private units = 0;
-  private turnUnits: number;
-  private readonly turnUnitsMax: number;
+  protected readonly turn: Turn;
+  /** The turn was over before all of `rest` was read. */
+  private isCut = false;
   private readonly decoder = new HpackDecoder(HEADER_TABLE_BYTES, MAX_HEADER_LIST_BYTES);
   /** Reset here a moment ago: what still comes for them is dropped. */
   private readonly resetHere = new Set<number>();
@@ -118,11 +120,7 @@ export abstract class Http2Connection<Owner = unknown> {
   private maxFrameSize = MIN_FRAME_SIZE;
   private tellTable = false;
   private receiveWindow = CONNECTION_WINDOW;
-  /** Of the header block that is being received. */
-  private blockOf = 0;
-  private blockEnds = false;
-  private blockParts: Buffer[] = [];
-  private blockBytes = 0;
+  private readonly block = new HeaderBlock();
 
   constructor(
     events: StreamEvents<Owner>,
@@ -131,20 +129,35 @@ export abstract class Http2Connection<Owner = unknown> {
   ) {
     this.events = events;
     this.floods = new FloodBudget(DEFAULT_FLOOD_LIMITS, now);
-    this.pace = new Pace(DEFAULT_PACE, now);
-    this.turnUnitsMax = turnUnitsMax;
-    const isBounded = turnUnitsMax < Number.POSITIVE_INFINITY;
-    this.turnUnits = isBounded ? Math.min(turnUnitsMax, FIRST_TURN_UNITS) : turnUnitsMax;
+    this.waste = new Pace(WASTE_PACE, now);
+    this.work = new Pace(WORK_PACE, now);
+    this.turn = new Turn(turnUnitsMax);
   }
 
   /** There is more to be done than one turn had time for: call `proceed`, and `receive` nothing before. */
   get isBusy(): boolean {
-    return this.units >= this.turnUnits && this.rest.length > 0 && !this.isOver;
+    return this.isCut && !this.isOver;
+  }
+
+  /** Whatever else is to be done for the peer is to be done in another turn. */
+  get isTurnOver(): boolean {
+    return this.turn.isOver;
+  }
+
+  /** The event loop has turned: to be called once in each turn that had work for this peer. */
+  newTurn(): void {
+    this.turn.renew();
+  }
+
+  /** Work for the peer beside its frames. `isCheap`: to ask for; who asks for too much of it is read slowly. */
+  worked(units: number, isCheap: boolean): void {
+    this.turn.spend(units);
+    if (isCheap) this.work.spend(units);
   }
 
   /** Ms for which the peer is not to be read, because it costs more than its share. */
   waitMs(now: number): number {
-    return this.isOver ? 0 : this.pace.waitMs(now);
+    return this.isOver ? 0 : Math.max(this.waste.waitMs(now), this.work.waitMs(now));
   }
 
   /** The peer has said what every peer says first. */
@@ -177,15 +190,11 @@ export abstract class Http2Connection<Owner = unknown> {
   receive(bytes: Buffer, now: number): void {
     if (this.isOver) return;
     this.now = now;
-    this.units = 0;
+    this.isCut = false;
     try {
       const input = this.preface(joined(this.rest, bytes));
       let at = 0;
-      while (
-        !this.isOver &&
-        this.units < this.turnUnits &&
-        input.length - at >= FRAME_HEADER_BYTES
-      ) {
+      while (!this.isOver && input.length - at >= FRAME_HEADER_BYTES) {
         const length =
           ((input[at] as number) << 16) |
           ((input[at + 1] as number) << 8) |
@@ -195,6 +204,10 @@ export abstract class Http2Connection<Owner = unknown> {
         }
         const end = at + FRAME_HEADER_BYTES + length;
         if (end > input.length) break;
+        if (this.turn.isOver) {
+          this.isCut = true;
+          break;
+        }
         const streamId = input.readUInt32BE(at + 5) & MAX_31;
         this.frame(
           input[at + 3] as number,
@@ -206,7 +219,7 @@ export abstract class Http2Connection<Owner = unknown> {
       }
       const rest = input.subarray(at);
       // A copy of what waits for the peer: a few bytes must not hold all that came with them.
-      this.rest = this.units < this.turnUnits ? Buffer.from(rest) : rest;
+      this.rest = this.isCut ? rest : Buffer.from(rest);
     } catch (error) {
       this.fail(error);
     }
@@ -214,9 +227,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   /** Goes on with what was received, in another turn; there may be nothing. */
   proceed(now: number): void {
-    if (!this.isBusy) return;
-    this.turnUnits = Math.min(2 * this.turnUnits, this.turnUnitsMax);
-    this.receive(NO_BYTES, now);
+    if (this.isBusy) this.receive(NO_BYTES, now);
   }
 
   /** The socket is gone. */
@@ -325,12 +336,13 @@ export abstract class Http2Connection<Owner = unknown> {
   }
 
   private frame(type: number, flags: number, streamId: number, payload: Buffer): void {
-    this.units += 1;
+    this.turn.spend(1);
     if (!this.hasSettings && type !== FrameType.Settings) {
       throw new ConnectionError(Http2Code.ProtocolError, 'the first frame is no SETTINGS');
     }
     // 6.10: nothing comes between the parts of a header block.
-    if (this.blockOf !== 0 && (type !== FrameType.Continuation || streamId !== this.blockOf)) {
+    const { streamId: blockOf } = this.block;
+    if (blockOf !== 0 && (type !== FrameType.Continuation || streamId !== blockOf)) {
       throw new ConnectionError(Http2Code.ProtocolError, 'a header block was interrupted');
     }
     switch (type) {
@@ -361,7 +373,7 @@ export abstract class Http2Connection<Owner = unknown> {
         this.onWindowUpdate(streamId, payload);
         return;
       case FrameType.Continuation:
-        this.onContinuation(flags, streamId, payload);
+        this.onContinuation(flags, payload);
         return;
       default:
         // 5.5: what is not known is ignored.
@@ -425,14 +437,12 @@ export abstract class Http2Connection<Owner = unknown> {
         throw new ConnectionError(Http2Code.ProtocolError, 'a stream depends on itself');
       }
     }
-    this.blockOf = streamId;
-    this.blockEnds = (flags & Flag.EndStream) !== 0;
-    this.blockBytes = 0;
+    this.block.begin(streamId, (flags & Flag.EndStream) !== 0);
     this.takeBlock(block, (flags & Flag.EndHeaders) !== 0);
   }
 
-  private onContinuation(flags: number, streamId: number, payload: Buffer): void {
-    if (this.blockOf === 0 || streamId !== this.blockOf) {
+  private onContinuation(flags: number, payload: Buffer): void {
+    if (this.block.streamId === 0) {
       throw new ConnectionError(Http2Code.ProtocolError, 'CONTINUATION of nothing');
     }
     this.charge(1);
@@ -440,28 +450,19 @@ export abstract class Http2Connection<Owner = unknown> {
   }
 
   private takeBlock(part: Buffer, isLast: boolean): void {
-    this.blockBytes += part.length;
-    if (this.blockBytes > MAX_BLOCK_BYTES || this.blockParts.length >= MAX_BLOCK_PARTS) {
+    const { streamId, isEnd } = this.block;
+    if (!this.block.add(part, isLast)) {
       throw new ConnectionError(Http2Code.EnhanceYourCalm, 'a header block is too large');
     }
-    if (!isLast) {
-      this.blockParts.push(Buffer.from(part));
-      return;
-    }
-    let block = part;
-    if (this.blockParts.length > 0) {
-      block = Buffer.concat([...this.blockParts, part]);
-      this.blockParts = [];
-    }
-    const streamId = this.blockOf;
-    this.blockOf = 0;
-    this.units += this.callUnits;
+    if (!isLast) return;
+    const block = this.block.take();
+    this.turn.spend(this.callUnits);
     const { fields, isTruncated, isBomb } = this.decoder.decode(block);
     if (isBomb) {
       throw new ConnectionError(Http2Code.EnhanceYourCalm, 'a header block stands for too much');
     }
-    if (isTruncated) this.pace.spend(block.length / 10);
-    this.headersComplete(streamId, fields, this.blockEnds, isTruncated);
+    if (isTruncated) this.waste.spend(block.length / 10);
+    this.headersComplete(streamId, fields, isEnd, isTruncated);
   }
 
   private onPriority(streamId: number, payload: Buffer): void {
@@ -483,10 +484,15 @@ export abstract class Http2Connection<Owner = unknown> {
       throw new ConnectionError(Http2Code.FrameSizeError, 'RST_STREAM has four bytes');
     }
     this.assertNotIdle(streamId, 'RST_STREAM');
-    this.charge(1);
     const stream = this.streams.get(streamId);
-    if (stream === undefined) return;
-    this.pace.spend(RESET_UNITS);
+    if (stream === undefined) {
+      this.charge(1);
+      return;
+    }
+    // Called off in the turn of its beginning: it was for nothing. One that was worked on was paid for as
+    // every call is, and to call off many of them at once is everyone's right.
+    if (stream.bornIn === this.turn.count) this.charge(ABORTED_UNITS / WASTE_UNITS);
+    this.turn.spend(RESET_UNITS);
     this.forget(stream);
     this.events.onReset(stream, payload.readUInt32BE(0));
   }
@@ -627,7 +633,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   /** Frames that cost the peer nothing. */
   protected charge(tokens: number): void {
-    this.pace.spend(tokens);
+    this.waste.spend(tokens * WASTE_UNITS);
     if (this.floods.spend(tokens, this.now)) return;
     throw new ConnectionError(Http2Code.EnhanceYourCalm, 'too many frames that ask for nothing');
   }

@@ -11,7 +11,8 @@ export interface FloodLimits {
   readonly perSecond: number;
 }
 
-export const DEFAULT_FLOOD_LIMITS: FloodLimits = { burst: 20_000, perSecond: 2000 };
+/** More than a peer can spend that is read at its pace (pace.ts): ends who is read faster than that. */
+export const DEFAULT_FLOOD_LIMITS: FloodLimits = { burst: 20_000, perSecond: 10_000 };
 
 export class FloodBudget {
   private readonly limits: FloodLimits;

@@ -30,10 +30,10 @@ export interface ServerEvents<Owner = unknown> extends StreamEvents<Owner> {
 }
 
 export interface ServerLimits {
-  readonly maxStreams?: number;
+  readonly maxStreams?: number | undefined;
   /** Between two pings of the client while it has streams; 0 = it pings as it likes. */
   readonly pingMinMs?: number;
-  /** Of `receive` in one turn; a call is about 20 of them. */
+  /** Of work in one turn (turn.ts); a call is about 20 of them. */
   readonly turnUnits?: number;
 }
 
@@ -170,6 +170,7 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
       return;
     }
     const stream = new Http2Stream<Owner>(streamId, this.initialWindow, STREAM_WINDOW);
+    stream.bornIn = this.turn.count;
     stream.isRemoteEnded = isEnd;
     stream.owed = head.contentLength;
     this.streams.set(streamId, stream);

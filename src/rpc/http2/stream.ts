@@ -10,6 +10,8 @@
 
 export class Http2Stream<Owner = unknown> {
   readonly id: number;
+  /** The turn in which the peer opened it (turn.ts); -1 = it did not. */
+  bornIn = -1;
   owner: Owner | null = null;
   /** The peer sends nothing more. */
   isRemoteEnded = false;

@@ -15,8 +15,8 @@ import type { ResponseSink, StreamSession } from '../api/handler.js';
 import type { Decoded, Encodable, Header } from '../api/schema.js';
 import { currentHeader, header } from './header.js';
 
-/** Renewals of one stream that wait for their answer. A client with more does not read. */
-const PENDING_RENEWALS_MAX = 16_384;
+/** Renewals of one stream that wait for their answer; the next ones wait in the stream, until half are left. */
+const PENDING_RENEWALS_MAX = 256;
 
 export async function leaseGrant(
   node: NodeFace,
@@ -82,6 +82,7 @@ interface Renewal {
 
 /** Renewals run side by side; answers leave in the order of the requests. */
 class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>> {
+  isFull = false;
   private readonly node: NodeFace;
   private readonly context: RequestContext;
   private readonly sink: ResponseSink<Encodable<'LeaseKeepAliveResponse'>>;
@@ -103,10 +104,6 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
 
   handle(request: Decoded<'LeaseKeepAliveRequest'>): void {
     if (this.over) return;
-    if (this.renewals.length >= PENDING_RENEWALS_MAX) {
-      this.finish(new KvError('OVERLOADED', `${PENDING_RENEWALS_MAX} renewals wait on one stream`));
-      return;
-    }
     const { signal, requireLeader, actor } = this.context;
     const ttl = this.node.renewLease(
       request.ID,
@@ -115,6 +112,7 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
     // Its failure is seen when its turn to be answered comes; until then it must not count as lost.
     ttl.catch(() => undefined);
     this.renewals.push({ id: request.ID, header: currentHeader(this.node), ttl });
+    this.isFull = this.renewals.length >= PENDING_RENEWALS_MAX;
     void this.answer();
   }
 
@@ -144,6 +142,10 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
         if (this.over) break;
         this.renewals.shift();
         this.paused = !this.sink.send({ header: renewal.header, ID: renewal.id, TTL: ttl });
+        if (this.isFull && this.renewals.length <= PENDING_RENEWALS_MAX / 2) {
+          this.isFull = false;
+          this.sink.resume();
+        }
       }
       if (this.noMoreRequests && this.renewals.length === 0) this.finish(null);
     } catch (error) {

@@ -2,7 +2,6 @@
  * Server reflection of gRPC (grpc.reflection.v1 and v1alpha, which are alike): which services there are and
  * what their messages look like. A stream of questions, each with its answer.
  */
-import { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import { type DescribedFile, describeFiles, SERVICES } from '../api/descriptors.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
@@ -22,12 +21,11 @@ export function openReflection(
 ): StreamSession<Question> {
   let isFull = false;
   return {
+    // The answers are much larger than the questions.
+    get isFull() {
+      return isFull;
+    },
     handle(question) {
-      // The answers are much larger than the questions.
-      if (isFull) {
-        sink.end(new KvError('OVERLOADED', 'read the answers before you ask for more'));
-        return;
-      }
       isFull = !sink.send({
         validHost: question.host,
         originalRequest: question,
@@ -37,6 +35,7 @@ export function openReflection(
     requestsEnded: () => sink.end(null),
     drained() {
       isFull = false;
+      sink.resume();
     },
     close() {},
   };

@@ -6,7 +6,7 @@
  * takes no part for STALL_MS loses it; one that goes away gives it up at once.
  */
 import type { BackupStream } from '../../backup/backup-stream.js';
-import { KvError } from '../../errors.js';
+import { asError, KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
 import type { Decoded, Encodable } from '../api/schema.js';
@@ -61,8 +61,7 @@ class SnapshotSession implements StreamSession<Decoded<'SnapshotRequest'>> {
       await this.send(backup);
       if (!this.over) this.sink.end(null);
     } catch (error) {
-      if (!(error instanceof KvError)) throw error;
-      if (!this.over) this.sink.end(error);
+      if (!this.over) this.sink.end(asError(error));
     }
   }
 

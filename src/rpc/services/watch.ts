@@ -7,6 +7,7 @@
  */
 import type { Int64 } from '../../int64.js';
 import type { NodeFace, RequestContext } from '../../node.js';
+import type { WatchSink } from '../../watch/io/watch-service.js';
 import type { WatchRequest, WatchResponse } from '../../watch/watch-message.js';
 import { watchPermit } from '../access.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
@@ -21,8 +22,20 @@ export function openWatch(
   context: Pick<RequestContext, 'requireLeader' | 'actor'>,
   sink: ResponseSink<WatchResponse>,
 ): StreamSession<Decoded<'WatchRequest'>> {
-  const stream = node.watches.openStream(sink, { requireLeader: context.requireLeader });
+  // Who does not read the answers is not asked for more requests.
+  let isFull = false;
+  const outlet: WatchSink = {
+    send(response) {
+      isFull = !sink.send(response);
+      return !isFull;
+    },
+    end: (error) => sink.end(error),
+  };
+  const stream = node.watches.openStream(outlet, { requireLeader: context.requireLeader });
   return {
+    get isFull() {
+      return isFull;
+    },
     handle(request) {
       const known = toHubRequest(request);
       if (known?.kind === 'create') {
@@ -37,7 +50,11 @@ export function openWatch(
         stream.handle({ ...known, permit: () => reason });
       } else if (known !== null) stream.handle(known);
     },
-    drained: () => stream.drained(),
+    drained() {
+      isFull = false;
+      stream.drained();
+      if (!isFull) sink.resume();
+    },
     close: () => stream.close(),
   };
 }
