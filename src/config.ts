@@ -78,6 +78,11 @@ export interface Config {
     readonly intervalMs: number;
     readonly timeoutMs: number;
   };
+  /** Calls at once on one connection of a gRPC client. */
+  readonly maxConcurrentStreams: number;
+  /** Whose pages may call the JSON API, and by which names of this server; empty: all. */
+  readonly corsOrigins: readonly string[];
+  readonly hosts: readonly string[];
   readonly watchProgressNotifyMs: number;
   readonly slowRequestMs: number;
   readonly segmentBytes: number;
@@ -101,6 +106,9 @@ const PASSWORD_COST = 15;
 
 /** Of the name in the address of a socket; there are systems that take four less. */
 const SOCKET_PATH_BYTES_MAX = 107;
+
+/** Each holds some memory. */
+const STREAMS_MAX = 65_536;
 
 /** Throws KvError CONFIG_INVALID with one line per problem. */
 export function loadConfig(raw: RawConfig): Config {
@@ -166,6 +174,7 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
   }
   const tickMs = Math.max(5, Math.floor(heartbeatMs / 5));
   const quota = count('quota-backend-bytes', -1, Number.MAX_SAFE_INTEGER);
+  const streams = count('max-concurrent-streams', 0, 2 ** 32 - 1);
   const level = text('log-level');
   if (!['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].includes(level)) {
     problems.push(`--log-level ${level}: it is trace, debug, info, warn, error or silent`);
@@ -223,6 +232,9 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
       intervalMs: duration('grpc-keepalive-interval'),
       timeoutMs: duration('grpc-keepalive-timeout'),
     },
+    maxConcurrentStreams: Math.min(streams === 0 ? STREAMS_MAX : streams, STREAMS_MAX),
+    corsOrigins: origins(text('cors'), problems),
+    hosts: listed(text('host-whitelist')),
     watchProgressNotifyMs: Math.max(100, duration('watch-progress-notify-interval')),
     slowRequestMs: duration('warning-unary-request-duration'),
     segmentBytes: count('wal-segment-bytes', 65_536, 2 ** 30),
@@ -352,6 +364,22 @@ function backupPolicy(text: (name: string) => string, problems: string[]): Backu
 export function isMemberUrl(url: string): boolean {
   const form = /^https?:\/\/(?:[^/:\s[\]]+|\[[0-9a-f:]+\]):\d{1,5}\/?$/i;
   return form.test(url) && URL.canParse(url);
+}
+
+/** Empty: all. */
+function origins(text: string, problems: string[]): string[] {
+  const list = listed(text);
+  for (const origin of list) {
+    if (/^https?:\/\/[^/\s?#@]+$/i.test(origin) && URL.canParse(origin)) continue;
+    problems.push(`--cors: "${origin}" is not an origin of the form https://HOST[:PORT], or *`);
+  }
+  return list;
+}
+
+/** What is between the commas; empty: all. */
+function listed(text: string): string[] {
+  const list = text.split(',').filter((each) => each !== '');
+  return list.includes('*') ? [] : list;
 }
 
 function urls(list: string, option: string, problems: string[]): string[] {

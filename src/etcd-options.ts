@@ -102,9 +102,6 @@ const IGNORED: readonly Group[] = [
 ];
 
 const ABSENT: readonly Group[] = [
-  { names: 'cors', reason: 'every origin may call', harmless: '*' },
-  { names: 'host-whitelist', reason: 'the Host header is not checked', harmless: '*' },
-  { names: 'max-concurrent-streams', reason: 'the bound is 65536' },
   { names: 'debug!', reason: 'use --log-level debug' },
   { names: 'experimental-enable-v2v3', reason: 'the API of etcd 2 is not served' },
   {

@@ -170,6 +170,24 @@ export const OPTIONS: readonly Option[] = [
     meaning: 'time for that sign, then the connection is closed; 0 = for ever',
   },
   {
+    name: 'max-concurrent-streams',
+    value: 'N',
+    fallback: '65536',
+    meaning: 'most calls at once on one connection of a gRPC client, never more than 65536',
+  },
+  {
+    name: 'cors',
+    value: 'ORIGIN,...',
+    fallback: '*',
+    meaning: 'pages of these origins may call the JSON API (https://HOST[:PORT]); * = all',
+  },
+  {
+    name: 'host-whitelist',
+    value: 'HOST,...',
+    fallback: '*',
+    meaning: 'names by which this server may be called over HTTP without TLS; * = all',
+  },
+  {
     name: 'watch-progress-notify-interval',
     value: 'DURATION',
     fallback: '10m',

@@ -89,13 +89,14 @@ export async function startServer(
     if (error instanceof InvariantError || error instanceof FatalError) hooks.onFatal(error);
     else logger.error({ err: error }, 'a request failed inside');
   };
+  const { grpcKeepalive: keepalive, maxConcurrentStreams: maxStreams, corsOrigins, hosts } = config;
   const gateway = buildGateway(node, {
     ...shared,
-    ...{ maxTxnOps, onUnexpected },
+    ...{ maxTxnOps, onUnexpected, corsOrigins, hosts },
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
   });
-  const grpc = new GrpcServer(node, { ...shared, onUnexpected, keepalive: config.grpcKeepalive });
+  const grpc = new GrpcServer(node, { ...shared, onUnexpected, keepalive, maxStreams });
   const faces = {
     http1: (socket: Socket, firstBytes: Buffer) => gateway.attach(socket, firstBytes),
     http2: (socket: Socket, firstBytes: Buffer) => grpc.attach(socket, firstBytes),

@@ -18,10 +18,13 @@ import {
   type Etcd,
   Etcdctl,
   etcdctl,
+  etcdctlOfBoth,
+  expectSame,
   masked,
   startEtcd,
   type Told,
   type Wish,
+  words,
 } from './side-by-side.js';
 
 let etcd: Etcd;
@@ -46,15 +49,12 @@ afterAll(async () => {
 });
 
 async function both(wish: Wish): Promise<[Told, Told]> {
-  return await Promise.all([etcdctl(kvd, wish), etcdctl(etcd.endpoint, wish)]);
+  return await etcdctlOfBoth(kvd, etcd.endpoint, wish);
 }
 
 async function same(wish: Wish): Promise<void> {
-  const [ours, theirs] = await both(wish);
-  expect(masked(ours), `etcdctl ${wish.args.join(' ')}`).toBe(masked(theirs));
+  await expectSame(kvd, etcd.endpoint, wish);
 }
-
-const words = (text: string): string[] => text.split(' ');
 
 /** In this order: later ones see what earlier ones did. */
 const COMMANDS: readonly (string | Wish)[] = [

@@ -6,6 +6,7 @@ import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'n
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { expect } from 'vitest';
 import { CALM, freePort } from '../support/cluster-processes.js';
 import { tempFolder } from '../support/temp-folder.js';
 import { waitFor } from '../support/wait.js';
@@ -99,6 +100,20 @@ export async function etcdctl(endpoints: string, { args, input, talk }: Wish): P
   await pause(SETTLE_MS);
   return run.interrupt();
 }
+
+/** The same asked of both, each by an endpoint: kvd's answer and etcd's. */
+export function etcdctlOfBoth(kvd: string, etcd: string, wish: Wish): Promise<[Told, Told]> {
+  return Promise.all([etcdctl(kvd, wish), etcdctl(etcd, wish)]);
+}
+
+/** Of both, with the same output and exit code. */
+export async function expectSame(kvd: string, etcd: string, wish: Wish): Promise<void> {
+  const [ours, theirs] = await etcdctlOfBoth(kvd, etcd, wish);
+  expect(masked(ours), `etcdctl ${wish.args.join(' ')}`).toBe(masked(theirs));
+}
+
+/** A command with its arguments, in one line. */
+export const words = (text: string): string[] => text.split(' ');
 
 /** Fields of JSON and of `-w fields` that differ by nature. */
 const NUMBERS = new RegExp(

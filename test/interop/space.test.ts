@@ -8,7 +8,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Cluster } from '../support/cluster-processes.js';
 import { removeTempFolders } from '../support/temp-folder.js';
 import { waitFor } from '../support/wait.js';
-import { ETCD, ETCDCTL, type Etcd, etcdctl, masked, startEtcd, type Told } from './side-by-side.js';
+import {
+  ETCD,
+  ETCDCTL,
+  type Etcd,
+  etcdctl,
+  expectSame,
+  masked,
+  startEtcd,
+  type Told,
+} from './side-by-side.js';
 
 /** etcd counts the pages of its file, so it needs the larger one. */
 const ETCD_QUOTA = 1 << 20;
@@ -49,11 +58,7 @@ async function fill(endpoint: string): Promise<Told> {
 }
 
 async function same(...args: string[]): Promise<void> {
-  const [ours, theirs] = await Promise.all([
-    etcdctl(kvd, { args }),
-    etcdctl(etcd.endpoint, { args }),
-  ]);
-  expect(masked(ours), `etcdctl ${args.join(' ')}`).toBe(masked(theirs));
+  await expectSame(kvd, etcd.endpoint, { args });
 }
 
 describe('without space etcdctl', () => {

@@ -13,7 +13,7 @@ export interface CallRow {
   readonly key: string;
   readonly paths: readonly string[];
   readonly state: CallState;
-  /** The first version of etcd that has it; null: 3.4 has. */
+  /** The first version of etcd that has it, `none` if none has; null: 3.4 has. */
   readonly since: string | null;
   readonly note: string;
 }
@@ -46,7 +46,8 @@ function bare(cell: string): string {
 }
 
 function sinceOf(note: string): string | null {
-  return /^since (?:etcd )?(\d\.\d)/.exec(note)?.[1] ?? null;
+  if (note.startsWith('not in etcd')) return 'none';
+  return /^since etcd (\d\.\d)/.exec(note)?.[1] ?? null;
 }
 
 export const CALLS: readonly CallRow[] = rowsOf('Calls').map((cells) => {

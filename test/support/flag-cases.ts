@@ -159,6 +159,24 @@ const CASES: Readonly<Record<string, FlagCase>> = {
     as: 1500,
     bad: DURATIONS,
   },
+  'max-concurrent-streams': {
+    good: '100',
+    seen: ({ maxConcurrentStreams }) => maxConcurrentStreams,
+    as: 100,
+    bad: [...NUMBERS, '4294967296'],
+  },
+  cors: {
+    good: 'https://a.example:443,http://b.example:80',
+    seen: ({ corsOrigins }) => corsOrigins,
+    as: ['https://a.example:443', 'http://b.example:80'],
+    bad: ['a.example', 'https://a.example:443/path', 'ftp://a.example:1'],
+  },
+  'host-whitelist': {
+    good: 'a.example,10.0.0.1',
+    seen: ({ hosts }) => hosts,
+    as: ['a.example', '10.0.0.1'],
+    bad: [],
+  },
   'watch-progress-notify-interval': {
     good: '5s',
     seen: ({ watchProgressNotifyMs }) => watchProgressNotifyMs,

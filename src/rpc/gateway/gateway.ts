@@ -29,6 +29,7 @@ import {
   wireErrorOf,
 } from '../error-mapping.js';
 import { apiHandlers } from '../handlers.js';
+import { GatewayAccess, misdirectedText } from './access.js';
 import { BodyDeadlines } from './body-deadlines.js';
 import { type GatewayScope, respond } from './call.js';
 import { registerHealth } from './health.js';
@@ -49,8 +50,9 @@ export interface GatewayOptions {
   readonly handlers?: Handlers;
   /** Told of errors that are no KvError; the client gets "internal error". Default: a log line. */
   readonly onUnexpected?: (error: unknown) => void;
-  /** Value of Access-Control-Allow-Origin. */
-  readonly corsOrigin?: string;
+  /** Origins whose pages may see answers, and names that this server goes by (access.ts). Default: all. */
+  readonly corsOrigins?: readonly string[];
+  readonly hosts?: readonly string[];
   /** Bounds on time, for tests. */
   readonly headersMs?: number;
   readonly bodyMs?: number;
@@ -91,12 +93,13 @@ const TOO_LARGE: WireError = {
 export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
   const metrics = options.metrics ?? new Metrics();
   const { logger } = options;
+  const access = new GatewayAccess(options.corsOrigins, options.hosts);
   const scope: GatewayScope = {
     node,
     logger,
     metrics,
     slowRequestMs: options.slowRequestMs,
-    commonHeaders: commonHeaders(options),
+    commonHeaders: ['server', `kvd/${options.kvdVersion}`, ...access.headers],
     answerMs: options.answerMs,
     onUnexpected:
       options.onUnexpected ?? ((error) => logger.error({ err: error }, 'a request failed inside')),
@@ -106,7 +109,11 @@ export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
   const underWay = new Set<Call>();
   let server: Server | null = null;
   const app = buildApp(scope, options, (handler) => {
-    server = httpServer(handler, options.headersMs ?? HEADERS_MS);
+    const admitted: HttpHandler = (request, response) => {
+      if (access.admit(request, response)) handler(request, response);
+      else refuseHost(request, response, scope);
+    };
+    server = httpServer(admitted, options.headersMs ?? HEADERS_MS);
     return server;
   });
   registerApi(app, scope, options, underWay, bodies);
@@ -137,19 +144,6 @@ export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
       await app.close();
     },
   };
-}
-
-function commonHeaders(options: GatewayOptions): readonly string[] {
-  return [
-    'server',
-    `kvd/${options.kvdVersion}`,
-    'access-control-allow-origin',
-    options.corsOrigin ?? '*',
-    'access-control-allow-methods',
-    'POST, GET, OPTIONS, PUT, DELETE',
-    'access-control-allow-headers',
-    'accept, content-type, authorization',
-  ];
 }
 
 type HttpHandler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -274,6 +268,14 @@ function registerApi(
       for (const url of method.paths.flatMap(allPaths)) streams.post(url, route);
     }
   });
+}
+
+/** Misdirected, 421 (RFC 9110, 15.5.20). Its body is not read. */
+function refuseHost(request: IncomingMessage, response: ServerResponse, scope: GatewayScope): void {
+  const text = misdirectedText(request);
+  scope.logger.warn({ host: request.headers.host }, 'refused a request for another host');
+  const headers = { commonHeaders: [...scope.commonHeaders, 'connection', 'close'] };
+  respond(response, headers, 421, text, 'text/plain; charset=utf-8');
 }
 
 /** Answers an error and, if the rest of the request is not worth reading, closes the connection. */

@@ -83,6 +83,8 @@ export interface ConnectionOptions {
   readonly messageBytesMax: number;
   readonly limits: StallLimits;
   readonly keepalive: Keepalive;
+  /** Calls at once; default: that of HTTP/2. */
+  readonly maxStreams: number | undefined;
   /** Of all connections. */
   readonly unread: ServerLoad;
   readonly unfinished: ServerLoad;
@@ -125,6 +127,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     this.pulse = new Pulse(keepalive, now);
     const pingMinMs = keepalive.minTimeMs;
     this.http2 = new Http2ServerConnection<StreamOwner>(this, now, {
+      maxStreams: options.maxStreams,
       pingMinMs,
       turnUnits: TURN_UNITS,
     });

@@ -22,6 +22,8 @@ export interface GrpcServerOptions {
   readonly onUnexpected: (error: unknown) => void;
   /** Default: none. */
   readonly keepalive?: Keepalive;
+  /** Of one connection. */
+  readonly maxStreams?: number | undefined;
   /** Bounds on time, for tests. */
   readonly limits?: Partial<StallLimits>;
   /** Of what all connections hold together, for tests. */
@@ -58,6 +60,7 @@ export class GrpcServer {
       scope,
       limits,
       keepalive,
+      maxStreams: options.maxStreams,
       unread: new ServerLoad(options.totalBytesMax),
       unfinished: new ServerLoad(options.totalBytesMax),
       methods: servedMethods(handlers, metrics),

@@ -30,7 +30,7 @@ export interface ServerEvents<Owner = unknown> extends StreamEvents<Owner> {
 }
 
 export interface ServerLimits {
-  readonly maxStreams?: number;
+  readonly maxStreams?: number | undefined;
   /** Between two pings of the client while it has streams; 0 = it pings as it likes. */
   readonly pingMinMs?: number;
   /** Of work in one turn (turn.ts); a call is about 20 of them. */
