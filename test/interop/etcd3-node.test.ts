@@ -7,8 +7,13 @@ import {
   Etcd3,
   EtcdLeaseInvalidError,
   EtcdLockFailedError,
+  EtcdRoleExistsError,
+  EtcdRoleNotFoundError,
+  EtcdRoleNotGrantedError,
+  EtcdUserExistsError,
+  EtcdUserNotFoundError,
   type IOptions,
-  type Role,
+  Range,
   type WatchBuilder,
   type Watcher,
 } from 'etcd3';
@@ -536,10 +541,41 @@ describe('the cluster', () => {
     expect((await client.maintenance.hash()).hash).toBeGreaterThan(0);
     await client.maintenance.defragment();
   });
+});
 
-  it('says that users are not served yet', async () => {
-    const role: Role = client.role('r');
-    await expect(role.create()).rejects.toThrow(/does not serve/);
+describe('users and roles', () => {
+  it('are made, listed and deleted', async () => {
+    const role = await client.role('r').create();
+    await expect(role.create()).rejects.toThrow(EtcdRoleExistsError);
+    const user = await client.user('u').create('password');
+    await expect(user.create('password')).rejects.toThrow(EtcdUserExistsError);
+    expect((await client.getRoles()).map(({ name }) => name)).toEqual(['r']);
+    expect((await client.getUsers()).map(({ name }) => name)).toEqual(['u']);
+    await user.setPassword('other');
+    await role.addUser(user);
+    expect((await user.roles()).map(({ name }) => name)).toEqual(['r']);
+    await role.removeUser(user);
+    await expect(role.removeUser(user)).rejects.toThrow(EtcdRoleNotGrantedError);
+    await role.delete();
+    await expect(role.delete()).rejects.toThrow(EtcdRoleNotFoundError);
+    await user.delete();
+    await expect(user.delete()).rejects.toThrow(EtcdUserNotFoundError);
+  });
+
+  it('have permissions that are granted, shown and revoked', async () => {
+    const role = await client.role('r').create();
+    const granted = [
+      { permission: 'Read', range: Range.from('a') },
+      { permission: 'Readwrite', range: Range.prefix('p/') },
+    ] as const;
+    await role.grant([...granted]);
+    const shown = await role.permissions();
+    expect(shown.map(({ permission }) => permission)).toEqual(['Read', 'Readwrite']);
+    expect(shown.map(({ range }) => range.start.toString())).toEqual(['a', 'p/']);
+    // Given a list, the library grants once more.
+    for (const each of granted) await role.revoke(each);
+    expect(await role.permissions()).toEqual([]);
+    await role.delete();
   });
 });
 

@@ -1,16 +1,19 @@
-"""python3-etcd3 against a cluster: argv[1] is the port of a member. Prints a line for each part."""
+"""python3-etcd3 against a cluster: PORT [CA CERTIFICATE KEY [USER PASSWORD]]. Prints a line for each part."""
 import sys
 import threading
 
 import etcd3
 
-client = etcd3.client(host="127.0.0.1", port=int(sys.argv[1]), timeout=10)
+OPTIONS = ["port", "ca_cert", "cert_cert", "cert_key", "user", "password"]
+client = etcd3.client(host="127.0.0.1", timeout=10, **dict(zip(OPTIONS, sys.argv[1:])))
 
 
 def part(name):
     print("ok:", name, flush=True)
 
 
+for left in ("a", "new"):
+    client.delete(left)
 client.put("a", "1")
 value, meta = client.get("a")
 assert value == b"1" and meta.key == b"a" and meta.version == 1, (value, meta)
