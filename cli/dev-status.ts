@@ -30,6 +30,12 @@ export class StatusLine {
   private shown = '';
   private unsettledSince: number | null = null;
   private asked = false;
+  private readonly scheme: string;
+
+  /** `https://` for members with TLS: kvctl needs no other word for plain ones. */
+  constructor(scheme: '' | 'https://' = '') {
+    this.scheme = scheme;
+  }
 
   /** The next observation is printed, whatever it is. */
   ask(): void {
@@ -38,7 +44,7 @@ export class StatusLine {
 
   /** The line to print now; null for none. */
   next(members: readonly ObservedMember[], nowMs: number): string | null {
-    const { text, settled } = describe(members);
+    const { text, settled } = describe(members, this.scheme);
     if (settled) this.unsettledSince = null;
     else this.unsettledSince ??= nowMs;
     const late = this.unsettledSince !== null && nowMs - this.unsettledSince >= SETTLE_MS;
@@ -51,7 +57,10 @@ export class StatusLine {
   }
 }
 
-function describe(members: readonly ObservedMember[]): {
+function describe(
+  members: readonly ObservedMember[],
+  scheme: string,
+): {
   readonly text: string;
   readonly settled: boolean;
 } {
@@ -67,7 +76,7 @@ function describe(members: readonly ObservedMember[]): {
   }
   const leader = up.find((member) => member.leads);
   if (leader === undefined) return { text: `no leader yet, ${count}`, settled: false };
-  const endpoints = up.map(({ clientPort }) => `127.0.0.1:${clientPort}`).join(',');
+  const endpoints = up.map(({ clientPort }) => `${scheme}127.0.0.1:${clientPort}`).join(',');
   return {
     text: `ready: leader ${leader.name}, ${count}, --endpoints ${endpoints}`,
     settled: up.length === running,

@@ -8,6 +8,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { request as requestWithTls } from 'node:https';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -16,10 +17,12 @@ import { KvError } from '../src/errors.js';
 import { takeDevFolder } from './dev-folder.js';
 import type { ObservedMember } from './dev-status.js';
 import { StatusLine } from './dev-status.js';
+import { type DevTls, openDevTls } from './dev-tls.js';
 
 interface DevOptions {
   readonly nodes: number;
   readonly fresh: boolean;
+  readonly tls: boolean;
   readonly folder: string;
   readonly ports: readonly number[];
 }
@@ -44,6 +47,7 @@ const DEV_HELP = [
   '',
   '  --nodes N              1, 3 or 5 members (default: 3)',
   '  --fresh                wipe the data of earlier runs',
+  '  --tls                  TLS on all ports, with certificates that it makes',
   '  --data-dir DIR         where data and logs are kept (default: .kvd)',
   '  --client-ports P,P,P   one per member; its peer port is the next one',
   '                         (default: 2379,22379,32379,42379,52379)',
@@ -73,9 +77,11 @@ export async function runDev(args: readonly string[]): Promise<number> {
     await assertFree(clientPort + 1);
   }
   // After the ports: a cluster that runs is not to lose its data to a second --fresh.
-  const giveBack = takeDevFolder(options.folder, options.ports, options.fresh);
+  const giveBack = takeDevFolder(options);
   try {
-    return await new Cluster(members, options.folder).run();
+    const names = members.map(({ name }) => name);
+    const tls = options.tls ? await openDevTls(options.folder, names) : null;
+    return await new Cluster(members, options.folder, tls).run();
   } finally {
     giveBack();
   }
@@ -84,6 +90,7 @@ export async function runDev(args: readonly string[]): Promise<number> {
 function parseDevArgs(args: readonly string[]): DevOptions {
   let nodes = 3;
   let fresh = false;
+  let tls = false;
   let folder = '.kvd';
   let ports: number[] | null = null;
   const wrong = (text: string): KvError =>
@@ -96,6 +103,7 @@ function parseDevArgs(args: readonly string[]): DevOptions {
       return found;
     };
     if (flag === '--fresh') fresh = true;
+    else if (flag === '--tls') tls = true;
     else if (flag === '--nodes') nodes = Number(value());
     else if (flag === '--data-dir') folder = value();
     else if (flag === '--client-ports') ports = value().split(',').map(Number);
@@ -111,7 +119,7 @@ function parseDevArgs(args: readonly string[]): DevOptions {
   if (taken.size < 2 * chosen.length) {
     throw wrong('--client-ports: each member needs a port and the next one for itself');
   }
-  return { nodes, fresh, folder, ports: chosen };
+  return { nodes, fresh, tls, folder, ports: chosen };
 }
 
 function assertFree(port: number): Promise<void> {
@@ -132,13 +140,17 @@ function assertFree(port: number): Promise<void> {
 class Cluster {
   private readonly members: readonly DevMember[];
   private readonly folder: string;
-  private readonly line = new StatusLine();
+  private readonly tls: DevTls | null;
+  private readonly line: StatusLine;
   private ended = false;
+  private isCommandTold = false;
   private finish: (code: number) => void = () => undefined;
 
-  constructor(members: readonly DevMember[], folder: string) {
+  constructor(members: readonly DevMember[], folder: string, tls: DevTls | null) {
     this.members = members;
     this.folder = folder;
+    this.tls = tls;
+    this.line = new StatusLine(tls === null ? '' : 'https://');
   }
 
   run(): Promise<number> {
@@ -158,7 +170,8 @@ class Cluster {
   }
 
   private start(member: DevMember): void {
-    const url = (port: number): string => `http://127.0.0.1:${port}`;
+    const scheme = this.tls === null ? 'http' : 'https';
+    const url = (port: number): string => `${scheme}://127.0.0.1:${port}`;
     const log = openSync(member.logFile, 'a', 0o600);
     const cluster = this.members.map((other) => `${other.name}=${url(other.clientPort + 1)}`);
     member.stopping = false;
@@ -174,6 +187,7 @@ class Cluster {
         ...['--initial-advertise-peer-urls', url(member.clientPort + 1)],
         ...['--initial-cluster', cluster.join(',')],
         ...['--initial-cluster-token', 'kvd-dev'],
+        ...(this.tls?.memberFlags(member.name) ?? []),
       ],
       // A group of its own: Ctrl-C in the terminal reaches this program alone, which stops the members.
       // Its standard input is a pipe from here: when this program dies, however it dies, so does it.
@@ -253,15 +267,27 @@ class Cluster {
     if (this.ended) return;
     void this.observe().then((members) => {
       const text = this.line.next(members, performance.now());
-      if (text !== null && !this.ended) this.say(text);
+      if (text !== null && !this.ended) {
+        this.say(text);
+        if (members.some(({ leads }) => leads)) this.tellCommand();
+      }
       setTimeout(() => this.watchLeader(), 200).unref();
     });
+  }
+
+  /** Once, when it works: with TLS the endpoints alone do not let anybody in. */
+  private tellCommand(): void {
+    if (this.tls === null || this.isCommandTold) return;
+    this.isCommandTold = true;
+    this.say(
+      `TLS on all ports: ${this.tls.commandLine(this.members.map((one) => one.clientPort))}`,
+    );
   }
 
   private observe(): Promise<ObservedMember[]> {
     return Promise.all(
       this.members.map(async (member) => {
-        const answer = member.child === null ? null : await status(member.clientPort);
+        const answer = member.child === null ? null : await status(member.clientPort, this.tls);
         return {
           name: member.name,
           clientPort: member.clientPort,
@@ -284,10 +310,11 @@ interface Status {
 }
 
 /** What a member says of itself; null when it does not answer within a second. */
-function status(port: number): Promise<Status | null> {
+function status(port: number, tls: DevTls | null): Promise<Status | null> {
+  const target = { host: '127.0.0.1', port, path: '/v3/maintenance/status', agent: tls?.agent };
   return new Promise((resolve) => {
-    const call = request(
-      { host: '127.0.0.1', port, path: '/v3/maintenance/status', method: 'POST', timeout: 1000 },
+    const call = (tls === null ? request : requestWithTls)(
+      { ...target, method: 'POST', timeout: 1000 },
       (answer) => {
         let body = '';
         answer.setEncoding('utf8');

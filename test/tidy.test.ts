@@ -1,12 +1,13 @@
 /**
  * The house rules, held over the whole tree: who imports whom, what the machine must not touch, where
- * packages may be named, how files begin and are called, where links lead. The rules are in
- * support/tidy-rules.ts; the second half of this file breaks each of them on purpose and sees it caught.
+ * packages may be named, how files begin and are called, where links lead, what the page of packages
+ * says. The rules are in support/tidy-rules.ts and support/dependency-page.ts; the second half of this file breaks each of them on purpose and sees it caught.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { dependencyProblems, type Manifest, type Tree } from './support/dependency-page.js';
 import { addresses, importsOf, links, SOURCE_RULES, stripText } from './support/tidy-rules.js';
 
 const FOLDERS = ['src', 'cli', 'bench', 'test', 'examples', 'scripts'];
@@ -88,6 +89,24 @@ describe('the tree', () => {
     expect(problems).toEqual([]);
   });
 
+  it('tells of every package why it is there, where it is named and its licence', () => {
+    const page = readFileSync('docs/dependencies.md', 'utf8');
+
+    const problems = dependencyProblems(page, readJson('package.json') as Manifest, {
+      licenceOf: (name) => {
+        return (readJson(`node_modules/${name}/package.json`) as { license: string }).license;
+      },
+      importersOf: (name) => {
+        const product = sources.filter(({ path }) => /^(src|cli)\//.test(path));
+        const names = ({ from }: { from: string }) => from === name || from.startsWith(`${name}/`);
+        return product.filter(({ text }) => importsOf(text).some(names)).map(({ path }) => path);
+      },
+      exists: existsSync,
+    });
+
+    expect(problems).toEqual([]);
+  });
+
   it('has no cycle of imports that run in the machine', () => {
     const graph = new Map<string, string[]>();
     for (const { path } of sources.filter((file) => file.path.startsWith('src/'))) {
@@ -106,6 +125,10 @@ describe('the tree', () => {
     expect(cycles.filter((cycle) => !cycle.includes('src/raft/raft.ts'))).toEqual([]);
   });
 });
+
+function readJson(path: string): unknown {
+  return JSON.parse(readFileSync(path, 'utf8'));
+}
 
 /** What a file imports to run: files by their paths, packages by their names. */
 function runImports(path: string): string[] {
@@ -235,6 +258,42 @@ describe('the rules', () => {
     expect(check('see [b](b.md#three) and [here](#one)')).toHaveLength(2);
     expect(check('[b](b.md#two-x-3), [src](../src), [here](#own)\n# Own\n')).toEqual([]);
     expect(check('[b](https://example.org/x), `[c](d)`\n```\n[e](f)\n```\n')).toEqual([]);
+  });
+
+  it('of the page of packages object to each mistake on it', () => {
+    const manifest = {
+      dependencies: { level: '1' },
+      devDependencies: { vitest: '1' },
+      overrides: { cookie: '1' },
+    };
+    const tree: Tree = {
+      licenceOf: () => 'MIT',
+      importersOf: () => ['src/kv/io/a.ts'],
+      exists: (path) => path !== 'gone.ts',
+    };
+    const level = '| `level` | values | `src/kv/io/` | MIT |';
+    const vitest = '| `vitest` | tests | `test/` | MIT |';
+    const page = `## At run time\n\n${level}\n\n## For development\n\n${vitest}\n\n\`cookie\` is old.\n`;
+    const check = (text: string): string[] => dependencyProblems(text, manifest, tree);
+
+    expect(check(page)).toEqual([]);
+    expect(check(page.replace(level, ''))).toEqual(['level has no row']);
+    expect(check(page.replace(vitest, `${vitest}\n${level}`))).toEqual([
+      'level is not in devDependencies',
+    ]);
+    expect(check(page.replace('values', ''))).toEqual(['level has no reason']);
+    expect(check(page.replace('`test/`', 'tests'))).toEqual(['vitest has no place']);
+    expect(check(page.replace('`test/`', '`gone.ts`'))).toEqual([
+      'vitest is named in gone.ts, which does not exist',
+    ]);
+    expect(check(page.replace('MIT', 'ISC'))).toEqual(['level has the licence MIT']);
+    expect(check(page.replace('src/kv/io/', 'src/kv/io/b.ts'))).toEqual([
+      'level is imported in src/kv/io/a.ts as well',
+      'level is not imported in src/kv/io/b.ts',
+    ]);
+    expect(check(page.replace('`cookie`', 'it'))).toEqual([
+      'cookie is overridden without a reason',
+    ]);
   });
 
   it('let through what is allowed', () => {

@@ -1,12 +1,14 @@
 /**
- * The folder of `kvd dev`: what --fresh wipes and what it never touches, and data of other ports.
+ * The folder of `kvd dev`: what --fresh wipes and what it never touches, and data that was made for
+ * other ports, with TLS or without.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { takeDevFolder } from '../../cli/dev-folder.js';
+import { type DevFolderWish, takeDevFolder } from '../../cli/dev-folder.js';
+import { CERTIFICATES_FOLDER } from '../../cli/dev-tls.js';
 import { KvError } from '../../src/errors.js';
 import { removeTempFolders, tempFolder } from '../support/temp-folder.js';
 
@@ -14,9 +16,13 @@ afterAll(removeTempFolders);
 
 const PORTS = [2379, 22379, 32379];
 
+function take(folder: string, wish: Partial<DevFolderWish> = {}): () => void {
+  return takeDevFolder({ folder, ports: PORTS, tls: false, fresh: false, ...wish });
+}
+
 function usedFolder(): string {
   const folder = tempFolder('dev-folder');
-  takeDevFolder(folder, PORTS, false)();
+  take(folder)();
   for (const name of ['m1', 'm2', 'm3']) {
     mkdirSync(join(folder, name));
     writeFileSync(join(folder, name, 'data'), 'kept');
@@ -28,10 +34,10 @@ function usedFolder(): string {
 describe('the folder of kvd dev', () => {
   it('is made when it is missing, and kept when it is there', () => {
     const folder = join(tempFolder('dev-folder'), 'deep', 'er');
-    takeDevFolder(folder, PORTS, false)();
+    take(folder)();
     writeFileSync(join(folder, 'm1.log'), 'a line');
 
-    takeDevFolder(folder, PORTS, false)();
+    take(folder)();
 
     expect(readdirSync(folder).sort()).toEqual(['m1.log', 'ports']);
   });
@@ -40,10 +46,12 @@ describe('the folder of kvd dev', () => {
     const folder = usedFolder();
     writeFileSync(join(folder, 'thesis.txt'), 'mine');
     mkdirSync(join(folder, 'm10'));
+    mkdirSync(join(folder, 'certs'));
+    mkdirSync(join(folder, CERTIFICATES_FOLDER));
 
-    takeDevFolder(folder, PORTS, true)();
+    take(folder, { fresh: true })();
 
-    expect(readdirSync(folder).sort()).toEqual(['m10', 'ports', 'thesis.txt']);
+    expect(readdirSync(folder).sort()).toEqual(['certs', 'm10', 'ports', 'thesis.txt']);
   });
 
   it('is not touched while another cluster has it, with or without fresh', async () => {
@@ -54,13 +62,13 @@ describe('the folder of kvd dev', () => {
     const before = readdirSync(folder, { recursive: true });
 
     for (const fresh of [true, false]) {
-      expect(() => takeDevFolder(folder, PORTS, fresh)).toThrow(`in use by process ${other.pid}`);
+      expect(() => take(folder, { fresh })).toThrow(`in use by process ${other.pid}`);
     }
 
     expect(readdirSync(folder, { recursive: true })).toEqual(before);
     other.kill('SIGKILL');
     await once(other, 'exit');
-    takeDevFolder(folder, PORTS, true)();
+    take(folder, { fresh: true })();
     expect(readdirSync(folder)).toEqual(['ports']);
   });
 
@@ -70,7 +78,7 @@ describe('the folder of kvd dev', () => {
     await once(other, 'spawn');
     writeFileSync(join(folder, 'owner'), `${other.pid}\n`);
 
-    const giveBack = takeDevFolder(folder, PORTS, false);
+    const giveBack = take(folder);
 
     expect(readFileSync(join(folder, 'owner'), 'utf8')).toBe(`${process.pid}\n`);
     other.kill('SIGKILL');
@@ -81,12 +89,29 @@ describe('the folder of kvd dev', () => {
   it('that was made for other ports is refused with a way out, until it is fresh', () => {
     const folder = usedFolder();
 
-    expect(() => takeDevFolder(folder, [42379], false)).toThrow(KvError);
-    expect(() => takeDevFolder(folder, [42379], false)).toThrow(
+    expect(() => take(folder, { ports: [42379] })).toThrow(KvError);
+    expect(() => take(folder, { ports: [42379] })).toThrow(
       /--client-ports 2379,22379,32379.*--fresh/,
     );
 
-    takeDevFolder(folder, [42379], true)();
-    takeDevFolder(folder, [42379], false)();
+    take(folder, { ports: [42379], fresh: true })();
+    take(folder, { ports: [42379] })();
+  });
+
+  it('that was made with TLS is refused without it, and the other way, until it is fresh', () => {
+    const folder = usedFolder();
+    expect(() => take(folder, { tls: true })).toThrow(
+      /^the data in .* without TLS on .*: go on without --tls, .* wipe it with --fresh$/,
+    );
+
+    take(folder, { tls: true, fresh: true })();
+    take(folder, { tls: true })();
+
+    expect(() => take(folder)).toThrow(
+      /^the data in .* with TLS on .*: go on with --tls, .* wipe it with --fresh$/,
+    );
+    expect(() => take(folder, { ports: [42379] })).toThrow(
+      'go on with --tls and with --client-ports 2379,22379,32379, choose',
+    );
   });
 });

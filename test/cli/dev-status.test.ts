@@ -29,6 +29,14 @@ describe('the status line', () => {
     expect(line.next(members('Laa'), 1000)).toBeNull();
   });
 
+  it('says https where members speak TLS', () => {
+    const line = new StatusLine('https://');
+
+    expect(line.next(members('La'), 0)).toBe(
+      'ready: leader m1, 2 of 2 up, --endpoints https://127.0.0.1:2379,https://127.0.0.1:2389',
+    );
+  });
+
   it('does not wait for ever for a member that stays silent', () => {
     const line = new StatusLine();
     expect(line.next(members('Las'), 0)).toBeNull();

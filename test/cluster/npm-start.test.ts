@@ -2,7 +2,10 @@
  * `kvd dev --nodes 3`, which is what `npm start` runs, as a user has it: a leader soon, a clean stop
  * on Ctrl-C, nothing left behind, and the data there at the next start.
  */
+import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { useClusters } from '../support/cluster-fixture.js';
 import { freePort, ServerProcess, serverCommand } from '../support/cluster-processes.js';
@@ -11,6 +14,7 @@ import { tempFolder } from '../support/temp-folder.js';
 import { waitFor } from '../support/wait.js';
 
 const processes = useClusters();
+const run = promisify(execFile);
 const SOON_MS = 40_000;
 
 /** Ids of all processes whose command line names this folder. */
@@ -75,6 +79,40 @@ it('a cluster for a first look starts, elects, stops and comes back', async () =
   expect((await api.range('k')).kvs[0]?.value).toBe('kept');
   await second.terminate(SOON_MS);
   api.close();
+});
+
+it('with --tls all ports speak it, and the printed command works as typed, also in the next run', async () => {
+  // A name that a shell would take apart.
+  const folder = join(tempFolder('dev'), "it's mine");
+  const ports = await portPairs();
+  const type = async (cluster: ServerProcess, command?: string): Promise<string> => {
+    await cluster.waitLog(/ready: leader m\d, 3 of 3 up, --endpoints https:/, SOON_MS);
+    await cluster.waitLog('TLS on all ports: ', SOON_MS);
+    const [, line = ''] = /TLS on all ports: (.*)/.exec(cluster.logs) ?? [];
+    const typed = command === undefined ? line : line.replace(/endpoint status.*/, command);
+    return (await run('sh', ['-c', typed])).stdout;
+  };
+
+  const first = await dev(folder, ports, '--tls');
+  const table = await type(first);
+  await type(first, 'put k kept');
+  const plain = await fetch(`http://127.0.0.1:${ports[0]}/health`);
+  first.signal('SIGINT');
+  const end = await first.waitExit(SOON_MS);
+
+  for (const port of ports) expect(table).toContain(`https://127.0.0.1:${port}`);
+  expect(plain.status).toBe(400);
+  expect(end).toEqual({ code: 0, signal: null });
+  const authority = readFileSync(join(folder, 'dev-certs', 'ca.pem'), 'utf8');
+  const second = await dev(folder, ports, '--tls');
+  expect(await type(second, 'get k --print-value-only')).toBe('kept\n');
+  expect(readFileSync(join(folder, 'dev-certs', 'ca.pem'), 'utf8')).toBe(authority);
+  second.signal('SIGINT');
+  await second.waitExit(SOON_MS);
+
+  const without = await dev(folder, ports);
+  expect((await without.waitExit(SOON_MS)).code).toBe(2);
+  expect(without.logs).toMatch(/with TLS .*go on with --tls,.* wipe it with --fresh$/m);
 });
 
 it('the members end when their parent is killed', async () => {

@@ -6,7 +6,8 @@
  * For each kind of flood: no call of theirs fails and no connection of theirs ends; their 99th percentile
  * stays below twice what it is without, or below FLOOR_MS, whichever is more (the median over the rounds:
  * other processes of the machine disturb some of them); the member spends less than CPU_SHARE of a
- * processor on the flood; and its memory stays bounded.
+ * processor on the flood; and its memory stays bounded. Messages within streams are work that clients may ask
+ * for: they may have what nobody else wants of the processor, so only the others' times count.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,7 +16,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { encodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import { Cluster, freePort, type Member } from '../support/cluster-processes.js';
-import { FLOOD_KINDS } from '../support/flooder.js';
+import { FLOOD_KINDS, STREAM_FLOOD_KINDS } from '../support/flooder.js';
 import { GrpcClient } from '../support/grpc-client.js';
 import { makeTestCertificates } from '../support/test-certificates.js';
 import { transpiledProgram } from '../support/transpiled-program.js';
@@ -118,44 +119,47 @@ function median(values: readonly number[]): number {
 }
 
 describe('a flood', () => {
-  it.each(FLOOD_KINDS)('of %s costs the others little', async (kind) => {
-    const flooder = start('flood', kind, String(FLOODING));
-    const without: Phase[] = [];
-    const during: Phase[] = [];
-    let memory = 0;
-    for (let round = 0; round < ROUNDS; round += 1) {
-      for (const [port, phases] of [
-        [sinkPort, without],
-        [kind.startsWith('TLS') ? securePort : member.clientPort, during],
-      ] as const) {
-        flooder.stdin.write(`${port}\n`);
-        await pause(SETTLE_MS);
-        phases.push(await measure(PHASE_MS));
-        memory = Math.max(memory, member.residentBytes);
+  it.each([...FLOOD_KINDS, ...STREAM_FLOOD_KINDS])(
+    'of %s costs the others little',
+    async (kind) => {
+      const flooder = start('flood', kind, String(FLOODING));
+      const without: Phase[] = [];
+      const during: Phase[] = [];
+      let memory = 0;
+      for (let round = 0; round < ROUNDS; round += 1) {
+        for (const [port, phases] of [
+          [sinkPort, without],
+          [kind.startsWith('TLS') ? securePort : member.clientPort, during],
+        ] as const) {
+          flooder.stdin.write(`${port}\n`);
+          await pause(SETTLE_MS);
+          phases.push(await measure(PHASE_MS));
+          memory = Math.max(memory, member.residentBytes);
+        }
       }
-    }
-    flooder.stdin.end();
-    await once(flooder, 'exit');
+      flooder.stdin.end();
+      await once(flooder, 'exit');
 
-    const p99 = [without, during].map((phases) => median(phases.map((each) => each.p99)));
-    const cpu = [without, during].map((phases) => median(phases.map((each) => each.cpuShare)));
-    const [quiet, loud] = p99 as [number, number];
-    const [idle, busy] = cpu as [number, number];
-    const text =
-      `${kind}: p99 ${quiet.toFixed(1)} ms without, ${loud.toFixed(1)} ms with; ` +
-      `CPU ${(100 * idle).toFixed(0)} % and ${(100 * busy).toFixed(0)} %; ` +
-      `memory ${(memory / 1e6).toFixed(0)} MB`;
-    process.stdout.write(`${text}\n`);
-    expect(
-      [...without, ...during].reduce((sum, { failures }) => sum + failures, 0),
-      text,
-    ).toBe(0);
-    for (const { session } of clients) expect(session.destroyed, text).toBe(false);
-    expect(loud, text).toBeLessThan(Math.max(2 * quiet, FLOOR_MS));
-    expect(busy - idle, text).toBeLessThan(CPU_SHARE);
-    expect(memory, text).toBeLessThan(MEMORY_BYTES);
-    expect(member.isRunning, text).toBe(true);
-  });
+      const p99 = [without, during].map((phases) => median(phases.map((each) => each.p99)));
+      const cpu = [without, during].map((phases) => median(phases.map((each) => each.cpuShare)));
+      const [quiet, loud] = p99 as [number, number];
+      const [idle, busy] = cpu as [number, number];
+      const text =
+        `${kind}: p99 ${quiet.toFixed(1)} ms without, ${loud.toFixed(1)} ms with; ` +
+        `CPU ${(100 * idle).toFixed(0)} % and ${(100 * busy).toFixed(0)} %; ` +
+        `memory ${(memory / 1e6).toFixed(0)} MB`;
+      process.stdout.write(`${text}\n`);
+      expect(
+        [...without, ...during].reduce((sum, { failures }) => sum + failures, 0),
+        text,
+      ).toBe(0);
+      for (const { session } of clients) expect(session.destroyed, text).toBe(false);
+      expect(loud, text).toBeLessThan(Math.max(2 * quiet, FLOOR_MS));
+      if (FLOOD_KINDS.includes(kind)) expect(busy - idle, text).toBeLessThan(CPU_SHARE);
+      expect(memory, text).toBeLessThan(MEMORY_BYTES);
+      expect(member.isRunning, text).toBe(true);
+    },
+  );
 
   it('leaves nothing behind', async () => {
     await pause(1000);

@@ -10,11 +10,22 @@
 import net from 'node:net';
 import { createInterface } from 'node:readline';
 import tls from 'node:tls';
+import { gzipSync } from 'node:zlib';
 import { encodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import { Flag, FrameType } from '../../src/rpc/http2/frame.js';
 import { frame, hello, request, requestBlock, settings, u32 } from './http2-frames.js';
 
 const BATCH_BYTES = 64 * 1024;
+const FRAME_BYTES = 16 * 1024;
+const NO_BYTES = Buffer.alloc(0);
+const KEEP_ALIVE = '/etcdserverpb.Lease/LeaseKeepAlive';
+const WATCH = '/etcdserverpb.Watch/Watch';
+const REFLECTION = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
+/** 1.9 MB that the schema does not know: 1,900 bytes when they are zipped. */
+const UNKNOWN_FIELD = Buffer.concat([
+  Buffer.from([0x7a, 0xe0, 0xfb, 0x73]),
+  Buffer.alloc(1_900_000),
+]);
 const RANGE = { ':path': '/etcdserverpb.KV/Range', 'content-type': 'application/grpc' };
 
 /** What one connection says: a beginning, then batches until it is ended. */
@@ -25,6 +36,8 @@ interface Flood {
   readonly streams: number;
   /** Reads nothing that comes back. */
   readonly isDeaf?: boolean;
+  /** Of a batch, if they need a window: the next ones wait until the peer has widened it for as many. */
+  readonly bytes?: number;
   /** Batches before it goes away by itself. */
   readonly batchesMax?: number;
 }
@@ -90,6 +103,32 @@ function captureHello(): Promise<Buffer> {
   });
 }
 
+/** One stream of such messages, as large as the windows of the peer let it be. */
+function within(path: string, one: Buffer, first: Buffer = NO_BYTES): Flood {
+  const head = { ':path': path, 'content-type': 'application/grpc', 'grpc-encoding': 'gzip' };
+  const count = Math.ceil(FRAME_BYTES / one.length) * one.length;
+  const bytes = Buffer.concat(Array.from({ length: count / one.length }, () => one));
+  const parts: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += FRAME_BYTES) {
+    parts.push(frame(FrameType.Data, 0, 1, bytes.subarray(at, at + FRAME_BYTES)));
+  }
+  const begin = (): Buffer =>
+    Buffer.concat([
+      hello([4, 2 ** 30]),
+      frame(FrameType.WindowUpdate, 0, 0, u32(2 ** 30)),
+      request(1, head),
+      frame(FrameType.Data, 0, 1, first),
+    ]);
+  const batch = Buffer.concat(parts);
+  return { begin, batch: () => batch, streams: 0, bytes: bytes.length + first.length };
+}
+
+function zipped(bytes: Buffer): Buffer {
+  const whole = message(gzipSync(bytes));
+  whole[0] = 1;
+  return whole;
+}
+
 const FLOODS: Readonly<Record<string, Flood>> = {
   settings: repeating(settings()),
   pings: repeating(frame(FrameType.Ping, 0, 0, Buffer.alloc(8))),
@@ -120,11 +159,82 @@ const FLOODS: Readonly<Record<string, Flood>> = {
   connections: { begin: hello, batch: () => Buffer.alloc(0), streams: 0, batchesMax: 1 },
 };
 
+/** Messages that are cheap to send, inside one stream. */
+const WITHIN_STREAMS: Readonly<Record<string, Flood>> = {
+  renewals: within(KEEP_ALIVE, message(encodeProtobuf('LeaseKeepAliveRequest', { ID: 5 }))),
+  'watches created and cancelled': within(
+    WATCH,
+    Buffer.concat([
+      message(encodeProtobuf('WatchRequest', { createRequest: { key: 'k', watchId: 7 } })),
+      message(encodeProtobuf('WatchRequest', { cancelRequest: { watchId: 7 } })),
+    ]),
+  ),
+  'progress requests': within(
+    WATCH,
+    message(encodeProtobuf('WatchRequest', { progressRequest: {} })),
+    message(encodeProtobuf('WatchRequest', { createRequest: { key: 'k' } })),
+  ),
+  'gzip bombs': within(KEEP_ALIVE, zipped(UNKNOWN_FIELD)),
+  reflection: within(
+    REFLECTION,
+    message(encodeProtobuf('ServerReflectionRequest', { fileContainingSymbol: 'etcdserverpb.KV' })),
+  ),
+};
+
 export const FLOOD_KINDS: readonly string[] = Object.keys(FLOODS);
+export const STREAM_FLOOD_KINDS: readonly string[] = Object.keys(WITHIN_STREAMS);
 
 const BATCHES_A_TURN = 50;
 /** Who floods is to be told when it cannot connect, not to spin. */
 const AGAIN_MS = 5;
+
+/** What the peer lets stream 1 send, counted in batches: a legal stream is what these floods are made of. */
+class Room {
+  private readonly bytes: number;
+  /** As this server begins. */
+  private readonly windows = [2 ** 24, 2 ** 20];
+  private rest = NO_BYTES;
+  private isWaiting = false;
+
+  constructor(bytes: number) {
+    this.bytes = bytes;
+  }
+
+  /** Room for a batch. */
+  take(): boolean {
+    this.isWaiting = !this.hasRoom;
+    if (this.isWaiting) return false;
+    for (const id of [0, 1]) this.windows[id] = (this.windows[id] as number) - this.bytes;
+    return true;
+  }
+
+  /** There is room for who was told to wait. */
+  get isNews(): boolean {
+    return this.isWaiting && this.hasRoom;
+  }
+
+  /** Takes the windows from what the peer says. True: it has ended the stream. */
+  heard(bytes: Buffer): boolean {
+    this.rest = Buffer.concat([this.rest, bytes]);
+    let isEnded = false;
+    while (this.rest.length >= 9 && this.rest.length >= 9 + this.rest.readUIntBE(0, 3)) {
+      const end = 9 + this.rest.readUIntBE(0, 3);
+      const [type, flags] = [this.rest[3], this.rest[4] as number];
+      const id = this.rest.readUInt32BE(5);
+      if (type === FrameType.WindowUpdate && id < 2) {
+        this.windows[id] = (this.windows[id] as number) + this.rest.readUInt32BE(9);
+      }
+      const isLast = type === FrameType.Headers && (flags & Flag.EndStream) !== 0;
+      if (isLast || type === FrameType.ResetStream) isEnded = true;
+      this.rest = this.rest.subarray(end);
+    }
+    return isEnded;
+  }
+
+  private get hasRoom(): boolean {
+    return this.windows.every((window) => window >= this.bytes);
+  }
+}
 
 class Flooder {
   private readonly flood: Flood;
@@ -148,6 +258,7 @@ class Flooder {
     this.sockets.add(socket);
     let from = 3;
     let batches = 0;
+    const room = flood.bytes === undefined ? null : new Room(flood.bytes);
     const say = (): void => {
       // A while at a time: a peer that takes all at once would keep this process from anything else.
       for (let turn = 0; turn < BATCHES_A_TURN && !socket.destroyed; turn += 1) {
@@ -155,6 +266,8 @@ class Flooder {
           socket.destroy();
           return;
         }
+        // Goes on when there is room again.
+        if (room?.take() === false) return;
         batches += 1;
         const bytes = flood.batch(from);
         from += 2 * flood.streams;
@@ -168,6 +281,12 @@ class Flooder {
       say();
     });
     socket.on('drain', say);
+    if (room !== null) {
+      socket.on('data', (bytes: Buffer) => {
+        if (room.heard(bytes)) socket.destroy();
+        else if (room.isNews) say();
+      });
+    }
     if (flood.isDeaf === true) socket.pause();
     else socket.resume();
     socket.on('error', () => socket.destroy());
@@ -195,7 +314,7 @@ const [role, kind = '', connections = '1'] = process.argv.slice(2);
 if (role === 'sink') sink();
 if (role === 'flood') {
   clientHello = await captureHello();
-  const flooder = new Flooder(FLOODS[kind] as Flood);
+  const flooder = new Flooder({ ...FLOODS, ...WITHIN_STREAMS }[kind] as Flood);
   createInterface({ input: process.stdin })
     .on('line', (line) => flooder.aim(Number(line), Number(connections)))
     .on('close', () => process.exit(0));

@@ -19,20 +19,18 @@ import {
   wireErrorOf,
 } from '../error-mapping.js';
 import type { CallHead } from './call-head.js';
-import { MessageAssembler, MessageError } from './message-assembler.js';
+import { type MessageAccount, MessageAssembler, MessageError } from './message-assembler.js';
 import type { ServedMethod } from './served-method.js';
 import { errorHead, errorTrailers } from './status.js';
 
 /** What a call says to its peer. */
-export interface CallWire {
+export interface CallWire extends MessageAccount {
   /** The first message, or the only block of a call without one. */
   head(): void;
   /** False: wait for `onDrained`. */
   message(bytes: Buffer): boolean;
   /** The client leaves more unread than is kept for one. */
   isUnread(): boolean;
-  /** The call keeps so many bytes more of a message that is not complete. Throws MessageError. */
-  keep(bytes: number): void;
   /** Work for this call, in units (turn.ts). `isCheap`: to ask for. */
   worked(units: number, isCheap: boolean): void;
   /** Others are to have their turn. */
@@ -59,9 +57,8 @@ export interface CallOptions {
 
 /** Units (turn.ts) of a message on a stream; those of a single one are in what a call costs. */
 const MESSAGE_UNITS = 25;
-/** To make sense of a KiB of a message, and to unzip one. */
+/** To make sense of a KiB of a message. */
 const DECODE_UNITS = 10;
-const UNZIP_UNITS = 3;
 
 /** Single answers up to this size are given in any case: they may tell of a write. */
 const SMALL_BYTES = 64 * 1024;
@@ -133,10 +130,7 @@ export abstract class GrpcCall implements StreamOwner {
     this.served = served;
     this.head = head;
     this.wire = wire;
-    this.assembler = new MessageAssembler(messageBytesMax, head.encoding, {
-      keep: (bytes) => wire.keep(bytes),
-      unzipped: (bytes) => wire.worked((UNZIP_UNITS * bytes) / 1024, true),
-    });
+    this.assembler = new MessageAssembler(messageBytesMax, head.encoding, wire);
   }
 
   onData(bytes: Buffer, isEnd: boolean): void {

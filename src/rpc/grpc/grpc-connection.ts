@@ -70,6 +70,8 @@ const PROGRESS_BYTES = 16 * 1024;
 const TURN_UNITS = 2000;
 const CALL_UNITS = 20;
 const BYTES_PER_UNIT = 1024;
+/** To unzip a KiB. */
+const UNZIP_UNITS = 3;
 /** Smaller answers cost what calls cost. */
 const LARGE_BYTES = 16 * 1024;
 /** Of what a client still sends when it has been told that it is over, before it is cut off. */
@@ -526,6 +528,10 @@ class StreamWire implements CallWire {
 
   keep(bytes: number): void {
     this.connection.keep(bytes);
+  }
+
+  unzipped(bytes: number): void {
+    this.connection.worked((UNZIP_UNITS * bytes) / 1024, true);
   }
 
   worked(units: number, isCheap: boolean): void {

@@ -88,11 +88,8 @@ export class MessageAssembler {
 
   /** Keeps nothing any more. */
   drop(): void {
-    this.account.keep(-this.kept.length);
-    this.kept = NOTHING;
-    this.from = 0;
-    this.to = 0;
     this.fresh = NOTHING;
+    this.dropKept();
   }
 
   private nextKept(): Buffer | null {
@@ -102,13 +99,16 @@ export class MessageAssembler {
     if (this.to - this.from < wanted) return null;
     const message = this.kept.subarray(this.from, this.from + wanted);
     this.from += wanted;
-    if (this.from === this.to) {
-      this.account.keep(-this.kept.length);
-      this.kept = NOTHING;
-      this.from = 0;
-      this.to = 0;
-    }
+    if (this.from === this.to) this.dropKept();
     return this.plain(message);
+  }
+
+  private dropKept(): void {
+    if (this.kept.length === 0) return;
+    this.account.keep(-this.kept.length);
+    this.kept = NOTHING;
+    this.from = 0;
+    this.to = 0;
   }
 
   /** Bytes of the first message with its prefix; of the prefix until it is complete. */
