@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { KvdClient } from '../../src/client/client.js';
+import { restoreFlags } from '../support/backups.js';
 import { type CliResult, runCli } from '../support/cli-run.js';
 import { useClusters } from '../support/cluster-fixture.js';
 import { CALM, type Cluster, type Member, serverCommand } from '../support/cluster-processes.js';
@@ -20,15 +21,6 @@ const clusters = useClusters();
 
 function kvctl(member: Member, ...argv: string[]): Promise<CliResult> {
   return runCli(['--endpoints', member.clientUrl, ...argv]);
-}
-
-/** The flags of a member that a restore knows, too. */
-function restoreFlags(member: Member): string[] {
-  const wanted = ['--name', '--data-dir', '--initial-cluster', '--initial-cluster-token'];
-  const known = new Set([...wanted, '--initial-advertise-peer-urls']);
-  return member.flags.flatMap((flag, at) =>
-    known.has(flag) ? [flag, member.flags[at + 1] ?? ''] : [],
-  );
 }
 
 async function loseEverything(cluster: Cluster): Promise<void> {

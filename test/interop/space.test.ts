@@ -67,6 +67,11 @@ describe('without space etcdctl', () => {
     expect(masked(ours)).toBe(masked(theirs));
 
     await same('alarm', 'list');
+    // The last column; those before it count what each took to fill up.
+    for (const endpoint of [kvd, etcd.endpoint]) {
+      const { out } = await etcdctl(endpoint, { args: ['endpoint', 'status'] });
+      expect(out).toMatch(/, memberID:\d+ alarm:NOSPACE \n$/);
+    }
     await same('put', 'small', 'v');
     await same('lease', 'grant', '100');
     await same('get', 'small');

@@ -10,6 +10,7 @@ import { configurationOf } from '../../src/raft/configuration.js';
 import { NodeDisk } from '../../src/raft/io/node-disk.js';
 import { openWal } from '../../src/raft/io/wal.js';
 import { openReplica, type StateReplica } from '../../src/state-replica.js';
+import type { Member } from './cluster-processes.js';
 import type { LocalNode } from './local-node.js';
 
 export const CREATED_AT = Date.UTC(2026, 0, 2, 3, 4, 5);
@@ -68,4 +69,13 @@ export async function openRestored({ dataDir }: Config): Promise<{
     base.index,
   );
   return { replica, memberId: identity.memberId, clusterId: identity.clusterId };
+}
+
+/** The flags of a member that a restore knows, too. */
+export function restoreFlags(member: Member): string[] {
+  const wanted = ['--name', '--data-dir', '--initial-cluster', '--initial-cluster-token'];
+  const known = new Set([...wanted, '--initial-advertise-peer-urls']);
+  return member.flags.flatMap((flag, at) =>
+    known.has(flag) ? [flag, member.flags[at + 1] ?? ''] : [],
+  );
 }
