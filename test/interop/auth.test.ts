@@ -175,7 +175,6 @@ const OF_USERS: readonly string[] = [
   'lease revoke 1234',
   'lease timetolive 1234',
   'lease keep-alive --once 1234',
-  'lease list',
   'member list',
   'endpoint status -w json',
   'alarm list',
