@@ -269,11 +269,13 @@ export class StateMachine {
     }
     const steps = command?.kind === 'memberChange' ? command.steps : [];
     this.currentConfiguration = configuration;
+    const before = this.members.list;
     this.members.change(steps, configuration);
+    // Of a joint change it is the second entry, which has no steps, that takes the removed ones away.
+    for (const { id } of before) if (this.members.get(id) === null) this.alarmTable.forget(id);
     for (const step of steps) {
       this.chain.text(step.kind);
       this.chain.number(step.id);
-      if (step.kind === 'remove') this.alarmTable.forget(step.id);
       if (step.kind !== 'add' && step.kind !== 'update') continue;
       for (const url of step.peerUrls) this.chain.text(url);
     }
