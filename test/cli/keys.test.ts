@@ -473,7 +473,7 @@ describe('a failure', () => {
   it('exits with 5 when there is no leader until the time is over', async () => {
     gateway.always('/v3/kv/range', failure(14, 'etcdserver: no leader'));
 
-    const result = await kvctl('get', 'a', '--command-timeout', '200ms');
+    const result = await kvctl('get', 'a', '--command-timeout', '1500ms');
 
     expect(result.code).toBe(5);
     expect(result.stderr).toMatch(/^kvctl: no leader: a majority .*\n$/);
