@@ -80,6 +80,8 @@ export interface Config {
   };
   /** Calls at once on one connection of a gRPC client. */
   readonly maxConcurrentStreams: number;
+  /** Of clients over TCP; 0 = no limit. */
+  readonly maxConnectionsPerAddress: number;
   /** Whose pages may call the JSON API, and by which names of this server; empty: all. */
   readonly corsOrigins: readonly string[];
   readonly hosts: readonly string[];
@@ -233,6 +235,7 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
       timeoutMs: duration('grpc-keepalive-timeout'),
     },
     maxConcurrentStreams: Math.min(streams === 0 ? STREAMS_MAX : streams, STREAMS_MAX),
+    maxConnectionsPerAddress: count('max-connections-per-address', 0, 1e6),
     corsOrigins: origins(text('cors'), problems),
     hosts: listed(text('host-whitelist')),
     watchProgressNotifyMs: Math.max(100, duration('watch-progress-notify-interval')),

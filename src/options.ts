@@ -176,6 +176,13 @@ export const OPTIONS: readonly Option[] = [
     meaning: 'most calls at once on one connection of a gRPC client, never more than 65536',
   },
   {
+    name: 'max-connections-per-address',
+    value: 'N',
+    fallback: '4096',
+    meaning:
+      'most connections of clients at once from one address, or one /64 of IPv6; 0 = no limit',
+  },
+  {
     name: 'cors',
     value: 'ORIGIN,...',
     fallback: '*',

@@ -20,6 +20,7 @@ import { BackupSchedule } from './backup/schedule.js';
 import { systemClock } from './clock.js';
 import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
+import { ConnectionLimit } from './connection-limit.js';
 import { FatalError, KvError } from './errors.js';
 import { settleIdentity } from './joining.js';
 import { AlarmCause } from './kv/alarms.js';
@@ -110,11 +111,14 @@ export async function startServer(
   // Clients that list the members then find this one with its name and addresses.
   if (hasQuorum) await announced;
   const listeners: Server[] = [];
+  const most = config.maxConnectionsPerAddress;
+  const connections = new ConnectionLimit({ most, logger, metrics });
   try {
     for (const address of config.listenClient) {
       const serve = (socket: Socket): void => chooseFace(socket, faces);
       const isSecure = 'secure' in address && address.secure;
       const accept = (socket: Socket): void => {
+        if (!('path' in address) && !connections.admit(socket)) return;
         if (isSecure) tls.acceptClient(socket, serve);
         else serve(socket);
       };
