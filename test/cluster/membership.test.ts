@@ -73,7 +73,7 @@ it('takes in a member that was added first, as etcd does it', async () => {
   await expect(member.api.put('k', 'x')).rejects.toThrow('rpc not supported for learner');
   const second = await kvctl(
     cluster.members,
-    ...['member', 'add', 'm5', '--peer-urls', 'http://127.0.0.1:9', '--learner'],
+    ...['member', 'add', 'm5', '--peer-urls', `${member.scheme}://127.0.0.1:9`, '--learner'],
   );
   expect(second.stderr).toContain('too many learner members in cluster');
   const promoted = await waitFor('the promotion', READY_MS, async () => {
@@ -178,7 +178,7 @@ it('moves a member to another peer address', async () => {
   const cluster = await clusters.start();
   const leader = await cluster.waitLeader();
   const moved = cluster.others(leader)[0] as Member;
-  const url = `http://127.0.0.1:${await freePort()}`;
+  const url = `${moved.scheme}://127.0.0.1:${await freePort()}`;
 
   const updated = await kvctl(cluster.members, 'member', 'update', moved.name, '--peer-urls', url);
   await moved.kill();
