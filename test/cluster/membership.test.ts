@@ -7,6 +7,7 @@ import { expect, it } from 'vitest';
 import { useClusters } from '../support/cluster-fixture.js';
 import { CALM, type Cluster, freePort, type Member } from '../support/cluster-processes.js';
 import { kvctl, listed, newcomer } from '../support/newcomers.js';
+import { testCertificates } from '../support/test-certificates.js';
 import { waitFor } from '../support/wait.js';
 
 const clusters = useClusters();
@@ -140,6 +141,7 @@ it('refuses a member that comes back with an emptied folder, and takes it in ane
     ...['--name', wiped.name, '--data-dir', wiped.dataFolder, '--join', leader.clientUrl],
     ...['--listen-client-urls', wiped.clientUrl, '--advertise-client-urls', wiped.clientUrl],
     ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
+    ...(wiped.isSecure ? await testCertificates().memberFlags(wiped.name) : []),
   ];
   await wiped.start(READY_MS);
   await caughtUp(wiped);
