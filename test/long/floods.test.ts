@@ -24,9 +24,9 @@ const ROUNDS = Number(process.env['FLOOD_ROUNDS'] ?? 5);
 const SETTLE_MS = 400;
 const PHASE_MS = 1500;
 const FLOODING = 4;
-const FLOOR_MS = 50;
+const FLOOR_MS = 30;
 const CPU_SHARE = 0.5;
-const MEMORY_BYTES = 800 * 1024 * 1024;
+const MEMORY_BYTES = 400 * 1024 * 1024;
 
 const RANGE = '/etcdserverpb.KV/Range';
 const PUT = '/etcdserverpb.KV/Put';
