@@ -18,7 +18,7 @@
  */
 
 import type { Actor } from './auth/actor.js';
-import { Authority, refused } from './authority.js';
+import { Authority, refused, type Secrets } from './authority.js';
 import { BackupStream } from './backup/backup-stream.js';
 import { ChangeRoad } from './change-road.js';
 import { Checkpoints } from './checkpoints.js';
@@ -109,6 +109,7 @@ export interface ClusterNodeOptions {
   readonly replicaOptions: ReplicaOptions;
   /** 0 to 1. */
   readonly random: () => number;
+  readonly secrets: Secrets | null;
   /** Of the disk with the data folder. */
   readonly freeBytes: () => number;
   readonly onFatal: (error: Error) => void;
@@ -279,6 +280,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.authority = new Authority({
       config,
       clock,
+      secrets: options.secrets,
       logger: this.logger,
       machine: () => this.machine,
       propose: (command, context) => this.propose(command, context),
