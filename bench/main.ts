@@ -19,6 +19,7 @@ import { httpRequest, type LoadResult, percentile, runLoad } from './http-load.j
 import { benchMicro } from './micro.js';
 import { describeRun, spread, thousands } from './report.js';
 import { benchRpc } from './rpc.js';
+import { UsageError, wholeNumber } from './usage.js';
 
 const VALUE_BYTES = 256;
 const TXN_PUTS = 100;
@@ -203,13 +204,6 @@ function memoryOf(members: readonly Member[]): string {
     (member) => `${member.name} ${thousands(member.residentBytes / 2 ** 20)} MB`,
   );
   return sizes.join(', ');
-}
-
-class UsageError extends Error {}
-
-function wholeNumber(name: string, text: string): number {
-  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
-  throw new UsageError(`--${name} must be a whole number from 1, not "${text}"`);
 }
 
 function optionsOf(args: readonly string[]) {

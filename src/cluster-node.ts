@@ -17,6 +17,7 @@
  * forwards writes over the peer network and asks its leader for read rounds.
  */
 
+import { assertWriteFits } from './answer-budget.js';
 import type { Actor } from './auth/actor.js';
 import { Authority, refused, type Secrets } from './authority.js';
 import { BackupStream } from './backup/backup-stream.js';
@@ -430,6 +431,8 @@ export class ClusterNode implements NodeFace, DriverHost {
       throw new KvError('OVERLOADED', 'this member is behind with applying; slow down and retry');
     }
     if (this.machine.auth.enabled) await this.refuseEarly(command, context);
+    // Behind the rights: how much there is may be told to those alone who may read it.
+    assertWriteFits(this.machine.store, command, this.options.config.maxRangeBytes);
     const requestId = this.nextRequest++;
     const payload = encodeEnvelope({
       origin: this.memberId,
@@ -467,7 +470,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
     this.assertMay(request, context);
-    const outcome = await readRange(() => this.machine, request, this.clock, check);
+    const { maxRangeBytes } = this.options.config;
+    const outcome = await readRange(() => this.machine, request, this.clock, check, maxRangeBytes);
     // A long one may have gone on while the right to it was taken away.
     this.assertMay(request, context);
     return outcome;
@@ -500,7 +504,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     else await this.linearize(context);
     const check = (): void => this.assertInTime(context);
     this.assertMay(txn, context);
-    const outcome = await readTxn(() => this.machine, txn, this.clock, check);
+    const { maxRangeBytes } = this.options.config;
+    const outcome = await readTxn(() => this.machine, txn, this.clock, check, maxRangeBytes);
     this.assertMay(txn, context);
     return outcome;
   }

@@ -62,6 +62,8 @@ export interface Config {
   readonly snapshotCatchupEntries: number;
   readonly maxRequestBytes: number;
   readonly maxTxnOps: number;
+  /** Pairs of one answer; Infinity = no limit. */
+  readonly maxRangeBytes: number;
   /** 0 = none. */
   readonly quotaBackendBytes: number;
   /** With less free space on its disk the member stops writes; 0 = it does not look. */
@@ -80,6 +82,10 @@ export interface Config {
   };
   /** Calls at once on one connection of a gRPC client. */
   readonly maxConcurrentStreams: number;
+  /** Of clients over TCP; 0 = no limit. */
+  readonly maxConnectionsPerAddress: number;
+  /** Requests a second of one user; 0 = no limit. */
+  readonly ratePerUser: number;
   /** Whose pages may call the JSON API, and by which names of this server; empty: all. */
   readonly corsOrigins: readonly string[];
   readonly hosts: readonly string[];
@@ -218,6 +224,8 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
     snapshotCatchupEntries: count('snapshot-catchup-entries', 0, 1e9),
     maxRequestBytes: count('max-request-bytes', 1024, 2 ** 27),
     maxTxnOps: count('max-txn-ops', 1, 1e6),
+    // What is above it fits no answer in JSON, whose text is a third longer, nor clients of etcd.
+    maxRangeBytes: count('max-range-bytes', 0, 2 ** 31 - 1) || Number.POSITIVE_INFINITY,
     quotaBackendBytes: quota === 0 ? 2 ** 31 : Math.max(0, quota),
     diskReserveBytes: count('disk-reserve-bytes', 0, Number.MAX_SAFE_INTEGER),
     autoCompaction: compactionPolicy(
@@ -233,6 +241,8 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
       timeoutMs: duration('grpc-keepalive-timeout'),
     },
     maxConcurrentStreams: Math.min(streams === 0 ? STREAMS_MAX : streams, STREAMS_MAX),
+    maxConnectionsPerAddress: count('max-connections-per-address', 0, 1e6),
+    ratePerUser: count('rate-per-user', 0, 1e6),
     corsOrigins: origins(text('cors'), problems),
     hosts: listed(text('host-whitelist')),
     watchProgressNotifyMs: Math.max(100, duration('watch-progress-notify-interval')),

@@ -43,6 +43,7 @@ export const ERROR_TABLE = {
   UNIMPLEMENTED: refused,
   UNKNOWN_SERVICE: refused,
   REQUEST_TOO_LARGE: refused,
+  ANSWER_TOO_LARGE: refused,
   EMPTY_KEY: refused,
   KEY_NOT_FOUND: refused,
   VALUE_PROVIDED: refused,

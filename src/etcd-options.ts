@@ -140,7 +140,8 @@ const GRAVE: readonly Group[] = [
   },
   {
     names: 'force-new-cluster!',
-    reason: 'one member cannot know what the others have acknowledged; start the majority again',
+    reason:
+      'one member cannot know what the others have acknowledged; start the majority again, or restore a backup',
   },
   {
     names: 'discovery discovery-srv discovery-endpoints discovery-token',

@@ -103,6 +103,12 @@ export const OPTIONS: readonly Option[] = [
   { name: 'max-request-bytes', value: 'BYTES', fallback: '1572864', meaning: 'largest write' },
   { name: 'max-txn-ops', value: 'N', fallback: '128', meaning: 'most operations in a transaction' },
   {
+    name: 'max-range-bytes',
+    value: 'BYTES',
+    fallback: '268435456',
+    meaning: 'most that the pairs of one answer may take; larger ones are refused; 0 = no limit',
+  },
+  {
     name: 'quota-backend-bytes',
     value: 'BYTES',
     fallback: '0',
@@ -174,6 +180,20 @@ export const OPTIONS: readonly Option[] = [
     value: 'N',
     fallback: '65536',
     meaning: 'most calls at once on one connection of a gRPC client, never more than 65536',
+  },
+  {
+    name: 'max-connections-per-address',
+    value: 'N',
+    fallback: '4096',
+    meaning:
+      'most connections of clients at once from one address, or one /64 of IPv6; 0 = no limit',
+  },
+  {
+    name: 'rate-per-user',
+    value: 'N',
+    fallback: '0',
+    meaning:
+      'most requests of a user in a second, or of an address that shows no user; 0 = no limit',
   },
   {
     name: 'cors',

@@ -20,6 +20,7 @@ import { BackupSchedule } from './backup/schedule.js';
 import { systemClock } from './clock.js';
 import type { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
+import { ConnectionLimit } from './connection-limit.js';
 import { FatalError, KvError } from './errors.js';
 import { settleIdentity } from './joining.js';
 import { AlarmCause } from './kv/alarms.js';
@@ -36,6 +37,7 @@ import { GrpcServer } from './rpc/grpc/grpc-server.js';
 import { apiHandlers } from './rpc/handlers.js';
 import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { chooseFace } from './rpc/port.js';
+import { RequestRate } from './rpc/request-rate.js';
 import { type OpenedTls, openTls } from './tls/open-tls.js';
 import { ETCD_VERSION, KVD_VERSION } from './version.js';
 
@@ -82,7 +84,7 @@ export async function startServer(
   // Built before the member starts: it takes a tenth of a second of the event loop, on a busy machine
   // as long as an election timeout, and a leader that cannot hear its followers steps down.
   const { maxRequestBytes, maxTxnOps, slowRequestMs } = config;
-  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps });
+  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps }, rateOf(config, metrics));
   const shared = { logger, metrics, handlers, maxRequestBytes, slowRequestMs };
   const onUnexpected = (error: unknown): void => {
     // A broken invariant or disk ends the process; any other slip ends its request only.
@@ -110,11 +112,14 @@ export async function startServer(
   // Clients that list the members then find this one with its name and addresses.
   if (hasQuorum) await announced;
   const listeners: Server[] = [];
+  const most = config.maxConnectionsPerAddress;
+  const connections = new ConnectionLimit({ most, logger, metrics });
   try {
     for (const address of config.listenClient) {
       const serve = (socket: Socket): void => chooseFace(socket, faces);
       const isSecure = 'secure' in address && address.secure;
       const accept = (socket: Socket): void => {
+        if (!('path' in address) && !connections.admit(socket)) return;
         if (isSecure) tls.acceptClient(socket, serve);
         else serve(socket);
       };
@@ -147,6 +152,14 @@ export async function startServer(
       await stop(node, gateway, grpc, listeners, tls);
     },
   };
+}
+
+function rateOf({ ratePerUser }: Config, metrics: Metrics): RequestRate | null {
+  const refused = metrics.counter(
+    'kvd_requests_over_rate_total',
+    'Requests that were refused because their user asked too often',
+  );
+  return ratePerUser === 0 ? null : new RequestRate(ratePerUser, refused);
 }
 
 /** For what no client has asked for. */

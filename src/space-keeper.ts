@@ -10,7 +10,8 @@
  *   is down, so the leader does it after having heard nothing for some time; when the member returns and
  *   its disk is still full, it raises the alarm anew.
  *
- * One proposal at a time; one that fails is made again at a later look, if it is still true then.
+ * One proposal at a time; one that fails is made again at a later look, if it is still true then. The log
+ * hears of it once, however many looks it takes: without a leader that may be a night of them.
  */
 import type { Clock, Timer } from './clock.js';
 import { AlarmCause } from './kv/alarms.js';
@@ -38,10 +39,19 @@ export interface SpaceKeeperOptions {
   readonly propose: (command: Command) => Promise<unknown>;
 }
 
+/** What a look comes to. */
+interface Wish {
+  readonly command: Command;
+  /** Of the log; called when the wish arises. */
+  readonly tell: (() => void) | null;
+}
+
 export class SpaceKeeper {
   private readonly options: SpaceKeeperOptions;
   private timer: Timer | null = null;
   private proposing = false;
+  /** The wish of the last look, as text; '' = none. */
+  private wished = '';
   /** Looks in a row, by member; only of those whose alarm stands. */
   private silent = new Map<number, number>();
 
@@ -63,44 +73,49 @@ export class SpaceKeeper {
 
   private look(): void {
     const { propose, logger } = this.options;
-    const command = this.wanted();
-    if (command === null || this.proposing) return;
+    const wish = this.wish();
+    const text = wish === null ? '' : JSON.stringify(wish.command);
+    if (text !== this.wished) wish?.tell?.();
+    this.wished = text;
+    if (wish === null || this.proposing) return;
     this.proposing = true;
-    propose(command)
+    propose(wish.command)
       .catch((error: unknown) => logger.debug({ err: error }, 'not proposed; tried again later'))
       .finally(() => {
         this.proposing = false;
       });
   }
 
-  private wanted(): Command | null {
+  private wish(): Wish | null {
     const gone = this.goneWithAlarm();
     const { machine, isLeader, quotaBytes } = this.options;
     if (isLeader() && machine().quotaBytes !== quotaBytes) {
-      return { kind: 'setQuota', bytes: quotaBytes };
+      return { command: { kind: 'setQuota', bytes: quotaBytes }, tell: null };
     }
     return this.ofOwnDisk() ?? gone;
   }
 
-  private ofOwnDisk(): Command | null {
-    const { memberId, diskReserveBytes, freeBytes, logger } = this.options;
-    if (diskReserveBytes === 0) return null;
+  private ofOwnDisk(): Wish | null {
+    const { memberId, diskReserveBytes: reserve, freeBytes, logger } = this.options;
+    if (reserve === 0) return null;
     const free = freeBytes();
     const stands = this.diskAlarms().includes(memberId);
-    if (!stands && free < diskReserveBytes) {
-      logger.error(
-        { free, reserve: diskReserveBytes },
-        'the disk is nearly full: writes are refused until it has room',
-      );
-      return { kind: 'report', memberId, finding: 'disk-full' };
+    if (!stands && free < reserve) {
+      const text = 'the disk is nearly full: writes are refused until it has room';
+      return {
+        command: { kind: 'report', memberId, finding: 'disk-full' },
+        tell: () => logger.error({ free, reserve }, text),
+      };
     }
-    if (!stands || free < diskReserveBytes * 1.25) return null;
-    logger.info({ free }, 'the disk has room again');
-    return { kind: 'report', memberId, finding: 'disk-free' };
+    if (!stands || free < reserve * 1.25) return null;
+    return {
+      command: { kind: 'report', memberId, finding: 'disk-free' },
+      tell: () => logger.info({ free }, 'the disk has room again'),
+    };
   }
 
   /** On the leader: one that is silent for long, whose disk stops everybody. */
-  private goneWithAlarm(): Command | null {
+  private goneWithAlarm(): Wish | null {
     const { isLeader, isSilent, memberId, logger } = this.options;
     const before = this.silent;
     this.silent = new Map();
@@ -113,8 +128,11 @@ export class SpaceKeeper {
     const gone = [...this.silent].find(([, looks]) => looks >= SILENT_LOOKS);
     if (gone === undefined) return null;
     const [member] = gone;
-    logger.warn({ member: member.toString(16) }, 'a member with a full disk is gone; going on');
-    return { kind: 'report', memberId: member, finding: 'disk-free' };
+    const about = { member: member.toString(16) };
+    return {
+      command: { kind: 'report', memberId: member, finding: 'disk-free' },
+      tell: () => logger.warn(about, 'a member with a full disk is gone; going on'),
+    };
   }
 
   private diskAlarms(): number[] {

@@ -5,6 +5,7 @@
  * They work in steps and yield between them; `check` throws when the client has gone, the time is over
  * or the member stops.
  */
+import { AnswerBudget, RangeMeasure } from './answer-budget.js';
 import { assert } from './assert.js';
 import type { Clock } from './clock.js';
 import { crc32c } from './crc32c.js';
@@ -34,9 +35,10 @@ export async function readRange(
   request: RangeRequest,
   clock: Clock,
   check: () => void,
+  bytesMax = Number.POSITIVE_INFINITY,
 ): Promise<ReadOutcome> {
   const plan = { succeeded: true, ranges: [request] };
-  const { revision, answers } = await readTogether(machine, () => plan, clock, check);
+  const { revision, answers } = await readTogether(machine, () => plan, clock, check, bytesMax);
   const [response] = answers;
   assert(response !== undefined, 'a range has one answer');
   return { revision, response };
@@ -48,12 +50,19 @@ export async function readTxn(
   txn: ReadTxn,
   clock: Clock,
   check: () => void,
+  bytesMax = Number.POSITIVE_INFINITY,
 ): Promise<ProposeOutcome> {
   const choose = (store: Store): ReadPlan => {
     const succeeded = conditionHolds(store, txn);
     return { succeeded, ranges: succeeded ? txn.success : txn.failure };
   };
-  const { revision, succeeded, answers } = await readTogether(machine, choose, clock, check);
+  const { revision, succeeded, answers } = await readTogether(
+    machine,
+    choose,
+    clock,
+    check,
+    bytesMax,
+  );
   return { revision, response: { kind: 'txn', succeeded, responses: answers, revision } };
 }
 
@@ -68,12 +77,14 @@ interface Reading {
   readonly answers: readonly RangeAnswer[];
 }
 
-/** Plans, opens all ranges in the same turn, and then takes the time that they need. */
+/** Plans, opens all ranges in the same turn, and then takes the time that they need: first to see that the
+ *  answer fits, then to read it. */
 async function readTogether(
   machine: () => StateMachine,
   plan: (store: Store) => ReadPlan,
   clock: Clock,
   check: () => void,
+  bytesMax: number,
 ): Promise<Reading> {
   for (let attempt = 0; ; attempt += 1) {
     const { store } = machine();
@@ -81,7 +92,10 @@ async function readTogether(
     const { succeeded, ranges } = plan(store);
     const scans = ranges.map((request) => openScan(machine(), request));
     const isCurrent = (): boolean => machine().store === store;
-    for (const scan of scans) await finishScan(scan, isCurrent, clock, check);
+    for (const measure of measuresOf(store, ranges, bytesMax)) {
+      await finish(measure, isCurrent, clock, check);
+    }
+    for (const scan of scans) await finish(scan, isCurrent, clock, check);
     if (isCurrent() && scans.every(({ failure }) => failure === null)) {
       return { revision, succeeded, answers: scans.map((scan) => scan.response()) };
     }
@@ -99,8 +113,22 @@ function openScan(machine: StateMachine, request: RangeRequest): RangeScan {
   return scan;
 }
 
-async function finishScan(
-  scan: RangeScan,
+/** None if the answer fits, whatever it holds. */
+function measuresOf(
+  store: Store,
+  ranges: readonly RangeRequest[],
+  bytesMax: number,
+): readonly RangeMeasure[] {
+  const budget = new AnswerBudget(bytesMax);
+  const counted = ranges.filter(({ countOnly }) => !countOnly);
+  if (budget.hasRoomFor(store, counted.length)) return [];
+  return counted.map((request) => {
+    return new RangeMeasure(store, request, request.revision || store.revision, budget);
+  });
+}
+
+async function finish(
+  scan: Pick<RangeScan, 'advance'>,
   isCurrent: () => boolean,
   clock: Clock,
   check: () => void,

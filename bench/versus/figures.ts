@@ -10,11 +10,12 @@ export interface Cost {
 }
 
 export async function costOf(members: readonly Member[]): Promise<Cost> {
-  const syncs = await Promise.all(members.map(syncsOf));
+  // Of the log; both servers count them under etcd's name.
+  const syncs = await metricOf(members, 'etcd_disk_wal_fsync_duration_seconds_count');
   return {
     cpuMs: sum(members.map(({ cpuMs }) => cpuMs)),
     bytesWritten: sum(members.map(({ pid }) => bytesWritten(pid))),
-    syncs: sum(syncs),
+    syncs,
   };
 }
 
@@ -27,11 +28,16 @@ function bytesWritten(pid: number): number {
   return Number(/^write_bytes: (\d+)/m.exec(text)?.[1] ?? 0);
 }
 
-/** Of the log; both servers count them under etcd's name. */
-async function syncsOf(member: Member): Promise<number> {
-  const response = await fetch(`${member.clientUrl}/metrics`);
-  const text = await response.text();
-  return Number(/^etcd_disk_wal_fsync_duration_seconds_count (\S+)/m.exec(text)?.[1] ?? 0);
+/** A metric without labels, summed over the members; 0 where there is none of this name. */
+export async function metricOf(members: readonly Member[], name: string): Promise<number> {
+  const values = await Promise.all(
+    members.map(async ({ clientUrl }) => {
+      const text = await (await fetch(`${clientUrl}/metrics`)).text();
+      const line = text.split('\n').find((each) => each.startsWith(`${name} `));
+      return Number(line?.slice(name.length + 1) ?? 0);
+    }),
+  );
+  return sum(values);
 }
 
 export function sum(values: readonly number[]): number {

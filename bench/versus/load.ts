@@ -21,8 +21,8 @@ export interface Request {
 
 export interface Work {
   readonly wires: readonly Wire[];
-  /** `slot`: which of the requests that are under way at once. */
-  next(slot: number): Request;
+  /** `slot`: which of the requests that are under way at once; `since`: when it is meant to leave. */
+  next(slot: number, since: number): Request;
   /** Looks at an answer; a sentence when it is wrong. */
   check?(answer: Buffer, slot: number): string | null;
 }
@@ -60,7 +60,7 @@ class Run {
 
   send(slot: number, since: number): void {
     const { work } = this;
-    const { head, body } = work.next(slot);
+    const { head, body } = work.next(slot, since);
     const wire = work.wires[slot % work.wires.length] as Wire;
     this.underWay += 1;
     let answer: string | null = null;

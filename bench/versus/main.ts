@@ -19,6 +19,7 @@ import { parseArgs } from 'node:util';
 import { serverCommand } from '../../test/support/cluster-processes.js';
 import { removeTempFolders } from '../../test/support/temp-folder.js';
 import { describeRun } from '../report.js';
+import { UsageError, wholeNumber } from '../usage.js';
 import { failover } from './failover.js';
 import { million } from './million.js';
 import { chartOf, plotOf, type Series } from './plot.js';
@@ -29,8 +30,7 @@ import { type Line, summarise, tableOf } from './summary.js';
 import type { Workload } from './workload.js';
 import { WORKLOADS } from './workloads.js';
 
-class UsageError extends Error {}
-
+const NAMES = ['kvd', 'etcd'] as const;
 const WHAT = ['workloads', 'failover', 'million', 'soak'] as const;
 type What = (typeof WHAT)[number];
 
@@ -77,11 +77,11 @@ function optionsOf(args: string[]): Options {
   const isQuick = values['quick'] === true;
   return {
     what,
-    rounds: wholeNumber('rounds', values['rounds'], 10),
-    keys: wholeNumber('keys', values['keys'], 1_000_000),
-    minutes: wholeNumber('minutes', values['minutes'], 60),
-    pairs: wholeNumber('pairs', values['pairs'], isQuick ? 1 : 7),
-    seconds: wholeNumber('seconds', values['seconds'], isQuick ? 2 : 5),
+    rounds: numberOf('rounds', values['rounds'], 10),
+    keys: numberOf('keys', values['keys'], 1_000_000),
+    minutes: numberOf('minutes', values['minutes'], 60),
+    pairs: numberOf('pairs', values['pairs'], isQuick ? 1 : 7),
+    seconds: numberOf('seconds', values['seconds'], isQuick ? 2 : 5),
     warmSeconds: isQuick ? 1 : 2,
     workloads: chosen(values['only']),
     etcd: String(values['etcd']),
@@ -95,10 +95,8 @@ function isWhat(text: string): text is What {
   return (WHAT as readonly string[]).includes(text);
 }
 
-function wholeNumber(name: string, text: string | boolean | undefined, otherwise: number): number {
-  if (text === undefined) return otherwise;
-  if (/^[1-9]\d{0,7}$/.test(String(text))) return Number(text);
-  throw new UsageError(`--${name} must be a whole number from 1, not "${text}"`);
+function numberOf(name: string, text: string | boolean | undefined, otherwise: number): number {
+  return text === undefined ? otherwise : wholeNumber(name, String(text));
 }
 
 function chosen(only: string | boolean | undefined): readonly Workload[] {
@@ -118,12 +116,11 @@ function say(text: string): void {
 
 function write(folder: string, about: string, lines: readonly Line[], results: unknown): void {
   mkdirSync(folder, { recursive: true });
-  const names = ['kvd', 'etcd'] as const;
   writeFileSync(join(folder, 'results.json'), `${JSON.stringify({ about, results }, null, 1)}\n`);
-  writeFileSync(join(folder, 'tables.md'), `${about}\n\n${tableOf(lines, names)}\n`);
+  writeFileSync(join(folder, 'tables.md'), `${about}\n\n${tableOf(lines, NAMES)}\n`);
   for (const family of new Set(lines.map((line) => line.family))) {
     const own = lines.filter((line) => line.family === family);
-    writeFileSync(join(folder, `${family}.svg`), plotOf(family, own, names));
+    writeFileSync(join(folder, `${family}.svg`), plotOf(family, own, NAMES));
   }
 }
 
@@ -154,21 +151,28 @@ function machine(): string {
 async function main(args: string[]): Promise<void> {
   const { what, etcd, out, rounds, keys, minutes, ...plan } = optionsOf(args);
   const both = contestants(etcd);
-  if (what !== 'workloads') {
-    say(`${both.map(({ name, version }) => `${name} ${version}`).join(', ')}, ${machine()}`);
-  }
-  if (what === 'failover') for (const each of both) await failover(each, rounds, say);
-  if (what === 'million') for (const each of both) await million(each, keys, say);
-  if (what === 'soak') drawSoak(await soak(both[0], minutes, say), out);
-  if (what !== 'workloads') return;
   const versions = both.map(({ name, version }) => `${name} ${version}`).join(' and ');
-  const { pairs, seconds } = plan;
-  const about = `${versions}, three members each, ${pairs} pairs of ${seconds} s, ${machine()}`;
+  const about = `${versions}, three members each, ${machine()}`;
   say(about);
-  const results = await playRounds({ ...plan, contestants: both, say });
-  const lines = summarise(plan.workloads, ['kvd', 'etcd'], results);
-  say(`\n${tableOf(lines, ['kvd', 'etcd'])}`);
-  if (out !== undefined) write(out, about, lines, results);
+  switch (what) {
+    case 'failover':
+      for (const each of both) await failover(each, rounds, say);
+      break;
+    case 'million':
+      for (const each of both) await million(each, keys, say);
+      break;
+    case 'soak':
+      drawSoak(await soak(both[0], minutes, say), out);
+      break;
+    case 'workloads': {
+      const results = await playRounds({ ...plan, contestants: both, say });
+      const lines = summarise(plan.workloads, NAMES, results);
+      say(`\n${tableOf(lines, NAMES)}`);
+      const length = `${plan.pairs} pairs of ${plan.seconds} s`;
+      if (out !== undefined) write(out, `${about}, ${length}`, lines, results);
+      break;
+    }
+  }
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));

@@ -4,6 +4,7 @@
  * claimed is the median over the pairs of the ratio within a pair.
  */
 import type { RecordableHistogram } from 'node:perf_hooks';
+import { thousands } from '../report.js';
 import { costOf, residentMb } from './figures.js';
 import { type Contestant, Site } from './site.js';
 import type { Workload } from './workload.js';
@@ -59,7 +60,7 @@ async function playRound(plan: Plan, contestant: Contestant, pair: number): Prom
       const { perSecond, p99, serverCpuUs } = result;
       plan.say(
         `  pair ${pair + 1} ${contestant.name.padEnd(4)} ${workload.title}: ` +
-          `${Math.round(perSecond)}/s, p99 ${p99.toFixed(1)} ms, ${serverCpuUs.toFixed(1)} us`,
+          `${thousands(perSecond)} ${workload.unit}/s, p99 ${p99.toFixed(1)} ms, ${serverCpuUs.toFixed(1)} us`,
       );
     }
     return results;

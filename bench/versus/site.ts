@@ -42,25 +42,22 @@ export function contestants(etcd: string): readonly [Contestant, Contestant] {
 export class Site {
   readonly contestant: Contestant;
   readonly cluster: Cluster;
-  leader: Member;
   private readonly open: Wire[] = [];
 
   static async start(contestant: Contestant, flags: readonly string[] = []): Promise<Site> {
     const { command } = contestant;
     const cluster = await Cluster.start({ size: 3, command, flags });
-    return new Site(contestant, cluster, await cluster.waitLeader());
+    return new Site(contestant, cluster);
   }
 
-  private constructor(contestant: Contestant, cluster: Cluster, leader: Member) {
+  private constructor(contestant: Contestant, cluster: Cluster) {
     this.contestant = contestant;
     this.cluster = cluster;
-    this.leader = leader;
   }
 
   /** Connections to the leader, or dealt out to all members. */
   async connect(count: number, to: 'leader' | 'all'): Promise<Wire[]> {
-    this.leader = await this.cluster.waitLeader();
-    const members = to === 'leader' ? [this.leader] : this.cluster.members;
+    const members = to === 'leader' ? [await this.cluster.waitLeader()] : this.cluster.members;
     const wires: Wire[] = [];
     for (let at = 0; at < count; at += 1) {
       wires.push(await Wire.connect((members[at % members.length] as Member).clientPort));

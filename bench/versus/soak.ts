@@ -3,9 +3,8 @@
  * lead, and the end must be as fast as the beginning. Keys are written again and again, and compaction is
  * on, so that what should stay is bounded.
  */
-import { createHistogram } from 'node:perf_hooks';
-import { thousands } from '../report.js';
-import { sum } from './figures.js';
+import { spread, thousands } from '../report.js';
+import { metricOf, sum } from './figures.js';
 import { closedLoop, openLoop, type Request, type Work } from './load.js';
 import { type Contestant, Site } from './site.js';
 import { message } from './wire.js';
@@ -15,6 +14,7 @@ const KEYS = 100_000;
 const IN_FLIGHT = 100;
 const SATURATION_SECONDS = 20;
 const SHARE = 0.7;
+const LEADER_CHANGES = 'etcd_server_leader_changes_seen_total';
 export const SLICE_SECONDS = 10;
 const FLAGS = ['--auto-compaction-mode', 'revision', '--auto-compaction-retention', '50000'];
 
@@ -63,7 +63,7 @@ export async function soak(
         p99: latencies.percentile(99) / 1000,
         max: latencies.max / 1000,
         residentMb: site.cluster.members.map(({ residentBytes }) => residentBytes / 2 ** 20),
-        leaderChanges: await leaderChanges(site),
+        leaderChanges: await metricOf(site.cluster.members, LEADER_CHANGES),
       };
       slices.push(slice);
       if (second % 60 === 0) say(`  ${lineOf(slice)}`);
@@ -90,12 +90,8 @@ const PART_SECONDS = 600;
 /** Compares the last ten minutes with the first ten, or thirds of less. */
 function judgement(slices: readonly Slice[]): string {
   const count = Math.max(1, Math.min(PART_SECONDS / SLICE_SECONDS, Math.floor(slices.length / 3)));
-  const p99Of = (part: readonly Slice[]): number => {
-    // The median of the slices: each has its own 99th percentile.
-    const histogram = createHistogram();
-    for (const { p99 } of part) histogram.record(Math.max(1, Math.round(p99 * 1000)));
-    return histogram.percentile(50) / 1000;
-  };
+  // The median of the slices: each has its own 99th percentile.
+  const p99Of = (part: readonly Slice[]): number => spread(part.map(({ p99 }) => p99)).median;
   const memoryOf = (part: readonly Slice[]): number =>
     sum(part.map(({ residentMb }) => sum(residentMb))) / part.length;
   const [first, last] = [slices.slice(0, count), slices.slice(-count)];
@@ -105,14 +101,4 @@ function judgement(slices: readonly Slice[]): string {
     `${p99Of(last).toFixed(1)} ms; memory ${thousands(memoryOf(first))} MB, then ` +
     `${thousands(memoryOf(last))} MB; ${changes} changes of leader`
   );
-}
-
-async function leaderChanges(site: Site): Promise<number> {
-  const counts = await Promise.all(
-    site.cluster.members.map(async ({ clientUrl }) => {
-      const text = await (await fetch(`${clientUrl}/metrics`)).text();
-      return Number(/^etcd_server_leader_changes_seen_total (\S+)/m.exec(text)?.[1] ?? 0);
-    }),
-  );
-  return sum(counts);
 }

@@ -14,7 +14,7 @@
  * the next one.
  *
  * Only files whose names say that they are of this cluster are ever removed, the oldest first, and only
- * after a newer one is durable.
+ * after a newer one is durable. That one stays, also beside files that a clock which was ahead has named.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -152,7 +152,10 @@ export class BackupSchedule {
       await backup.return();
     }
     const known = await this.known();
-    const old = known.slice(0, Math.max(0, known.length - policy.keep));
+    // Whatever is dated behind this one was made before it, by a clock that was ahead.
+    const misdated = known.filter((each) => each.createdAt > createdAt);
+    const inOrder = [...misdated, ...known.slice(0, known.length - misdated.length)];
+    const old = inOrder.slice(0, Math.max(0, known.length - policy.keep));
     for (const { name } of old) await rm(join(policy.dir, name), { force: true });
   }
 

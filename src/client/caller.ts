@@ -124,6 +124,7 @@ export class Caller {
     let allUnreachable = true;
     let unsure = false;
     let logins = 0;
+    let before: ClientError | null = null;
     const call: Call = { method, request, kind, token: null };
     for (;;) {
       const endpoint = pinned ?? this.ring.current;
@@ -152,7 +153,12 @@ export class Caller {
       const roundOver = tries % perRound === 0;
       if (roundOver && allUnreachable && !this.waitForServer) throw failure;
       const pause = roundOver ? pauseMs(tries / perRound) : 0;
-      if (performance.now() + pause >= deadline) throw failure;
+      if (performance.now() + pause >= deadline) {
+        // A try that was cut short says less than the one before: that there is no leader.
+        const isCut = failure.cause instanceof TimeLimitError && !unsure;
+        throw isCut && before?.code === 'NO_LEADER' ? before : failure;
+      }
+      before = failure;
       const outer = options.signal === undefined ? [] : [options.signal];
       await sleep(pause, AbortSignal.any([this.closing.signal, ...outer]));
     }

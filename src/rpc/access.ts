@@ -5,6 +5,8 @@
  * the call's context. Methods on keys (`keys`) are judged by the node, range by range, at the moment of
  * reading and again at apply; the others here. A method without a row here does not start.
  *
+ * Here it is also counted how often somebody asks (request-rate.ts), before any right is looked at.
+ *
  * A stream finds its actor anew for each request, since tokens end while streams go on. Requests that come
  * meanwhile wait in their order.
  *
@@ -18,6 +20,7 @@ import type { WatchPermit } from '../watch/watch-message.js';
 import type { Handler, ResponseSink, StreamHandler, StreamSession } from './api/handler.js';
 import type { CalledContext } from './caller.js';
 import { goStatusText, wireError } from './error-mapping.js';
+import type { RequestRate } from './request-rate.js';
 
 /** `public`: nobody is asked. `user`: any user. `root`: one with that role. `keys`: the node asks for the
  *  keys that are touched. */
@@ -87,23 +90,27 @@ const RULES: Readonly<Record<string, Access | ((request: object) => Access)>> = 
 /** Requests of one stream that wait until it is known whose they are. */
 const PENDING_MAX = 1024;
 
-/** The handler behind the rule of its method. */
-export function guarded(key: string, handler: Handler): Handler {
+/** The handler behind the rule of its method. `rate` null: everybody asks as often as it likes. */
+export function guarded(key: string, handler: Handler, rate: RequestRate | null): Handler {
   const rule = RULES[key];
   if (rule === undefined) throw new TypeError(`no rule says who may call ${key}`);
-  if (rule === 'public') return handler;
+  if (rule === 'public' && (rate === null || handler.kind === 'stream')) return handler;
+  const gate = new Gate(key, rule, rate);
   if (handler.kind === 'stream') {
     const open = handler.open as OpenStream;
     const guardedOpen: OpenStream = (node, context, sink) =>
-      new GuardedStream(node, { ...context }, sink, rule, open);
+      new GuardedStream(node, { ...context }, sink, gate, open);
     return { kind: 'stream', open: guardedOpen as unknown as StreamHandler };
   }
   const { call } = handler;
   return {
     kind: 'unary',
     call: (node, request, context) => {
-      if (!node.machine.auth.enabled) return call(node, request, context);
-      return admitted(node, rule, request, context).then((own) => call(node, request, own));
+      if (rule !== 'public' && node.machine.auth.enabled) {
+        return admitted(node, gate, request, context).then((own) => call(node, request, own));
+      }
+      const refusal = gate.refusesPace(node, request, context);
+      return refusal === null ? call(node, request, context) : Promise.reject(refusal);
     },
   };
 }
@@ -128,22 +135,64 @@ function refused(code: ErrorCode): KvError {
 
 type Rule = Access | ((request: object) => Access);
 
+/** What a method asks of each of its requests. */
+class Gate {
+  private readonly key: string;
+  private readonly rule: Rule;
+  private readonly rate: RequestRate | null;
+
+  constructor(key: string, rule: Rule, rate: RequestRate | null) {
+    this.key = key;
+    this.rule = rule;
+    this.rate = rate;
+  }
+
+  /** Counts the request. */
+  refusesPace(
+    node: NodeFace,
+    request: object,
+    who: Pick<CalledContext, 'actor' | 'caller'>,
+  ): KvError | null {
+    return this.rate?.refusal(this.key, request, who, node.now()) ?? null;
+  }
+
+  /** Who asks; fails when that is nobody, comes too often, or has no right to it. */
+  admit(node: NodeFace, request: object, context: CalledContext): Actor | Promise<Actor> {
+    const { caller } = context;
+    const pass = (actor: Actor): Actor => {
+      const refusal = this.refusesPace(node, request, { actor, caller });
+      if (refusal !== null) throw refusal;
+      this.assertAllowed(node, request, actor);
+      return actor;
+    };
+    // Who shows a wrong token is nobody, and tries no faster than others do.
+    const unknown = (error: unknown): never => {
+      throw this.refusesPace(node, request, { actor: null, caller }) ?? error;
+    };
+    let found: Actor | Promise<Actor>;
+    try {
+      found = node.authority.identify(caller, context);
+    } catch (error) {
+      return unknown(error);
+    }
+    return found instanceof Promise ? found.then(pass, unknown) : pass(found);
+  }
+
+  private assertAllowed(node: NodeFace, request: object, actor: Actor): void {
+    const { auth } = node.machine;
+    const access = typeof this.rule === 'string' ? this.rule : this.rule(request);
+    if (access === 'root') assertAllowed(auth.refusesAdmin(actor));
+    else if (access === 'user') assertAllowed(auth.refusesStranger(actor));
+  }
+}
+
 async function admitted(
   node: NodeFace,
-  rule: Rule,
+  gate: Gate,
   request: object,
   context: CalledContext,
 ): Promise<CalledContext> {
-  const actor = await node.authority.identify(context.caller, context);
-  assertAdmitted(node, rule, request, actor);
-  return { ...context, actor };
-}
-
-function assertAdmitted(node: NodeFace, rule: Rule, request: object, actor: Actor): void {
-  const { auth } = node.machine;
-  const access = typeof rule === 'string' ? rule : rule(request);
-  if (access === 'root') assertAllowed(auth.refusesAdmin(actor));
-  else if (access === 'user') assertAllowed(auth.refusesStranger(actor));
+  return { ...context, actor: await gate.admit(node, request, context) };
 }
 
 type OpenStream = (
@@ -157,7 +206,7 @@ class GuardedStream implements StreamSession<object> {
   /** That of the session: its actor is the one of the request under way. */
   private readonly context: { -readonly [Field in keyof CalledContext]: CalledContext[Field] };
   private readonly sink: ResponseSink<object>;
-  private readonly rule: Rule;
+  private readonly gate: Gate;
   private readonly session: StreamSession<object>;
   private readonly pending: object[] = [];
   private isAsking = false;
@@ -168,13 +217,13 @@ class GuardedStream implements StreamSession<object> {
     node: NodeFace,
     context: CalledContext,
     sink: ResponseSink<object>,
-    rule: Rule,
+    gate: Gate,
     open: OpenStream,
   ) {
     this.node = node;
     this.context = context;
     this.sink = sink;
-    this.rule = rule;
+    this.gate = gate;
     this.session = open(node, context, sink);
   }
 
@@ -186,7 +235,7 @@ class GuardedStream implements StreamSession<object> {
   handle(request: object): void {
     if (!this.isAsking && !this.node.machine.auth.enabled) {
       this.context.actor = null;
-      this.session.handle(request);
+      this.pass(request, this.gate.refusesPace(this.node, request, this.context));
       return;
     }
     if (this.pending.length >= PENDING_MAX) {
@@ -216,10 +265,8 @@ class GuardedStream implements StreamSession<object> {
     for (let next = this.pending[0]; next !== undefined; next = this.pending[0]) {
       let refusal: KvError | null = null;
       try {
-        const found = this.node.authority.identify(this.context.caller, this.ownTime());
-        const actor = found instanceof Promise ? await found : found;
-        assertAdmitted(this.node, this.rule, next, actor);
-        this.context.actor = actor;
+        const found = this.gate.admit(this.node, next, this.ownTime());
+        this.context.actor = found instanceof Promise ? await found : found;
       } catch (error) {
         if (!(error instanceof KvError)) {
           this.end(asError(error));

@@ -69,6 +69,7 @@ const ROWS: Readonly<Record<ErrorCode, Row>> = {
   UNIMPLEMENTED: row('UNIMPLEMENTED', null),
   UNKNOWN_SERVICE: row('NOT_FOUND', 'unknown service'),
   REQUEST_TOO_LARGE: row('INVALID_ARGUMENT', 'etcdserver: request is too large'),
+  ANSWER_TOO_LARGE: row('RESOURCE_EXHAUSTED', null),
   EMPTY_KEY: row('INVALID_ARGUMENT', 'etcdserver: key is not provided'),
   KEY_NOT_FOUND: row('INVALID_ARGUMENT', 'etcdserver: key not found'),
   VALUE_PROVIDED: row('INVALID_ARGUMENT', 'etcdserver: value is provided'),

@@ -7,6 +7,7 @@ import type { NodeFace, RequestContext } from '../node.js';
 import { guarded } from './access.js';
 import { type Handler, type Handlers, type RequestLimits, stream, unary } from './api/handler.js';
 import { METHODS, methodKey } from './api/methods.js';
+import type { RequestRate } from './request-rate.js';
 import * as auth from './services/auth.js';
 import * as cluster from './services/cluster.js';
 import * as election from './services/election.js';
@@ -20,13 +21,13 @@ import { openReflection } from './services/reflection.js';
 import { openSnapshot } from './services/snapshot.js';
 import { openWatch } from './services/watch.js';
 
-/** A handler for every method of the API. */
-export function apiHandlers(limits: RequestLimits): Handlers {
+/** A handler for every method of the API. `rate`: how often a user may ask. */
+export function apiHandlers(limits: RequestLimits, rate: RequestRate | null = null): Handlers {
   const served = servedHandlers(limits);
   const handlers = new Map<string, Handler>();
   for (const method of METHODS) {
     const key = methodKey(method);
-    const handler = guarded(key, served[key] ?? notServed(key));
+    const handler = guarded(key, served[key] ?? notServed(key), rate);
     handlers.set(key, unlessUnfit(key, handler));
   }
   return handlers;

@@ -110,7 +110,9 @@ export class TlsAcceptor {
       if (first[0] !== HANDSHAKE_RECORD) {
         this.complain('plain', raw.remoteAddress, PLAIN_TEXT);
         clearTimeout(deadline);
-        raw.setTimeout(LINGER_MS, () => raw.destroy());
+        // Not an idle limit: who talks on would keep the connection for ever.
+        const limit = setTimeout(() => raw.destroy(), LINGER_MS);
+        raw.once('close', () => clearTimeout(limit));
         raw.resume();
         raw.end(PLAIN_ANSWER);
         return;

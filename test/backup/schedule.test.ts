@@ -194,4 +194,20 @@ describe('scheduled backups', () => {
     const tookLooks = done.length;
     await staysFalse('one with each look', 150, () => done.length > tookLooks + 1);
   });
+
+  it('are not pushed out by older ones that a clock which was ahead has named', async () => {
+    mkdirSync(dir);
+    for (const day of ['01', '02', '03']) {
+      writeFileSync(join(dir, `kvd-4d-203001${day}T000000Z-r${Number(day)}.backup`), '');
+    }
+    begin();
+    await waitFor('a backup', 10_000, () => done.length === 1);
+    await waitFor('the oldest to go', 10_000, () => files().length === 3);
+
+    expect(files()).toEqual([
+      'kvd-4d-20260102T030405Z-r1001.backup',
+      'kvd-4d-20300102T000000Z-r2.backup',
+      'kvd-4d-20300103T000000Z-r3.backup',
+    ]);
+  });
 });

@@ -243,6 +243,26 @@ describe('fail-over', () => {
     expect(one.received.length).toBeGreaterThan(1);
   });
 
+  it('reports that there is no leader also when the deadline cuts the next try short', async () => {
+    one.next('/v3/kv/range', failure(14, 'etcdserver: no leader'));
+    one.always('/v3/kv/range', silence());
+    const client = connect(one.endpoint);
+
+    const error = await failureOf(client.range({ key: 'a' }));
+
+    expect(error).toMatchObject({ code: 'NO_LEADER', outcome: 'not-applied' });
+    expect(one.received).toHaveLength(2);
+  });
+
+  it('does not hide behind it that a write may have happened', async () => {
+    one.next('/v3/kv/put', failure(14, 'etcdserver: no leader'));
+    one.always('/v3/kv/put', silence());
+
+    const error = await failureOf(connect(one.endpoint).put('a'));
+
+    expect(error).toMatchObject({ code: 'TIMEOUT', outcome: 'unknown' });
+  });
+
   it('fails a refused request at once', async () => {
     one.always('/v3/lease/revoke', failure(5, 'etcdserver: requested lease not found'));
 

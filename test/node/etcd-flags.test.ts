@@ -16,6 +16,7 @@ import { removeTempFolders, tempFolder } from '../support/temp-folder.js';
 const OWN = [
   ...['join', 'wal-segment-bytes', 'disk-reserve-bytes'],
   ...['backup-dir', 'backup-interval', 'backup-keep'],
+  ...['max-connections-per-address', 'rate-per-user', 'max-range-bytes'],
 ];
 
 interface Found {

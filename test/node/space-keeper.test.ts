@@ -8,6 +8,7 @@ import { GarbageSweep } from '../../src/garbage-sweep.js';
 import { AlarmType } from '../../src/kv/command.js';
 import { openLog } from '../../src/logger.js';
 import { SpaceKeeper, type SpaceKeeperOptions } from '../../src/space-keeper.js';
+import { keptLog } from '../support/kept-log.js';
 import { put } from '../support/kv-requests.js';
 import { MachineRig } from '../support/machine-rig.js';
 
@@ -123,6 +124,28 @@ describe('the keeper of space', () => {
     await member.clock.step();
 
     expect(alarmed(member)).toEqual([1]);
+  });
+
+  test('says once that the disk is full, however many looks find nobody to tell', async () => {
+    const { logger, lines } = keptLog();
+    const member = trial({ logger });
+    member.free = 0;
+    member.fails = true;
+    for (let look = 0; look < 5; look += 1) await member.clock.step();
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('the disk is nearly full');
+
+    member.fails = false;
+    for (let look = 0; look < 5; look += 1) await member.clock.step();
+    expect(lines).toHaveLength(1);
+    member.free = 125;
+    for (let look = 0; look < 5; look += 1) await member.clock.step();
+    member.free = 0;
+    for (let look = 0; look < 5; look += 1) await member.clock.step();
+
+    expect(lines).toHaveLength(3);
+    expect(lines[1]).toContain('the disk has room again');
+    expect(lines[2]).toContain('the disk is nearly full');
   });
 
   test('raises again what an operator disarmed while the disk is still full', async () => {

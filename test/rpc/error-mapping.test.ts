@@ -91,6 +91,7 @@ const EXPECTED: readonly (readonly [ErrorCode, number, number, string])[] = [
   ['ROLE_NOT_FOUND', 9, 400, 'etcdserver: role name not found'],
   ['ROLE_NOT_GRANTED', 9, 400, 'etcdserver: role is not granted to the user'],
   // These show their own message.
+  ['ANSWER_TOO_LARGE', 8, 429, 'the message'],
   ['FOLDER_CHANGED', 9, 400, 'the message'],
   ['CHANGE_REFUSED', 9, 400, 'the message'],
   ['INVALID_ARGUMENT', 3, 400, 'the message'],

@@ -63,7 +63,7 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   'src/tls': { values: ['base', 'src/rpc/peer'], types: ['src/client/*'] },
   'src/rpc/api': { values: ['base', 'src/rpc', 'src/kv'], types: ['src/node.ts'] },
   'src/rpc': {
-    values: ['base', 'src/rpc/*', 'src/auth', 'src/kv', 'src/watch'],
+    values: ['base', 'src/rpc/*', 'src/auth', 'src/kv', 'src/watch', 'src/tls/address.ts'],
     types: ['src/node.ts', 'src/metrics.ts'],
   },
   'src/rpc/*': {

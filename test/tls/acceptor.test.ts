@@ -202,6 +202,15 @@ describe('a port for TLS', () => {
     ]);
   });
 
+  it('closes connections whose plain text does not end', async () => {
+    const { port } = await open({}, { handshakeMs: 1500 });
+    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true }).resume();
+    socket.on('error', () => socket.destroy());
+    const talk = setInterval(() => socket.write('more'), 100);
+    ends.push(() => clearInterval(talk));
+    await waitFor('the end', 10_000, () => socket.destroyed);
+  });
+
   it('says nothing of those that come and go, like health checks', async () => {
     const { port, lines } = await open();
     for (let at = 0; at < 5; at += 1) {

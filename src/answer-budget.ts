@@ -1,0 +1,217 @@
+/**
+ * How much one answer may hold: `--max-range-bytes`. A member that is asked for all it has would build the
+ * whole answer in memory, several times over on its way out; so the pairs are measured first, by what the
+ * index knows of them, and an answer that is too large is refused before its first value is read.
+ *
+ * Reads (store-reads.ts) are measured at the revision that they have pinned, in steps between which others
+ * have their turn. Writes that answer with pairs (deletions and puts with `prev_kv`, ranges beside writes)
+ * are measured by the state of this member when they are proposed: apply must not refuse what other
+ * members carry out, so for them the bound is as good as that state is new.
+ *
+ * A pair counts as its record and PAIR_BYTES. The measure is exact for answers in the order of keys and for
+ * those without a limit. For another order with a limit it is the limit times the largest pair, or all pairs
+ * if that is less: which ones come first is not known before they are sorted.
+ */
+import { KvError } from './errors.js';
+import type { Command } from './kv/command.js';
+import { NEWEST, NOTHING } from './kv/key-index.js';
+import { upperBoundOf } from './kv/key-range.js';
+import { decodeRecord } from './kv/record.js';
+import { type RangeRequest, type RequestOp, SortOrder, SortTarget } from './kv/request.js';
+import type { Store } from './kv/store.js';
+import { conditionHolds } from './kv/txn.js';
+
+/** What a pair takes in memory besides its record. */
+const PAIR_BYTES = 64;
+
+/** What is left of the budget of one answer. */
+export class AnswerBudget {
+  private readonly most: number;
+  private used = 0;
+
+  constructor(most: number) {
+    this.most = most;
+  }
+
+  /** Throws when the answer has become too large. */
+  spend(bytes: number): void {
+    this.used += bytes;
+    if (this.used <= this.most) return;
+    throw new KvError(
+      'ANSWER_TOO_LARGE',
+      `the answer is larger than --max-range-bytes ${this.most}: ask for less at once (a limit, a narrower range), or use RangeStream`,
+    );
+  }
+
+  /** Whether so many answers fit, whatever of the store each of them holds. */
+  hasRoomFor(store: Store, answers: number): boolean {
+    const { retainedBytes, retainedCount } = store.index;
+    return answers * (retainedBytes + retainedCount * PAIR_BYTES) <= this.most - this.used;
+  }
+}
+
+/** Walks over what a range will read, without reading it. */
+export class RangeMeasure {
+  private readonly store: Store;
+  private readonly request: RangeRequest;
+  private readonly budget: AnswerBudget;
+  private readonly pinned: number;
+  private readonly backward: boolean;
+  /** Pairs after which the walk is over. */
+  private readonly wanted: number;
+  /** Of the pairs that are walked over; 0 = all are answered. */
+  private readonly chosen: number;
+  private from: string;
+  private to: string | null;
+  private pairs = 0;
+  private bytes = 0;
+  private largest = 0;
+
+  /** `pinned`: the revision that is read. */
+  constructor(store: Store, request: RangeRequest, pinned: number, budget: AnswerBudget) {
+    this.store = store;
+    this.request = request;
+    this.budget = budget;
+    this.pinned = pinned;
+    this.from = request.key;
+    this.to = upperBoundOf(request.key, request.rangeEnd);
+    const { limit, sortTarget, sortOrder } = request;
+    const byKey = sortTarget === SortTarget.Key;
+    this.backward = byKey && sortOrder === SortOrder.Descend;
+    // A target without an order sorts the first limit + 1 keys (range-scan.ts).
+    const areFirst = byKey || (sortOrder === SortOrder.None && !hasFilters(request));
+    this.wanted = limit > 0 && areFirst ? limit + (byKey ? 0 : 1) : Number.POSITIVE_INFINITY;
+    // To sort by value all of them are read.
+    this.chosen = areFirst || sortTarget === SortTarget.Value ? 0 : limit;
+  }
+
+  /** Goes on over at most `maxKeys` keys; true = the answer fits. Throws when it does not. */
+  advance(maxKeys: number): boolean {
+    const { store, request } = this;
+    if (request.countOnly || this.pinned < store.compactRevision) return true;
+    let left = maxKeys;
+    let last = '';
+    const visit = (key: string, slot: number): boolean => {
+      this.take(key, slot);
+      if (this.pairs >= this.wanted) return false;
+      last = key;
+      left -= 1;
+      return left > 0;
+    };
+    const { keys } = store.index;
+    const isEnded = this.backward
+      ? keys.visitBackward(this.from, this.to, visit)
+      : keys.visit(this.from, this.to, visit);
+    if (isEnded || this.pairs >= this.wanted) {
+      if (this.chosen > 0) this.budget.spend(Math.min(this.bytes, this.chosen * this.largest));
+      return true;
+    }
+    if (this.backward) this.to = last;
+    else this.from = `${last}\0`;
+    return false;
+  }
+
+  private take(key: string, slot: number): void {
+    const { store, request } = this;
+    const { index } = store;
+    const where = index.locate(slot, this.pinned);
+    if (where === NOTHING) return;
+    let mod = index.mainOf(slot);
+    let create = index.createOf(slot);
+    let recordBytes = index.bytesOf(slot);
+    if (where !== NEWEST) {
+      // Of older revisions the index knows where they are, and no more.
+      mod = index.nodeMain(where);
+      const record = store.records.read(mod, index.nodeSub(where));
+      recordBytes = record.length;
+      create = decodeRecord(mod, index.nodeSub(where), record, key).create;
+    }
+    if (!passes(request, mod, create)) return;
+    const needsValue = !request.keysOnly || request.sortTarget === SortTarget.Value;
+    const bytes = PAIR_BYTES + (needsValue ? recordBytes : key.length);
+    if (this.chosen === 0) this.budget.spend(bytes);
+    this.pairs += 1;
+    this.bytes += bytes;
+    this.largest = Math.max(this.largest, bytes);
+  }
+}
+
+/** Throws if the command answers with pairs and they would be too large, as the state is now. */
+export function assertWriteFits(store: Store, command: Command, most: number): void {
+  const { kind } = command;
+  if (kind !== 'put' && kind !== 'deleteRange' && kind !== 'txn') return;
+  const answers = answersOf(command);
+  const budget = new AnswerBudget(most);
+  if (answers > 0 && !budget.hasRoomFor(store, answers)) measureWrite(store, command, budget);
+}
+
+function measureWrite(store: Store, op: RequestOp, budget: AnswerBudget): void {
+  switch (op.kind) {
+    case 'put':
+      if (op.prevKv) budget.spend(store.recordBytes(op.key) + PAIR_BYTES);
+      return;
+    case 'range':
+      measureNow(store, op, budget);
+      return;
+    case 'deleteRange':
+      if (op.prevKv) measureNow(store, { ...ALL, key: op.key, rangeEnd: op.rangeEnd }, budget);
+      return;
+    case 'txn': {
+      const branch = conditionHolds(store, op) ? op.success : op.failure;
+      for (const inner of branch) measureWrite(store, inner, budget);
+    }
+  }
+}
+
+/** How many parts of the store a command may answer with, at most. */
+function answersOf(op: RequestOp): number {
+  switch (op.kind) {
+    case 'put':
+    case 'deleteRange':
+      return op.prevKv ? 1 : 0;
+    case 'range':
+      return op.countOnly ? 0 : 1;
+    case 'txn':
+      return Math.max(sumOf(op.success), sumOf(op.failure));
+  }
+}
+
+function sumOf(ops: readonly RequestOp[]): number {
+  let sum = 0;
+  for (const op of ops) sum += answersOf(op);
+  return sum;
+}
+
+function measureNow(store: Store, request: RangeRequest, budget: AnswerBudget): void {
+  const pinned = request.revision === 0 ? store.revision : request.revision;
+  const measure = new RangeMeasure(store, request, pinned, budget);
+  while (!measure.advance(Number.MAX_SAFE_INTEGER));
+}
+
+const ALL: RangeRequest = {
+  kind: 'range',
+  key: '',
+  rangeEnd: '',
+  limit: 0,
+  revision: 0,
+  sortOrder: SortOrder.None,
+  sortTarget: SortTarget.Key,
+  keysOnly: false,
+  countOnly: false,
+  minModRevision: 0,
+  maxModRevision: 0,
+  minCreateRevision: 0,
+  maxCreateRevision: 0,
+};
+
+function hasFilters(request: RangeRequest): boolean {
+  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
+  return minModRevision + maxModRevision + minCreateRevision + maxCreateRevision > 0;
+}
+
+function passes(request: RangeRequest, mod: number, create: number): boolean {
+  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
+  if (mod < minModRevision || create < minCreateRevision) return false;
+  if (maxModRevision > 0 && mod > maxModRevision) return false;
+  return maxCreateRevision === 0 || create <= maxCreateRevision;
+}
