@@ -6,12 +6,13 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { KvdClient } from '../src/client/client.js';
 import { parseEndpoints } from '../src/client/endpoints.js';
+import type { ResponseHeader } from '../src/client/messages.js';
 import type { TlsOptions } from '../src/client/transport/transport.js';
 import { anyAborted } from './child.js';
 import { CommandError, EXIT, InterruptedError, usageError } from './exit.js';
 import type { Io } from './io.js';
-import type { Format, Report } from './output.js';
-import { FORMATS, renderReport } from './output.js';
+import type { Format, JsonFields, Report } from './output.js';
+import { FORMATS, jsonHeader, renderReport } from './output.js';
 import { readPassword } from './password.js';
 import { parseDuration } from './values.js';
 
@@ -86,6 +87,12 @@ export class CommandContext {
 
   print(report: Report): void {
     this.io.stdout.write(renderReport(report, this.settings.format));
+  }
+
+  /** What a command has done, in a sentence, and in JSON what it was done to. */
+  tell(text: string, header: ResponseHeader, about: JsonFields): number {
+    this.print({ simple: () => [text], json: () => ({ header: jsonHeader(header), ...about }) });
+    return EXIT.done;
   }
 
   /** One line on stderr. */

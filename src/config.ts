@@ -98,11 +98,22 @@ export interface Config {
   readonly authTokenTtlMs: number;
   /** log2 of the iterations behind a password. */
   readonly passwordCost: number;
+  /** Null: no file tells who did what. */
+  readonly audit: AuditPolicy | null;
   /** Null: nobody speaks TLS there. */
   readonly clientTls: TlsSettings | null;
   readonly peerTls: TlsSettings | null;
   /** What is odd and does no harm, to be logged. */
   readonly warnings: readonly string[];
+}
+
+export interface AuditPolicy {
+  readonly path: string;
+  readonly withReads: boolean;
+  /** Of one file. */
+  readonly maxBytes: number;
+  /** Files besides the one that is written to. */
+  readonly keep: number;
 }
 
 export type AuthTokenKind = { readonly kind: 'simple' } | ({ readonly kind: 'jwt' } & JwtOptions);
@@ -252,6 +263,7 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
     authToken: authTokenKind(text('auth-token'), problems),
     authTokenTtlMs: count('auth-token-ttl', 1, 1e9) * 1000,
     passwordCost: PASSWORD_COST,
+    audit: auditPolicy(text, count, problems),
     clientTls,
     peerTls,
     warnings,
@@ -368,6 +380,19 @@ function backupPolicy(text: (name: string) => string, problems: string[]): Backu
     problems.push(`--backup-keep ${text('backup-keep')}: a number of at least 1 is wanted`);
   }
   return { dir, intervalMs: intervalMs ?? 0, keep };
+}
+
+function auditPolicy(
+  text: (name: string) => string,
+  count: (name: string, least: number, most: number) => number,
+  problems: string[],
+): AuditPolicy | null {
+  const path = text('audit-log');
+  const withReads = text('audit-log-reads') === 'true';
+  if (path === '' && withReads) problems.push('--audit-log-reads is of no use without --audit-log');
+  const maxBytes = count('audit-log-max-bytes', 65_536, Number.MAX_SAFE_INTEGER);
+  const keep = count('audit-log-keep', 1, 10_000);
+  return path === '' ? null : { path, withReads, maxBytes, keep };
 }
 
 /** Of the form that ports of members have. */

@@ -239,6 +239,30 @@ export const OPTIONS: readonly Option[] = [
     meaning: 'a simple token ends so long after its last use',
   },
   {
+    name: 'audit-log',
+    value: 'FILE',
+    fallback: '',
+    meaning: 'where this member writes who changed what, who logged in, and what was refused',
+  },
+  {
+    name: 'audit-log-reads',
+    value: '',
+    fallback: 'false',
+    meaning: 'who read what, too',
+  },
+  {
+    name: 'audit-log-max-bytes',
+    value: 'BYTES',
+    fallback: '104857600',
+    meaning: 'size at which that file becomes FILE.1, and the next one begins',
+  },
+  {
+    name: 'audit-log-keep',
+    value: 'N',
+    fallback: '10',
+    meaning: 'older files FILE.1 to FILE.N that are kept',
+  },
+  {
     name: 'log-level',
     value: 'LEVEL',
     fallback: 'info',

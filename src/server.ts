@@ -15,6 +15,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import type { Server, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InvariantError } from './assert.js';
+import { AuditLog } from './audit-log.js';
 import { AutoCompaction } from './auto-compaction.js';
 import { BackupSchedule } from './backup/schedule.js';
 import { systemClock } from './clock.js';
@@ -32,6 +33,7 @@ import { Metrics } from './metrics.js';
 import type { RequestContext } from './node.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { NodeDisk } from './raft/io/node-disk.js';
+import { Audit } from './rpc/audit.js';
 import { buildGateway, type Gateway } from './rpc/gateway/gateway.js';
 import { GrpcServer } from './rpc/grpc/grpc-server.js';
 import { apiHandlers } from './rpc/handlers.js';
@@ -84,7 +86,9 @@ export async function startServer(
   // Built before the member starts: it takes a tenth of a second of the event loop, on a busy machine
   // as long as an election timeout, and a leader that cannot hear its followers steps down.
   const { maxRequestBytes, maxTxnOps, slowRequestMs } = config;
-  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps }, rateOf(config, metrics));
+  const audit = await openAudit(config, logger, metrics);
+  const gates = { rate: rateOf(config, metrics), audit: audit?.audit ?? null };
+  const handlers = apiHandlers({ maxRequestBytes, maxTxnOps }, gates);
   const shared = { logger, metrics, handlers, maxRequestBytes, slowRequestMs };
   const onUnexpected = (error: unknown): void => {
     // A broken invariant or disk ends the process; any other slip ends its request only.
@@ -127,6 +131,7 @@ export async function startServer(
     }
   } catch (error) {
     await stop(node, gateway, grpc, listeners, tls);
+    await audit?.log.close();
     throw error;
   }
   const clientPorts = listeners.map(portOf).filter((port) => port !== null);
@@ -150,6 +155,7 @@ export async function startServer(
       compaction?.stop();
       await backups?.stop();
       await stop(node, gateway, grpc, listeners, tls);
+      await audit?.log.close();
     },
   };
 }
@@ -160,6 +166,18 @@ function rateOf({ ratePerUser }: Config, metrics: Metrics): RequestRate | null {
     'Requests that were refused because their user asked too often',
   );
   return ratePerUser === 0 ? null : new RequestRate(ratePerUser, refused);
+}
+
+async function openAudit(
+  { audit: policy, name: member }: Config,
+  logger: Logger,
+  metrics: Metrics,
+): Promise<{ readonly audit: Audit; readonly log: AuditLog } | null> {
+  if (policy === null) return null;
+  const wallClock = (): number => Date.now();
+  const log = await AuditLog.open({ ...policy, member, logger, metrics, wallClock });
+  const { withReads } = policy;
+  return { audit: new Audit({ member, withReads, sink: log, wallClock }), log };
 }
 
 /** For what no client has asked for. */

@@ -12,6 +12,7 @@ import { crc32c } from './crc32c.js';
 import { type ErrorCode, KvError } from './errors.js';
 import type { KvEvent } from './kv/event.js';
 import type { RangeScan } from './kv/range-scan.js';
+import { decodeRecord } from './kv/record.js';
 import type { RangeRequest } from './kv/request.js';
 import type { StateMachine } from './kv/state-machine.js';
 import { eventFromRecord, type RangeAnswer, type Store } from './kv/store.js';
@@ -158,7 +159,7 @@ export async function hashStore(
       throw new KvError('COMPACTED', 'a compaction overtook the hash; ask again');
     }
     for (const { main, sub, bytes } of page.records) {
-      const { key } = eventFromRecord(main, sub, bytes).kv;
+      const { key } = decodeRecord(main, sub, bytes);
       if (store.isRetained(key, main, sub)) hash = crc32c(bytes, 0, bytes.length, hash);
     }
     check();

@@ -23,6 +23,8 @@ export function residentMb(members: readonly Member[]): number {
   return sum(members.map(({ residentBytes }) => residentBytes)) / 2 ** 20;
 }
 
+/** As the kernel accounts for them: where a file lies in large folios (ext4 since Linux 6.16) a small write counts
+ *  as the whole folio, though only its blocks reach the device. */
 function bytesWritten(pid: number): number {
   const text = readFileSync(`/proc/${pid}/io`, 'utf8');
   return Number(/^write_bytes: (\d+)/m.exec(text)?.[1] ?? 0);

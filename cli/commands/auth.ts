@@ -27,11 +27,7 @@ export function addAuthCommands(root: Command, context: CommandContext): void {
     .action(
       context.run(async () => {
         const header = await context.client.disableAuth();
-        context.print({
-          simple: () => ['Authentication Disabled'],
-          json: () => ({ header: jsonHeader(header) }),
-        });
-        return EXIT.done;
+        return context.tell('Authentication Disabled', header, {});
       }),
     );
   auth
@@ -74,11 +70,7 @@ async function enable(context: CommandContext): Promise<number> {
     await client.grantRole(ROOT, ROOT);
     header = await client.enableAuth();
   }
-  context.print({
-    simple: () => ['Authentication Enabled'],
-    json: () => ({ header: jsonHeader(header) }),
-  });
-  return EXIT.done;
+  return context.tell('Authentication Enabled', header, {});
 }
 
 async function canI(

@@ -6,7 +6,7 @@ import type { Permission } from '../../src/client/messages.js';
 import { prefix } from '../../src/client/ranges.js';
 import type { CommandContext } from '../context.js';
 import { EXIT, usageError } from '../exit.js';
-import { inlineBytes, jsonBytes, jsonHeader } from '../output.js';
+import { inlineBytes, jsonBytes } from '../output.js';
 import { type KeyOptions, type ParsedRange, parseRange } from '../values.js';
 
 const ACCESS = ['read', 'write', 'readwrite'] as const;
@@ -20,7 +20,7 @@ export function addRoleCommands(root: Command, context: CommandContext): void {
     .action(
       context.run(async (name: string) => {
         const header = await context.client.addRole(name);
-        return told(context, `Role ${name} created`, { header: jsonHeader(header), role: name });
+        return context.tell(`Role ${name} created`, header, { role: name });
       }),
     );
   role
@@ -30,7 +30,7 @@ export function addRoleCommands(root: Command, context: CommandContext): void {
     .action(
       context.run(async (name: string) => {
         const header = await context.client.deleteRole(name);
-        return told(context, `Role ${name} deleted`, { header: jsonHeader(header), role: name });
+        return context.tell(`Role ${name} deleted`, header, { role: name });
       }),
     );
   role
@@ -80,7 +80,7 @@ export function addRoleCommands(root: Command, context: CommandContext): void {
             access: access as Permission['access'],
             ...bytesOf(range),
           });
-          return told(context, `Role ${name} updated`, { header: jsonHeader(header), role: name });
+          return context.tell(`Role ${name} updated`, header, { role: name });
         },
       ),
     );
@@ -102,7 +102,7 @@ export function addRoleCommands(root: Command, context: CommandContext): void {
               ? `range [${shown}, <open ended>`
               : `range [${shown}, ${inlineBytes(rangeEnd)})`;
         const text = `Permission of ${what} is revoked from role ${name}`;
-        return told(context, text, { header: jsonHeader(header), role: name });
+        return context.tell(text, header, { role: name });
       }),
     );
 }
@@ -140,13 +140,4 @@ function withRange(command: Command): Command {
   return command
     .option('--prefix', 'all keys with this prefix')
     .option('--from-key', 'all keys from this one on');
-}
-
-function told(
-  context: CommandContext,
-  text: string,
-  json: ReturnType<Parameters<CommandContext['print']>[0]['json']>,
-): number {
-  context.print({ simple: () => [text], json: () => json });
-  return EXIT.done;
 }

@@ -4,7 +4,6 @@
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
 import { EXIT, usageError } from '../exit.js';
-import { jsonHeader } from '../output.js';
 import { readNewPassword } from '../password.js';
 import { permissionLines } from './role.js';
 
@@ -29,7 +28,7 @@ export function addUserCommands(root: Command, context: CommandContext): void {
     .action(
       context.run(async (name: string) => {
         const header = await context.client.deleteUser(name);
-        return told(context, `User ${name} deleted`, { header: jsonHeader(header), user: name });
+        return context.tell(`User ${name} deleted`, header, { user: name });
       }),
     );
   user
@@ -58,7 +57,7 @@ export function addUserCommands(root: Command, context: CommandContext): void {
       context.run(async (name: string) => {
         const password = await readNewPassword(context.io, name);
         const header = await context.client.setPassword(name, password);
-        return told(context, 'Password updated', { header: jsonHeader(header), user: name });
+        return context.tell('Password updated', header, { user: name });
       }),
     );
   user
@@ -70,7 +69,7 @@ export function addUserCommands(root: Command, context: CommandContext): void {
       context.run(async (name: string, role: string) => {
         const header = await context.client.grantRole(name, role);
         const text = `Role ${role} is granted to user ${name}`;
-        return told(context, text, { header: jsonHeader(header), user: name, role });
+        return context.tell(text, header, { user: name, role });
       }),
     );
   user
@@ -82,7 +81,7 @@ export function addUserCommands(root: Command, context: CommandContext): void {
       context.run(async (name: string, role: string) => {
         const header = await context.client.revokeRole(name, role);
         const text = `Role ${role} is revoked from user ${name}`;
-        return told(context, text, { header: jsonHeader(header), user: name, role });
+        return context.tell(text, header, { user: name, role });
       }),
     );
 }
@@ -97,7 +96,7 @@ async function add(context: CommandContext, given: string, options: AddOptions):
   else if (options.newUserPassword !== undefined) password = options.newUserPassword;
   else if (options.password !== false) password = await readNewPassword(context.io, name);
   const header = await context.client.addUser(name, password);
-  return told(context, `User ${name} created`, { header: jsonHeader(header), user: name });
+  return context.tell(`User ${name} created`, header, { user: name });
 }
 
 async function get(
@@ -120,14 +119,5 @@ async function get(
         : [`User: ${name}`, ['Roles:', ...roles].join(' ')],
     json: () => ({ user: name, roles }),
   });
-  return EXIT.done;
-}
-
-function told(
-  context: CommandContext,
-  text: string,
-  json: ReturnType<Parameters<CommandContext['print']>[0]['json']>,
-): number {
-  context.print({ simple: () => [text], json: () => json });
   return EXIT.done;
 }

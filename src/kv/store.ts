@@ -131,8 +131,11 @@ export class Store {
     return this.pairBelow(key, beforeRevision - 1);
   }
 
-  /** Whether compaction has left this revision of the key: what a hash over the records counts. */
+  /** Whether compaction has left this revision of the key, which was written: what a hash over the
+   *  records counts. */
   isRetained(key: string, main: number, sub: number): boolean {
+    // The index walks from the newest revision of the key: of a hot one that would be all of them, each time.
+    if (main > this.compactedTo) return true;
     const slot = this.index.find(key);
     return slot >= 0 && this.index.isRetained(slot, main, sub);
   }

@@ -160,6 +160,7 @@ class Gate {
   admit(node: NodeFace, request: object, context: CalledContext): Actor | Promise<Actor> {
     const { caller } = context;
     const pass = (actor: Actor): Actor => {
+      context.identified?.(actor);
       const refusal = this.refusesPace(node, request, { actor, caller });
       if (refusal !== null) throw refusal;
       this.assertAllowed(node, request, actor);
@@ -235,6 +236,7 @@ class GuardedStream implements StreamSession<object> {
   handle(request: object): void {
     if (!this.isAsking && !this.node.machine.auth.enabled) {
       this.context.actor = null;
+      this.context.identified?.(null);
       this.pass(request, this.gate.refusesPace(this.node, request, this.context));
       return;
     }

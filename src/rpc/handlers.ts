@@ -7,6 +7,7 @@ import type { NodeFace, RequestContext } from '../node.js';
 import { guarded } from './access.js';
 import { type Handler, type Handlers, type RequestLimits, stream, unary } from './api/handler.js';
 import { METHODS, methodKey } from './api/methods.js';
+import type { Audit } from './audit.js';
 import type { RequestRate } from './request-rate.js';
 import * as auth from './services/auth.js';
 import * as cluster from './services/cluster.js';
@@ -21,14 +22,24 @@ import { openReflection } from './services/reflection.js';
 import { openSnapshot } from './services/snapshot.js';
 import { openWatch } from './services/watch.js';
 
-/** A handler for every method of the API. `rate`: how often a user may ask. */
-export function apiHandlers(limits: RequestLimits, rate: RequestRate | null = null): Handlers {
+/** What stands in front of the services, besides the rights. */
+export interface Gates {
+  /** How often a user may ask; default: as it likes. */
+  readonly rate?: RequestRate | null;
+  /** What is told of requests; default: nothing. */
+  readonly audit?: Audit | null;
+}
+
+/** A handler for every method of the API. */
+export function apiHandlers(limits: RequestLimits, gates: Gates = {}): Handlers {
+  const { rate = null, audit = null } = gates;
   const served = servedHandlers(limits);
   const handlers = new Map<string, Handler>();
   for (const method of METHODS) {
     const key = methodKey(method);
     const handler = guarded(key, served[key] ?? notServed(key), rate);
-    handlers.set(key, unlessUnfit(key, handler));
+    const fit = unlessUnfit(key, handler);
+    handlers.set(key, audit === null ? fit : audit.audited(key, fit));
   }
   return handlers;
 }

@@ -2,13 +2,15 @@
  * Who may begin a TLS handshake, and when: connections that have said their first bytes wait in line, one
  * line for each client, and the clients take turns.
  *
- * A handshake costs a fraction of a millisecond of a processor and some tens of kilobytes, before anybody
- * knows who calls. So they are begun at a bounded pace, few at a time, and a client that begins many or
- * never ends one waits for itself. Pure: time is an argument. Used by acceptor.ts.
+ * A handshake costs a processor time and some tens of kilobytes, before anybody knows who calls: a fraction
+ * of a millisecond with a key for P-256, six with one for RSA of 4096 bits. So they are begun at a bounded
+ * pace, by number and by what they have cost, few at a time, and a client that begins many or never ends one
+ * waits for itself. Pure: time is an argument. Used by acceptor.ts.
  *
  * Invariants:
  * 1. At most `waiting` wait and `underWay` are under way; of one client `waitingEach` and `underWayEach`.
  * 2. At most `aSecond` are begun in any second after a burst of as many.
+ * 3. After a burst of a second's worth they cost, but for the last one, no more than `share` of the time.
  */
 export interface LineLimits {
   readonly waiting: number;
@@ -16,6 +18,8 @@ export interface LineLimits {
   readonly underWay: number;
   readonly underWayEach: number;
   readonly aSecond: number;
+  /** Of the time of a processor, below 1. */
+  readonly share: number;
 }
 
 export class HandshakeLine<T> {
@@ -26,11 +30,14 @@ export class HandshakeLine<T> {
   private readonly begunBy = new Map<string, number>();
   private waiting = 0;
   private permits: number;
+  /** That handshakes may cost now; below 0 after one that cost more than was there. */
+  private creditMs: number;
   private filledAt: number;
 
   constructor(limits: LineLimits, now: number) {
     this.limits = limits;
     this.permits = limits.aSecond;
+    this.creditMs = limits.share * 1000;
     this.filledAt = now;
   }
 
@@ -50,10 +57,12 @@ export class HandshakeLine<T> {
 
   /** The next one to begin; null: nobody may now. Times are in ms. */
   next(now: number): T | null {
-    const { aSecond, underWay, underWayEach } = this.limits;
-    this.permits = Math.min(aSecond, this.permits + ((now - this.filledAt) * aSecond) / 1000);
+    const { aSecond, share, underWay, underWayEach } = this.limits;
+    const passedMs = now - this.filledAt;
+    this.permits = Math.min(aSecond, this.permits + (passedMs * aSecond) / 1000);
+    this.creditMs = Math.min(share * 1000, this.creditMs + passedMs * share);
     this.filledAt = now;
-    if (this.permits < 1 || this.begun.size >= underWay) return null;
+    if (this.permits < 1 || this.creditMs < 0 || this.begun.size >= underWay) return null;
     for (const [client, line] of this.lines) {
       const count = this.begunBy.get(client) ?? 0;
       if (count >= underWayEach) continue;
@@ -70,17 +79,31 @@ export class HandshakeLine<T> {
     return null;
   }
 
-  /** The one that is under way for longest, if there is no room for others and it began before `time`. */
+  /**
+   * Of those that began before `time` the first one that is in somebody's way: there is no room for anybody,
+   * or none for others of its client, who wait.
+   */
   overdue(time: number): T | null {
-    if (this.waiting === 0 || this.begun.size < this.limits.underWay) return null;
-    for (const [item, { at }] of this.begun) return at < time ? item : null;
+    if (this.waiting === 0) return null;
+    const isFull = this.begun.size >= this.limits.underWay;
+    for (const [item, { client, at }] of this.begun) {
+      if (at >= time) return null;
+      const isClientFull = this.begunBy.get(client) === this.limits.underWayEach;
+      if (isFull || (isClientFull && this.lines.has(client))) return item;
+    }
     return null;
   }
 
   /** When, in ms from `now`, it may be worth asking again. */
   pauseMs(now: number): number {
-    const missing = 1 - this.permits - ((now - this.filledAt) * this.limits.aSecond) / 1000;
-    return Math.max(0, (missing * 1000) / this.limits.aSecond);
+    const { aSecond, share } = this.limits;
+    const untilMs = Math.max(((1 - this.permits) * 1000) / aSecond, -this.creditMs / share);
+    return Math.max(0, untilMs - (now - this.filledAt));
+  }
+
+  /** What the one that was begun last has cost. */
+  spend(ms: number): void {
+    this.creditMs -= ms;
   }
 
   /** It has ended, waiting or under way. */

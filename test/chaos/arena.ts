@@ -26,6 +26,7 @@ import type { Recorder } from './recorder.js';
 
 export interface ArenaOptions {
   readonly members: number;
+  readonly tls: boolean;
   readonly flags: readonly string[];
   readonly classes: ReadonlySet<FaultClass>;
   readonly recorder: Recorder;
@@ -97,12 +98,12 @@ export class Arena {
       }
       environment[name] = preload.length > 0 ? { ...own, LD_PRELOAD: preload.join(':') } : own;
     }
-    const { members: size, flags, folder } = options;
-    const cluster = await Cluster.start({ size, flags, folder, environment, proxied: true });
+    const { members: size, tls, flags, folder } = options;
+    const cluster = await Cluster.start({ size, tls, flags, folder, environment, proxied: true });
     const doors: Arena['doors'] = await Promise.all(
       cluster.members.map(async (member) => {
         const proxy = await FaultProxy.listen(member.clientPort);
-        return { member: member.name, url: `http://127.0.0.1:${proxy.port}`, proxy };
+        return { member: member.name, url: `${member.scheme}://127.0.0.1:${proxy.port}`, proxy };
       }),
     );
     const byMember = <T>(values: Map<string, T>): Map<Member, T> => {

@@ -108,5 +108,5 @@ export function toSeen(key: string, kv: KeyValue | undefined | null): SeenPair {
 }
 
 function shorten(text: string): string {
-  return text.replace(/^http:\/\/[^/]*/, '').slice(0, 160);
+  return text.replace(/^https?:\/\/[^/]*/, '').slice(0, 160);
 }

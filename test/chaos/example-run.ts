@@ -137,7 +137,15 @@ function batches(truth: readonly StoreEvent[]): StoreEvent[][] {
 function exampleHead(): SavedRun['head'] {
   return {
     format: 1,
-    plan: { seed: 1, members: 3, durationMs: 5_000, faults: FAULT_NAMES, flags: [], steps: [] },
+    plan: {
+      seed: 1,
+      members: 3,
+      tls: false,
+      durationMs: 5_000,
+      faults: FAULT_NAMES,
+      flags: [],
+      steps: [],
+    },
     repeat: 'npm run chaos -- --seed 1',
     startedAt: '2026-01-01T00:00:00.000Z',
     node: 'v20',

@@ -7,7 +7,7 @@
 /** Classes in the order of reports. */
 export const FAULT_CLASSES = [
   ...['kill', 'stop', 'pause', 'network', 'client', 'disk', 'clock', 'compaction', 'transfer'],
-  ...['membership'],
+  ...['membership', 'certificates'],
 ] as const;
 export type FaultClass =
   | 'kill'
@@ -19,7 +19,8 @@ export type FaultClass =
   | 'clock'
   | 'compaction'
   | 'transfer'
-  | 'membership';
+  | 'membership'
+  | 'certificates';
 
 export interface FaultKind {
   readonly class: FaultClass;
@@ -29,6 +30,8 @@ export interface FaultKind {
   readonly weight?: number;
   /** Members that a cluster must have for it, default 3. */
   readonly members?: number;
+  /** Only for a cluster with TLS. */
+  readonly tls?: boolean;
   readonly about: string;
 }
 
@@ -195,6 +198,12 @@ export const FAULT_KINDS = {
     class: 'membership',
     hold: [500, 2_000],
     about: 'a follower is removed, emptied, and taken in as a new member',
+  },
+  'replace-certificates': {
+    class: 'certificates',
+    hold: [0, 0],
+    tls: true,
+    about: 'every member gets new certificates, one after the other, and is called anew with them',
   },
 } as const satisfies Record<string, FaultKind>;
 

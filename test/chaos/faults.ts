@@ -12,6 +12,8 @@ import type { Member } from '../support/cluster-processes.js';
 import type { DiskFault } from '../support/disk-faults.js';
 import type { Direction, Rule } from '../support/fault-proxy.js';
 import { ApiError } from '../support/http-api.js';
+import { certificateAt, testCertificates } from '../support/test-certificates.js';
+import { waitFor } from '../support/wait.js';
 import type { Archive } from './archive.js';
 import type { Arena } from './arena.js';
 import type { FaultName } from './fault-kinds.js';
@@ -39,6 +41,7 @@ type Prepare = (scene: Scene) => Prepared | Promise<Prepared>;
 
 const FATAL_EXIT = 74;
 const TORN_EXIT = 137;
+const CERTIFICATE_MS = 20_000;
 /** A program that goes on by itself between install and lift. */
 type Beat = (signal: AbortSignal) => Promise<void>;
 
@@ -216,6 +219,7 @@ const FAULTS: Readonly<Record<FaultName, Prepare>> = {
   },
   'member-join-leave': joinAndLeave,
   'member-replace': async (scene) => replacement(scene, await freeFollower(scene)),
+  'replace-certificates': replaceCertificates,
 };
 
 // ---------------------------------------------------------------- who
@@ -557,6 +561,37 @@ function replacement({ arena }: Scene, victim: Member): Prepared {
     lift: async () => {
       await untilVoting(arena, victim);
       arena.release([victim]);
+    },
+  };
+}
+
+/**
+ * One member after the other, with its peers made to connect anew; whoever runs then has to show the new
+ * certificate to new callers, and the connections of clients go on.
+ */
+function replaceCertificates({ arena, prng }: Scene): Prepared {
+  const all = shuffled(prng, arena.members);
+  const certificates = testCertificates();
+  return {
+    targets: namesOf(all),
+    install: async () => {
+      for (const { name, proxy } of all) {
+        await certificates.renew(name);
+        proxy?.reset();
+        await pause(between(prng, [100, 1_000]));
+      }
+    },
+    lift: async () => {
+      for (const member of all) {
+        // Who is down or frozen now reads them later.
+        const isAwake = (): boolean => arena.free.includes(member);
+        await waitFor(`the new certificate of ${member.name}`, CERTIFICATE_MS, async () => {
+          if (!isAwake()) return true;
+          return (
+            (await certificateAt(member.clientPort)) === certificates.fingerprintOf(member.name)
+          );
+        });
+      }
     },
   };
 }

@@ -44,11 +44,12 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 async function runPlan(flags: RunFlags): Promise<number> {
-  const { seed, members, faults, out } = flags;
+  const { seed, members, tls, faults, out } = flags;
   if (out !== null && existsSync(out) && readdirSync(out).length > 0) {
     throw new UsageError(`--out: ${out} is not empty; name a new folder`);
   }
-  const plan = makePlan({ seed, members, durationMs: Math.round(flags.minutes * 60_000), faults });
+  const durationMs = Math.round(flags.minutes * 60_000);
+  const plan = makePlan({ seed, members, tls, durationMs, faults });
   process.env['KVD_DIST'] = frozenProgram();
   const work = tempFolder('chaos');
   const folder = out ?? join(work, 'run');

@@ -6,6 +6,7 @@
 import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { freePort, Member } from '../support/cluster-processes.js';
+import { testCertificates } from '../support/test-certificates.js';
 import { waitFor } from '../support/wait.js';
 import type { Arena } from './arena.js';
 
@@ -73,13 +74,14 @@ function joinUrls(arena: Arena, than: Member): string {
 export async function makeGuest(arena: Arena, name: string): Promise<Member> {
   const first = arena.members[0] as Member;
   const folder = join(dirname(first.dataFolder), name);
-  const guest = new Member(name, await freePort(), folder, null);
-  const url = `http://127.0.0.1:${await freePort()}`;
+  const guest = new Member(name, await freePort(), folder, null, first.isSecure);
+  const url = `${guest.scheme}://127.0.0.1:${await freePort()}`;
   guest.environment = { ...first.environment };
   guest.flags = [
     ...['--name', name, '--data-dir', folder, '--join', joinUrls(arena, guest)],
     ...['--listen-client-urls', guest.clientUrl, '--advertise-client-urls', guest.clientUrl],
     ...['--listen-peer-urls', url, PEER_FLAG, url, '--initial-cluster-token', 'test'],
+    ...(guest.isSecure ? await testCertificates().memberFlags(name) : []),
     ...arena.flags,
   ];
   return guest;

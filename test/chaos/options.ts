@@ -1,7 +1,7 @@
 /**
  * The flags of `npm run chaos`. A wrong flag is one clear line and exit code 2.
  */
-import { FAULT_CLASSES, type FaultName, parseFaultList } from './fault-kinds.js';
+import { FAULT_CLASSES, type FaultName, kindOf, parseFaultList } from './fault-kinds.js';
 
 export class UsageError extends Error {}
 
@@ -10,6 +10,7 @@ export interface RunFlags {
   readonly minutes: number;
   readonly seed: number;
   readonly members: number;
+  readonly tls: boolean;
   readonly faults: readonly FaultName[];
   /** The list as it was given, for the command that repeats the plan. */
   readonly faultList: string;
@@ -25,7 +26,7 @@ export const DEFAULT_FAULTS = 'all';
 const MINUTES_MAX = 24 * 60;
 const SEED_MAX = 2 ** 32 - 1;
 
-export const USAGE = `usage: npm run chaos -- [--minutes N] [--seed S] [--members 3|5] [--faults LIST] [--out DIR]
+export const USAGE = `usage: npm run chaos -- [--minutes N] [--seed S] [--members 3|5] [--tls] [--faults LIST] [--out DIR]
        npm run chaos -- check DIR
 
 Runs real kvd processes under client workloads and faults, and checks what the clients were told.
@@ -33,6 +34,7 @@ Runs real kvd processes under client workloads and faults, and checks what the c
   --minutes N    minutes of faults, may be a fraction (default 2)
   --seed S       makes the plan (default: from the clock, and printed)
   --members N    3 or 5 (default 3)
+  --tls          TLS with certificates of members and clients on all ports
   --faults LIST  classes or kinds, separated by commas, or all, or none
                  (default ${DEFAULT_FAULTS}); classes: ${FAULT_CLASSES.slice(0, 6).join(', ')},
                  ${FAULT_CLASSES.slice(6).join(', ')}
@@ -49,7 +51,12 @@ export function parseFlags(args: readonly string[], defaultSeed: number): Flags 
   }
   const values = new Map<string, string>();
   const left = [...args];
+  let tls = false;
   for (let word = left.shift(); word !== undefined; word = left.shift()) {
+    if (word === '--tls') {
+      tls = true;
+      continue;
+    }
     const [name, inline] = word.split(/=(.*)/s) as [string, string | undefined];
     if (!['--minutes', '--seed', '--members', '--faults', '--out'].includes(name)) {
       throw new UsageError(`there is no ${word}: see --help`);
@@ -72,8 +79,11 @@ export function parseFlags(args: readonly string[], defaultSeed: number): Flags 
       `--faults: "${faults.unknown}" is no class (${classes}) and no kind of fault (docs/testing.md)`,
     );
   }
+  if (!tls && faults.names.length > 0 && faults.names.every((name) => kindOf(name).tls)) {
+    throw new UsageError(`--faults: ${faultList} needs --tls`);
+  }
   const out = values.get('--out') ?? null;
-  return { command: 'run', minutes, seed, members, faults: faults.names, faultList, out };
+  return { command: 'run', minutes, seed, members, tls, faults: faults.names, faultList, out };
 }
 
 function number(name: string, text: string, from: number, to: number): number {
@@ -86,5 +96,6 @@ function number(name: string, text: string, from: number, to: number): number {
 export function repeatCommand(flags: RunFlags): string {
   const faults = flags.faultList === DEFAULT_FAULTS ? '' : ` --faults ${flags.faultList}`;
   const { minutes, seed, members } = flags;
-  return `npm run chaos -- --minutes ${minutes} --seed ${seed} --members ${members}${faults}`;
+  const tls = flags.tls ? ' --tls' : '';
+  return `npm run chaos -- --minutes ${minutes} --seed ${seed} --members ${members}${tls}${faults}`;
 }

@@ -10,7 +10,7 @@ import { makePlan, type PlanRequest } from './plan.js';
 const ALL = FAULT_NAMES;
 
 function request(seed: number, changes: Partial<PlanRequest> = {}): PlanRequest {
-  return { seed, members: 3, durationMs: 300_000, faults: ALL, ...changes };
+  return { seed, members: 3, tls: true, durationMs: 300_000, faults: ALL, ...changes };
 }
 
 describe('a plan', () => {
@@ -72,6 +72,14 @@ describe('a plan', () => {
     expect(new Set(steps.map(({ fault }) => fault))).toEqual(new Set(['kill-leader']));
   });
 
+  it('without TLS replaces no certificates, and is otherwise the one of before there were any', () => {
+    const { steps } = makePlan(request(1, { tls: false }));
+    const others = ALL.filter((name) => name !== 'replace-certificates');
+
+    expect(steps).toEqual(makePlan(request(1, { tls: false, faults: others })).steps);
+    expect(steps.map(({ fault }) => fault)).not.toContain('replace-certificates');
+  });
+
   it('without faults is empty', () => {
     expect(makePlan(request(1, { faults: [] })).steps).toEqual([]);
   });
@@ -104,7 +112,7 @@ describe('a list of faults', () => {
 describe('flags', () => {
   it('have defaults', () => {
     expect(parseFlags([], 42)).toMatchObject({
-      ...{ command: 'run', minutes: 2, seed: 42, members: 3, out: null },
+      ...{ command: 'run', minutes: 2, seed: 42, members: 3, tls: false, out: null },
       faultList: DEFAULT_FAULTS,
     });
   });
@@ -116,7 +124,7 @@ describe('flags', () => {
   });
 
   it('come back from the command that repeats them', () => {
-    const flags = parseFlags(['--seed=9', '--members=5', '--faults=kill,disk'], 1);
+    const flags = parseFlags(['--seed=9', '--members=5', '--tls', '--faults=kill,disk'], 1);
     if (flags.command !== 'run') throw new Error('not a run');
     const again = repeatCommand(flags).split(' ').slice(4);
 
@@ -132,6 +140,7 @@ describe('flags', () => {
     [['--seed', '1.5'], 'whole'],
     [['--members', '4'], '3 or 5'],
     [['--faults', 'fire'], '"fire"'],
+    [['--faults', 'certificates'], 'needs --tls'],
     [['--seed', '1', '--seed', '2'], 'twice'],
     [['check'], 'check DIR'],
     [['check', 'a', 'b'], 'check DIR'],

@@ -28,6 +28,8 @@ export interface PlanStep {
 export interface Plan {
   readonly seed: number;
   readonly members: number;
+  /** TLS on all ports, with certificates of members and clients. */
+  readonly tls: boolean;
   readonly durationMs: number;
   readonly faults: readonly FaultName[];
   /** Flags of every member. */
@@ -38,6 +40,7 @@ export interface Plan {
 export interface PlanRequest {
   readonly seed: number;
   readonly members: number;
+  readonly tls: boolean;
   readonly durationMs: number;
   readonly faults: readonly FaultName[];
 }
@@ -51,7 +54,10 @@ const OVERLAP_ROOM_MS = 1_000;
 
 export function makePlan(request: PlanRequest): Plan {
   const prng = new Prng(request.seed);
-  const usable = request.faults.filter((name) => (kindOf(name).members ?? 3) <= request.members);
+  const usable = request.faults.filter((name) => {
+    const { members = 3, tls = false } = kindOf(name);
+    return members <= request.members && (request.tls || !tls);
+  });
   const bag = new Bag(usable, prng);
   const steps: PlanStep[] = [];
   const flags = chooseFlags(prng);
@@ -81,8 +87,8 @@ export function makePlan(request: PlanRequest): Plan {
     }
     at += between(prng, CALM_MS);
   }
-  const { seed, members, durationMs } = request;
-  return { seed, members, durationMs, faults: usable, flags, steps };
+  const { seed, members, tls, durationMs } = request;
+  return { seed, members, tls, durationMs, faults: usable, flags, steps };
 }
 
 /** Small limits, so that snapshots, installs and new files of the log happen within minutes. */

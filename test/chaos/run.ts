@@ -58,8 +58,8 @@ export async function run(options: RunOptions): Promise<FinalState[]> {
   const classes = new Set(plan.faults.map((name) => kindOf(name).class));
   let arena: Arena;
   try {
-    const { members, flags } = plan;
-    arena = await Arena.open({ members, flags, classes, recorder, folder, logs });
+    const { members, tls, flags } = plan;
+    arena = await Arena.open({ members, tls, flags, classes, recorder, folder, logs });
   } catch (error) {
     throw new CannotRun((error as Error).message.split('\n')[0]);
   }

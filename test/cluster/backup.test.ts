@@ -15,6 +15,7 @@ import { useClusters } from '../support/cluster-fixture.js';
 import { CALM, type Cluster, type Member, serverCommand } from '../support/cluster-processes.js';
 import { FaultyDisk } from '../support/disk-faults.js';
 import { tempFolder } from '../support/temp-folder.js';
+import { clientEnvironment, clientOptions } from '../support/test-certificates.js';
 import { waitFor } from '../support/wait.js';
 
 const clusters = useClusters();
@@ -111,7 +112,10 @@ it('a cluster that lost everything comes back from a backup that was made under 
   expect((await first.api.range('held')).kvs[0]).toMatchObject({ value: 'by a lease' });
 
   // Who goes on where the old cluster was hears that it is gone, and the numbers are never used again.
-  const client = new KvdClient({ endpoints: cluster.members.map(({ clientUrl }) => clientUrl) });
+  const client = new KvdClient({
+    endpoints: cluster.members.map(({ clientUrl }) => clientUrl),
+    ...clientOptions(),
+  });
   for (const start of [revision, seen + 1]) {
     for await (const item of client.watch('k', { startRevision: start })) {
       if (item.type === 'created') continue;
@@ -171,7 +175,7 @@ it('a backup that finds no room leaves no file and hurts nobody', {
   const command = serverCommand().map((word) => word.replace(/kvd\.js$/, 'kvctl.js'));
   const [program, ...args] = [...command, '--endpoints', member.clientUrl];
   const child = spawn(program as string, [...args, 'snapshot', 'save', join(folder, 'full')], {
-    env: { ...process.env, ...disk.environment },
+    env: { ...process.env, ...clientEnvironment('KVCTL'), ...disk.environment },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let stderr = '';

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect, it } from 'vitest';
 import { useClusters } from '../support/cluster-fixture.js';
+import { clientEnvironment } from '../support/test-certificates.js';
 import { transpiledProgram } from '../support/transpiled-program.js';
 
 const clusters = useClusters();
@@ -17,8 +18,9 @@ it.each(['renewals', 'gzip bombs'])('a stream of %s does not unseat the leader',
   const other = cluster.running.find((member) => member !== leader);
   if (other === undefined) throw new Error('no other member');
   const before = await other.api.status();
+  const files = leader.isSecure ? Object.values(clientEnvironment('KVCTL')) : [];
   const program = transpiledProgram('test/support/flooder.ts');
-  const flooder = spawn(process.execPath, [program, 'flood', kind, '2'], {
+  const flooder = spawn(process.execPath, [program, 'flood', kind, '2', ...files], {
     stdio: ['pipe', 'ignore', 'inherit'],
   });
   flooder.stdin.write(`${leader.clientPort}\n`);

@@ -8,6 +8,7 @@ import { appendFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { removeTempFolders, tempFolder } from '../support/temp-folder.js';
+import { TLS_BY_DEFAULT } from '../support/test-certificates.js';
 
 afterAll(removeTempFolders);
 
@@ -51,8 +52,9 @@ it('a short run holds every promise, and its folder is judged the same', {
   const temporary = join(tempFolder('chaos-temporary'), 'tmp');
   mkdirSync(temporary);
   const folder = join(tempFolder('chaos-out'), 'run');
-  const faults = 'kill-leader,pause-follower,reset-links,compaction';
-  const args = ['--minutes', '0.08', '--seed', '3', '--faults', faults, '--out', folder];
+  const faults = `kill-leader,pause-follower,reset-links,compaction${TLS_BY_DEFAULT ? ',certificates' : ''}`;
+  const tls = TLS_BY_DEFAULT ? ['--tls'] : [];
+  const args = ['--minutes', '0.08', '--seed', '3', ...tls, '--faults', faults, '--out', folder];
 
   const run = await chaos(args, temporary);
 

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { useClusters } from '../support/cluster-fixture.js';
+import { clientEnvironment, TLS_BY_DEFAULT } from '../support/test-certificates.js';
 
 const run = promisify(execFile);
 const clusters = useClusters();
@@ -15,8 +16,18 @@ let env: NodeJS.ProcessEnv;
 
 beforeEach(async () => {
   const cluster = await clusters.start({ size: 1 });
-  env = { ...process.env, KVD_ENDPOINTS: `127.0.0.1:${cluster.member(0).clientPort}` };
+  const { clientUrl } = cluster.member(0);
+  env = { ...process.env, KVD_ENDPOINTS: clientUrl, ...clientEnvironment('KVD') };
 });
+
+/** What a page leaves out because its reader may not need it. */
+const FILES = { ca: 'CACERT', cert: 'CERT', key: 'KEY' };
+const TLS = `tls: { ${Object.entries(FILES)
+  .map(
+    ([name, file]) =>
+      `${name}: process.getBuiltinModule('fs').readFileSync(process.env.KVD_${file})`,
+  )
+  .join(', ')} }`;
 
 const PROMISED: Readonly<Record<string, readonly string[]>> = {
   'configuration.js': [
@@ -65,7 +76,7 @@ describe('the pages', () => {
       const folder = mkdtempSync(join('examples', '.page-'));
       try {
         const file = join(folder, 'page.mjs');
-        const endpoints = 'endpoints: [process.env.KVD_ENDPOINTS]';
+        const endpoints = `endpoints: [process.env.KVD_ENDPOINTS]${TLS_BY_DEFAULT ? `, ${TLS}` : ''}`;
         writeFileSync(file, program.replaceAll(/endpoints: \[[^\]]*\]/g, endpoints));
         const { stderr } = await run(process.execPath, [file], { env, timeout: 60_000 });
         expect(stderr).toBe('');

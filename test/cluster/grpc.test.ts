@@ -12,7 +12,7 @@ const clusters = useClusters();
 describe('one connection', () => {
   it('with 2,000 calls for 100 locks by 20 sessions gives every lock to everyone, one after the other', async () => {
     const cluster = await clusters.start({ flags: CALM });
-    const client = new GrpcClient(cluster.member(0).clientPort);
+    const client = GrpcClient.of(cluster.member(0));
     let goodbyes = 0;
     client.session.on('goaway', () => (goodbyes += 1));
     const holders = new Map<string, number>();

@@ -10,6 +10,7 @@ import { CliRun, runCli } from '../support/cli-run.js';
 import { useClusters } from '../support/cluster-fixture.js';
 import { CALM, type Cluster, serverCommand } from '../support/cluster-processes.js';
 import { tempFolder } from '../support/temp-folder.js';
+import { clientEnvironment } from '../support/test-certificates.js';
 import { waitFor } from '../support/wait.js';
 
 const clusters = useClusters();
@@ -21,6 +22,11 @@ function endpointsOf(cluster: Cluster): string {
 /** The compiled kvctl, beside the compiled kvd. */
 function kvctlCommand(): readonly string[] {
   return serverCommand().map((word) => word.replace(/kvd\.js$/, 'kvctl.js'));
+}
+
+/** Of the compiled kvctl. */
+function env(): NodeJS.ProcessEnv {
+  return { ...process.env, ...clientEnvironment('KVCTL') };
 }
 
 describe('every command, against one member', () => {
@@ -223,7 +229,10 @@ describe('the compiled program', () => {
     const cluster = await clusters.start({ size: 1 });
     const watch = [...kvctlCommand(), '--endpoints', endpointsOf(cluster), 'watch', 'a'].join(' ');
     const script = `${watch} | head -n 3; echo "\${PIPESTATUS[0]}"`;
-    const child = spawn('bash', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn('bash', ['-c', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: env(),
+    });
     let output = '';
     child.stdout.on('data', (bytes: Buffer) => (output += String(bytes)));
     let value = 0;
@@ -244,6 +253,7 @@ describe('the compiled program', () => {
     const command = ['--', 'sh', '-c', `echo $$ > ${file}; exec sleep 60`];
     const child = spawn(program, [...args, ...at, 'register', 'web', 'h:1', ...command], {
       stdio: 'ignore',
+      env: env(),
     });
     await waitFor('the child', 60_000, () => existsSync(file) && readFileSync(file, 'utf8') !== '');
     const pid = Number(readFileSync(file, 'utf8'));
@@ -262,8 +272,10 @@ describe('the compiled program', () => {
     const at = ['--endpoints', endpointsOf(cluster)];
     const value = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
 
-    const put = spawnSync(program, [...args, ...at, 'put', 'bytes'], { input: value });
-    const get = spawnSync(program, [...args, ...at, 'get', 'bytes', '--print-value-only']);
+    const put = spawnSync(program, [...args, ...at, 'put', 'bytes'], { input: value, env: env() });
+    const get = spawnSync(program, [...args, ...at, 'get', 'bytes', '--print-value-only'], {
+      env: env(),
+    });
 
     expect(put.status).toBe(0);
     expect(get.stdout).toEqual(Buffer.concat([value, Buffer.from('\n')]));

@@ -7,6 +7,7 @@ import { expect, it } from 'vitest';
 import { useClusters } from '../support/cluster-fixture.js';
 import { CALM, type Cluster, freePort, type Member } from '../support/cluster-processes.js';
 import { kvctl, listed, newcomer } from '../support/newcomers.js';
+import { testCertificates } from '../support/test-certificates.js';
 import { waitFor } from '../support/wait.js';
 
 const clusters = useClusters();
@@ -73,7 +74,7 @@ it('takes in a member that was added first, as etcd does it', async () => {
   await expect(member.api.put('k', 'x')).rejects.toThrow('rpc not supported for learner');
   const second = await kvctl(
     cluster.members,
-    ...['member', 'add', 'm5', '--peer-urls', 'http://127.0.0.1:9', '--learner'],
+    ...['member', 'add', 'm5', '--peer-urls', `${member.scheme}://127.0.0.1:9`, '--learner'],
   );
   expect(second.stderr).toContain('too many learner members in cluster');
   const promoted = await waitFor('the promotion', READY_MS, async () => {
@@ -140,6 +141,7 @@ it('refuses a member that comes back with an emptied folder, and takes it in ane
     ...['--name', wiped.name, '--data-dir', wiped.dataFolder, '--join', leader.clientUrl],
     ...['--listen-client-urls', wiped.clientUrl, '--advertise-client-urls', wiped.clientUrl],
     ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
+    ...(wiped.isSecure ? await testCertificates().memberFlags(wiped.name) : []),
   ];
   await wiped.start(READY_MS);
   await caughtUp(wiped);
@@ -178,7 +180,7 @@ it('moves a member to another peer address', async () => {
   const cluster = await clusters.start();
   const leader = await cluster.waitLeader();
   const moved = cluster.others(leader)[0] as Member;
-  const url = `http://127.0.0.1:${await freePort()}`;
+  const url = `${moved.scheme}://127.0.0.1:${await freePort()}`;
 
   const updated = await kvctl(cluster.members, 'member', 'update', moved.name, '--peer-urls', url);
   await moved.kill();

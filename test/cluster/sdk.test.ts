@@ -7,6 +7,7 @@ import type { HeldLock } from '../../src/client/lock.js';
 import { useClusters } from '../support/cluster-fixture.js';
 import { CALM, type Cluster } from '../support/cluster-processes.js';
 import { FaultProxy } from '../support/fault-proxy.js';
+import { clientOptions } from '../support/test-certificates.js';
 import { staysFalse, waitFor, within } from '../support/wait.js';
 
 const clusters = useClusters();
@@ -19,13 +20,13 @@ afterEach(async () => {
 });
 
 function connect(endpoints: readonly string[], protocol: 'grpc' | 'http' = 'grpc'): KvdClient {
-  const client = new KvdClient({ endpoints, protocol, timeoutMs: 15_000 });
+  const client = new KvdClient({ endpoints, protocol, timeoutMs: 15_000, ...clientOptions() });
   clients.push(client);
   return client;
 }
 
 function endpointsOf(cluster: Cluster): string[] {
-  return cluster.members.map(({ clientPort }) => `127.0.0.1:${clientPort}`);
+  return cluster.members.map(({ clientUrl }) => clientUrl);
 }
 
 /** Bytes of which no two pieces are alike: what is lost, doubled or moved shows. */
@@ -62,7 +63,10 @@ describe('a lock whose connection is cut', () => {
     const proxy = await FaultProxy.listen(cluster.member(0).clientPort);
     proxies.push(proxy);
     const [, ...others] = endpointsOf(cluster);
-    return { client: connect([`127.0.0.1:${proxy.port}`, ...others]), proxy };
+    return {
+      client: connect([`${cluster.member(0).scheme}://127.0.0.1:${proxy.port}`, ...others]),
+      proxy,
+    };
   }
 
   it('is kept by its holder, through another member', async () => {

@@ -49,9 +49,6 @@ it('a cluster with TLS on all ports serves gRPC and JSON, loses its leader, and 
   const { member } = await newcomer(clusters, cluster, 'm4', [
     '--join',
     through.map(({ clientUrl }) => clientUrl).join(','),
-    // To call the client ports with; the certificate of its own client port is not for callers.
-    ...['--client-cert-file', testCertificates().clientFlags[3] as string],
-    ...['--client-key-file', testCertificates().clientFlags[5] as string],
   ]);
   await member.start();
   await waitFor('a fourth voter', 30_000, async () =>

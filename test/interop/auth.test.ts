@@ -13,6 +13,7 @@ import {
   ETCD,
   ETCDCTL,
   type Etcd,
+  Etcdctl,
   etcdctl,
   expectSame,
   startEtcd,
@@ -225,6 +226,50 @@ describe('etcdctl says the same of both', () => {
   it.each(MANAGEMENT)('about users and roles: $args', same);
   it.each(WATCHES)('about watches of users: $args', same);
   it.each(ENABLED)('with authentication on: $args', same);
+});
+
+describe('a watch whose right is taken away', () => {
+  const asRoot = async (endpoint: string, text: string): Promise<void> => {
+    const { code, err } = await etcdctl(endpoint, { args: ['--user=root:pw', ...words(text)] });
+    expect(code, err).toBe(0);
+  };
+  const watching = async (endpoint: string): Promise<Etcdctl> => {
+    const watch = new Etcdctl(endpoint, ['--user=watcher:pw', 'watch', 'taken']);
+    // Until it is there it sees nothing: the write is repeated.
+    for (let value = 1; !watch.out.includes('PUT'); value += 1) {
+      await asRoot(endpoint, `put taken before${value}`);
+    }
+    return watch;
+  };
+
+  it.each([
+    ['role revoke-permission watching taken', 'role grant-permission watching read taken'],
+    ['user revoke-role watcher watching', 'user grant-role watcher watching'],
+  ])('goes on in etcd, and is cancelled by kvd: %s', async (take, giveBack) => {
+    const both = [kvd, etcd.endpoint];
+    for (const endpoint of both) {
+      // All but the last are there the second time.
+      for (const text of ['user add watcher:pw', 'role add watching']) {
+        await etcdctl(endpoint, { args: ['--user=root:pw', ...words(text)] });
+      }
+      await asRoot(endpoint, 'role grant-permission watching read taken');
+      await asRoot(endpoint, 'user grant-role watcher watching');
+    }
+    const [ours, theirs] = (await Promise.all(both.map(watching))) as [Etcdctl, Etcdctl];
+
+    for (const endpoint of both) {
+      await asRoot(endpoint, take);
+      await asRoot(endpoint, 'put taken secret');
+    }
+
+    await theirs.printed('secret');
+    await theirs.interrupt();
+    const { out, err } = await ours.told;
+    // This etcdctl does not print the reason.
+    expect(err).toContain('watch is canceled by the server');
+    expect(out).not.toContain('secret');
+    for (const endpoint of both) await asRoot(endpoint, giveBack);
+  });
 });
 
 describe('kvd refuses, as etcd does since 3.4,', () => {

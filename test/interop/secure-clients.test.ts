@@ -16,11 +16,12 @@ import {
 } from 'etcd3';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CALM, Cluster } from '../support/cluster-processes.js';
+import { HttpApi } from '../support/http-api.js';
 import { type PythonRun, python } from '../support/python.js';
 import { removeTempFolders } from '../support/temp-folder.js';
 import { makeTestCertificates, type TestCertificates } from '../support/test-certificates.js';
 import { waitFor } from '../support/wait.js';
-import { etcdctl, type Told, words } from './side-by-side.js';
+import { etcdctl, startEtcd, type Told, words } from './side-by-side.js';
 
 /** The common name of the clients' certificate, and so a user. */
 const NAMED_BY_CERTIFICATE = 'tester';
@@ -177,6 +178,43 @@ describe('with users', () => {
     expect((await ctl('get', 'tls/k')).out).toBe('tls/k\n2\n');
     expect((await ctl('put', 'tls/k', 'x')).err).toContain('permission denied');
     expect((await ctl('get', 'ctl')).err).toContain('permission denied');
+  });
+
+  it('over JSON a certificate names nobody: etcd refuses it, kvd goes by the token', async () => {
+    const server = (await certificates.memberFlags('etcd')).slice(0, 7);
+    const client = certificates.clientFlags;
+    const etcd = await startEtcd(1, [], { server, client });
+    const theirs = (...args: string[]): Promise<Told> =>
+      etcdctl(etcd.endpoint, { args: [...client, ...args] });
+    try {
+      for (const command of [
+        ...['user add root:pw', 'role add root', 'user grant-role root root', 'role add reader'],
+        ...['role grant-permission reader read tls/ --prefix', 'put tls/k 2'],
+        ...[`user add ${NAMED_BY_CERTIFICATE} --no-password`],
+        ...[`user grant-role ${NAMED_BY_CERTIFICATE} reader`, 'auth enable'],
+      ]) {
+        expect(await theirs(...words(command)), command).toMatchObject({ code: 0 });
+      }
+      const ask = async (url: string): Promise<string> => {
+        const api = new HttpApi(url);
+        const answer = await api.range('tls/k').then(
+          ({ kvs }) => `got ${kvs[0]?.value}`,
+          (error: Error) => error.message,
+        );
+        api.close();
+        return answer;
+      };
+
+      // The certificate is good for its user over gRPC, at both.
+      expect((await theirs('get', 'tls/k')).out).toBe('tls/k\n2\n');
+      expect((await ctl('get', 'tls/k')).out).toBe('tls/k\n2\n');
+      expect(await ask(`https://${etcd.endpoint}`)).toContain(
+        'status 400, not JSON: CommonName of client sending a request against gateway will be ignored',
+      );
+      expect(await ask(endpoints[0] as string)).toBe('etcdserver: user name is empty');
+    } finally {
+      await etcd.stop();
+    }
   });
 
   it('etcdctl is the user who logs in, whomever its certificate names', async () => {

@@ -151,11 +151,22 @@ export interface Etcd {
   stop(): Promise<void>;
 }
 
+/** Flags of etcd that make its client port speak TLS, and those of etcdctl that it wants then. */
+export interface EtcdTls {
+  readonly server: readonly string[];
+  readonly client: readonly string[];
+}
+
 /** A cluster of Debian's etcd, ready to serve. */
-export async function startEtcd(size = 1, flags: readonly string[] = []): Promise<Etcd> {
+export async function startEtcd(
+  size = 1,
+  flags: readonly string[] = [],
+  tls: EtcdTls | null = null,
+): Promise<Etcd> {
+  const scheme = tls === null ? 'http' : 'https';
   const members: { name: string; client: string; peer: string }[] = [];
   for (let at = 1; at <= size; at += 1) {
-    const client = `http://127.0.0.1:${await freePort()}`;
+    const client = `${scheme}://127.0.0.1:${await freePort()}`;
     members.push({ name: `m${at}`, client, peer: `http://127.0.0.1:${await freePort()}` });
   }
   const initial = members.map(({ name, peer }) => `${name}=${peer}`).join(',');
@@ -168,13 +179,16 @@ export async function startEtcd(size = 1, flags: readonly string[] = []): Promis
         ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
         ...['--initial-cluster', initial, '--logger', 'zap', '--log-level', 'error', ...CALM],
         ...flags,
+        ...(tls?.server ?? []),
       ],
       { stdio: 'ignore' },
     ),
   );
-  const endpoints = members.map(({ client }) => client.slice('http://'.length));
+  const endpoints = members.map(({ client }) => client.slice(`${scheme}://`.length));
   await waitFor('etcd', 40_000, async () => {
-    const { code } = await etcdctl(endpoints.join(), { args: ['endpoint', 'health'] });
+    const { code } = await etcdctl(endpoints.join(), {
+      args: [...(tls?.client ?? []), 'endpoint', 'health'],
+    });
     return code === 0;
   });
   return {

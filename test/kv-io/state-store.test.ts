@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { systemClock } from '../../src/clock.js';
 import { FatalError } from '../../src/errors.js';
 import { LevelBackend } from '../../src/kv/io/level-backend.js';
 import { NodeStateFolders } from '../../src/kv/io/state-folders.js';
@@ -387,6 +388,31 @@ describe('StateStore in dead surroundings', () => {
 
     await expect(checkpoint).rejects.toThrow(/input\/output error/);
     expect(onFatal).toHaveBeenCalledOnce();
+  });
+
+  it('lets the event loop turn behind each small piece of a large removal', async () => {
+    let turns = 0;
+    const soon = (run: () => void): void => {
+      turns += 1;
+      systemClock.soon(run);
+    };
+    const clock = {
+      ...systemClock,
+      soon,
+      after: (_ms: number, run: () => void) => systemClock.after(0, run),
+    };
+    const store = await StateStore.open({ ...freshOptions('memory'), clock });
+    await store.checkpoint(markAt(1), 0, Buffer.alloc(0));
+    const runs = 16;
+    for (let main = runs * 8192; main > 0; main -= 1) store.remove(main, 0, false);
+    turns = 0;
+
+    await store.checkpoint(markAt(2), 0, Buffer.alloc(0));
+    await store.cleaned();
+
+    // Sixteen runs are sorted, and it takes fifteen merges to make one of them.
+    expect(turns).toBeGreaterThanOrEqual(runs + runs - 1);
+    await store.close();
   });
 
   it('finds a flipped bit in a page when it reads it', async () => {

@@ -15,19 +15,18 @@ import type { Readable, Writable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { encodeProtobuf } from '../../src/rpc/api/protobuf.js';
-import { Cluster, freePort, type Member } from '../support/cluster-processes.js';
+import { Cluster, type Member } from '../support/cluster-processes.js';
 import { FLOOD_KINDS, STREAM_FLOOD_KINDS } from '../support/flooder.js';
 import { GrpcClient } from '../support/grpc-client.js';
-import { makeTestCertificates } from '../support/test-certificates.js';
 import { transpiledProgram } from '../support/transpiled-program.js';
 
 const ROUNDS = Number(process.env['FLOOD_ROUNDS'] ?? 5);
 const SETTLE_MS = 400;
 const PHASE_MS = 1500;
 const FLOODING = 4;
-const FLOOR_MS = 50;
+const FLOOR_MS = 30;
 const CPU_SHARE = 0.5;
-const MEMORY_BYTES = 800 * 1024 * 1024;
+const MEMORY_BYTES = 400 * 1024 * 1024;
 
 const RANGE = '/etcdserverpb.KV/Range';
 const PUT = '/etcdserverpb.KV/Put';
@@ -38,20 +37,13 @@ type Program = ChildProcessByStdio<Writable, Readable, null>;
 
 let cluster: Cluster;
 let member: Member;
-let securePort: number;
 let program: string;
 let sink: Program;
 let sinkPort: number;
 let clients: GrpcClient[];
 
 beforeAll(async () => {
-  const plain = await freePort();
-  securePort = await freePort();
-  const urls = `http://127.0.0.1:${plain},https://127.0.0.1:${securePort}`;
-  const { memberFlags } = await makeTestCertificates();
-  // Those who behave are on the plain port of the same member.
-  const flags = [...memberFlags.slice(0, 4), '--listen-client-urls', urls];
-  cluster = await Cluster.start({ size: 1, tls: false, firstClientPort: plain, flags });
+  cluster = await Cluster.start({ size: 1, tls: false });
   member = cluster.member(0);
   program = transpiledProgram('test/support/flooder.ts');
   sink = start('sink');
@@ -129,7 +121,7 @@ describe('a flood', () => {
       for (let round = 0; round < ROUNDS; round += 1) {
         for (const [port, phases] of [
           [sinkPort, without],
-          [kind.startsWith('TLS') ? securePort : member.clientPort, during],
+          [member.clientPort, during],
         ] as const) {
           flooder.stdin.write(`${port}\n`);
           await pause(SETTLE_MS);

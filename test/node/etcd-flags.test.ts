@@ -17,6 +17,7 @@ const OWN = [
   ...['join', 'wal-segment-bytes', 'disk-reserve-bytes'],
   ...['backup-dir', 'backup-interval', 'backup-keep'],
   ...['max-connections-per-address', 'rate-per-user', 'max-range-bytes'],
+  ...['audit-log', 'audit-log-reads', 'audit-log-max-bytes', 'audit-log-keep'],
 ];
 
 interface Found {

@@ -19,9 +19,10 @@ import { apiHandlers } from '../../src/rpc/handlers.js';
 import { anyMessage, plain } from '../support/any-message.js';
 import { exchange, serveGateway } from '../support/gateway-client.js';
 import { GrpcClient, type Outcome, type ServedGrpc, serveGrpc } from '../support/grpc-client.js';
-import { frame, hello, request } from '../support/http2-frames.js';
+import { frame, hello, request, u32 } from '../support/http2-frames.js';
 import { LocalNode } from '../support/local-node.js';
 import { checkProperty } from '../support/property.js';
+import { RawHttp2 } from '../support/raw-http2.js';
 import { staysFalse, waitFor } from '../support/wait.js';
 
 const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128 };
@@ -418,9 +419,11 @@ describe('a server', () => {
       ]);
     const create = encodeProtobuf('WatchRequest', { createRequest: { key: 'k' } });
     const parts = [hello([4, 0]), ask(1, WATCH, create, 0)];
-    for (let id = 3; id < 200; id += 2) parts.push(ask(id, RANGE, range('large'), 1));
+    // Writes: they do not wait for their client to read.
+    const touch = encodeProtobuf('PutRequest', { key: 'large', ignoreValue: true, prevKv: true });
+    for (let id = 3; id < 200; id += 2) parts.push(ask(id, PUT, touch, 1));
     socket.write(Buffer.concat(parts));
-    const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
+    const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Put', 'unary');
     await waitFor('refusals', 5000, () => (handled.get('ResourceExhausted') ?? 0) > 0);
 
     const other = client.open(WATCH);
@@ -465,23 +468,66 @@ describe('a server', () => {
     await Promise.all([watch.outcome, waiting]);
   });
 
-  it('refuses new calls of a client that reads no answers, and nobody else', async () => {
-    await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
-    const socket = net.connect(served.port, '127.0.0.1');
-    socket.pause();
-    const body = range('large');
-    const message = Buffer.concat([Buffer.from([0, 0, 0, 0, body.length]), body]);
-    const parts = [hello()];
-    for (let id = 1; id < 400; id += 2) {
-      const head = { ':path': RANGE, 'content-type': 'application/grpc' };
-      parts.push(request(id, head), frame(0, 1, id, message));
+  describe('whose client has asked for much and reads nothing', () => {
+    const large = range('large');
+    const handled = () => served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary').handled;
+    const answers = (): number => handled().get('OK') ?? 0;
+    let lazy: RawHttp2;
+
+    function ask(from: number, count: number): void {
+      for (let at = 0; at < count; at += 1) lazy.ask(from + 2 * at, RANGE, large);
     }
-    socket.write(Buffer.concat(parts));
-    const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
-    await waitFor('the answers', 5000, () => (handled.get('OK') ?? 0) >= 60);
-    await staysFalse('an answer above the bound', 300, () => (handled.get('OK') ?? 0) >= 110);
-    answer('RangeResponse', await client.call(RANGE, range('a')));
-    socket.destroy();
+
+    beforeEach(async () => {
+      await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
+      lazy = new RawHttp2(served.port, [4, 2 ** 30]);
+    });
+
+    afterEach(() => lazy.close());
+
+    it('makes no more of its answers than a few, and gives others theirs', async () => {
+      ask(1, 100);
+      await waitFor('the first answers', 5000, () => answers() >= 8);
+      await staysFalse('an answer above the bound', 300, () => answers() >= 40);
+      answer('RangeResponse', await client.call(RANGE, range('a')));
+    });
+
+    it('serves its writes meanwhile', async () => {
+      ask(1, 100);
+      await waitFor('the first answers', 5000, () => answers() >= 8);
+      lazy.ask(1001, PUT, put('small', '1'));
+      await waitFor('the write', 2000, async () => {
+        const { kvs } = answer('RangeResponse', await client.call(RANGE, range('small')));
+        return kvs.length === 1;
+      });
+    });
+
+    it('makes the others as it reads, and refuses none', async () => {
+      ask(1, 60);
+      await waitFor('the first answers', 5000, () => answers() >= 8);
+      lazy.widen(0, 2 ** 30);
+      await waitFor('all answers', 20_000, () => answers() === 60);
+      await waitFor('all bytes', 20_000, () => lazy.headersOf(119)['grpc-status'] === '0');
+      expect(handled().get('ResourceExhausted')).toBeUndefined();
+    });
+
+    it('refuses what it asks for beyond a thousand', async () => {
+      ask(1, 1200);
+      await waitFor('refusals', 5000, () => (handled().get('ResourceExhausted') ?? 0) >= 100);
+      expect(answers()).toBeLessThan(100);
+    });
+
+    it('does nothing for calls that are called off meanwhile', async () => {
+      ask(1, 60);
+      await waitFor('the first answers', 5000, () => answers() >= 8);
+      await staysFalse('more of them', 100, () => answers() >= 40);
+      const made = answers();
+      for (let id = 119; id > 2 * made; id -= 2) lazy.write(frame(3, 0, id, u32(8)));
+      await waitFor('the end of the others', 5000, () => handled().get('Canceled') === 60 - made);
+      lazy.widen(0, 2 ** 30);
+      await waitFor('the answers', 10_000, () => lazy.headersOf(1)['grpc-status'] === '0');
+      await staysFalse('another answer', 200, () => answers() > made);
+    });
   });
 });
 

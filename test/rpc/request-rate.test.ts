@@ -99,7 +99,7 @@ describe('a member with --rate-per-user', () => {
   });
 
   async function door(node: ConstructorParameters<typeof Door>[0] | LocalNode, rate: number) {
-    const handlers = apiHandlers(LIMITS, new RequestRate(rate, new Counter()));
+    const handlers = apiHandlers(LIMITS, { rate: new RequestRate(rate, new Counter()) });
     const served = new Door(
       node as ConstructorParameters<typeof Door>[0],
       await serveGrpc(node, handlers),

@@ -175,7 +175,7 @@ describe('a socket that takes nothing', () => {
     node.rig.ok(put('large', Buffer.alloc(1_000_000)));
     const client = deaf(RANGE, ranging, 40);
     const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
-    await waitFor('the answers', 5000, () => (handled.get('OK') ?? 0) === 40);
+    await waitFor('the answers', 5000, () => (handled.get('OK') ?? 0) >= 8);
     await pause(3 * ANSWER_MS);
     await isGone(client);
     let bytes = 0;

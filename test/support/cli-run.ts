@@ -3,6 +3,7 @@
  */
 import type { Io } from '../../cli/io.js';
 import { main } from '../../cli/program.js';
+import { clientEnvironment } from './test-certificates.js';
 
 export interface CliResult {
   readonly code: number;
@@ -33,7 +34,7 @@ export class CliRun {
       })(),
       stdinIsTerminal: false,
       askHidden: options.askHidden ?? null,
-      env: options.env ?? { PATH: process.env['PATH'] },
+      env: options.env ?? { PATH: process.env['PATH'], ...clientEnvironment('KVCTL') },
       interrupt: this.controller.signal,
     };
     this.done = main(argv, io).then((code) => ({

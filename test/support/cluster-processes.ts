@@ -381,7 +381,7 @@ export class Cluster {
   static async prepare(options: ClusterOptions = {}): Promise<Cluster> {
     const size = options.size ?? 3;
     const isSecure = options.tls ?? TLS_BY_DEFAULT;
-    const tlsFlags = isSecure ? (await makeTestCertificates()).memberFlags : [];
+    const certificates = isSecure ? await makeTestCertificates() : null;
     const folder = options.folder ?? tempFolder('cluster');
     const members: Member[] = [];
     const peers: { listen: number; advertise: number }[] = [];
@@ -398,7 +398,7 @@ export class Cluster {
     const initial = members.map((member, place) => {
       return `${member.name}=${member.scheme}://127.0.0.1:${peers[place]?.advertise}`;
     });
-    members.forEach((member, place) => {
+    for (const [place, member] of members.entries()) {
       const url = `${member.scheme}://127.0.0.1:${peers[place]?.listen}`;
       const advertised = `${member.scheme}://127.0.0.1:${peers[place]?.advertise}`;
       member.command = options.command ?? null;
@@ -410,10 +410,10 @@ export class Cluster {
         ...['--initial-advertise-peer-urls', advertised],
         ...['--initial-cluster', initial.join(','), '--initial-cluster-state', 'new'],
         ...['--initial-cluster-token', 'test'],
-        ...tlsFlags,
+        ...((await certificates?.memberFlags(member.name)) ?? []),
         ...(options.flags ?? []),
       ];
-    });
+    }
     return new Cluster(members);
   }
 

@@ -3,10 +3,12 @@
  * one that reads and forgets, to be flooded instead. For test/long/floods.test.ts.
  *
  *   node flooder.js sink                     prints its port
- *   node flooder.js flood KIND CONNECTIONS   reads ports from its input, one a line: floods that one; 0 = rest
+ *   node flooder.js flood KIND CONNECTIONS [CA CERT KEY]
  *
+ * `flood` reads ports from its input, one a line: floods that one; 0 = rest. With files it speaks TLS.
  * Every flood is made of frames that are well-formed one by one. A connection that is ended is made anew.
  */
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
 import tls from 'node:tls';
@@ -83,26 +85,6 @@ function repeating(one: Buffer, begin: () => Buffer = hello): Flood {
   return { begin, batch: () => bytes, streams: 0 };
 }
 
-const NOTHING = Buffer.alloc(0);
-/** What a client of TLS says first; captured when this program begins. */
-let clientHello: Buffer = NOTHING;
-
-function captureHello(): Promise<Buffer> {
-  return new Promise((resolve) => {
-    const server = net.createServer((socket) => {
-      socket.once('data', (bytes) => {
-        resolve(bytes);
-        socket.destroy();
-        server.close();
-      });
-    });
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as net.AddressInfo;
-      tls.connect({ port, host: '127.0.0.1', ALPNProtocols: ['h2'] }).on('error', () => undefined);
-    });
-  });
-}
-
 /** One stream of such messages, as large as the windows of the peer let it be. */
 function within(path: string, one: Buffer, first: Buffer = NO_BYTES): Flood {
   const head = { ':path': path, 'content-type': 'application/grpc', 'grpc-encoding': 'gzip' };
@@ -148,13 +130,6 @@ const FLOODS: Readonly<Record<string, Flood>> = {
     batch: (from) => asking(from, 5, 'large', false),
     streams: 5,
     isDeaf: true,
-  },
-  'TLS handshakes': { begin: () => clientHello, batch: () => NOTHING, streams: 0, batchesMax: 20 },
-  'TLS stalls': {
-    begin: () => clientHello.subarray(0, 20),
-    batch: () => NOTHING,
-    streams: 0,
-    batchesMax: 200,
   },
   connections: { begin: hello, batch: () => Buffer.alloc(0), streams: 0, batchesMax: 1 },
 };
@@ -239,10 +214,12 @@ class Room {
 class Flooder {
   private readonly flood: Flood;
   private readonly sockets = new Set<net.Socket>();
+  private readonly certificates: tls.SecureContextOptions | null;
   private port = 0;
 
-  constructor(flood: Flood) {
+  constructor(flood: Flood, certificates: tls.SecureContextOptions | null) {
     this.flood = flood;
+    this.certificates = certificates;
   }
 
   aim(port: number, connections: number): void {
@@ -254,7 +231,11 @@ class Flooder {
 
   private connect(port: number): void {
     const { flood } = this;
-    const socket = net.connect({ port, host: '127.0.0.1' });
+    const to = { port, host: '127.0.0.1' };
+    const socket =
+      this.certificates === null
+        ? net.connect(to)
+        : tls.connect({ ...to, ...this.certificates, ALPNProtocols: ['h2'] });
     this.sockets.add(socket);
     let from = 3;
     let batches = 0;
@@ -276,7 +257,7 @@ class Flooder {
       }
       if (!socket.destroyed) setTimeout(say, 1);
     };
-    socket.on('connect', () => {
+    socket.on(this.certificates === null ? 'connect' : 'secureConnect', () => {
       socket.write(flood.begin());
       say();
     });
@@ -310,11 +291,12 @@ function sink(): void {
   });
 }
 
-const [role, kind = '', connections = '1'] = process.argv.slice(2);
+const [role, kind = '', connections = '1', ...files] = process.argv.slice(2);
 if (role === 'sink') sink();
 if (role === 'flood') {
-  clientHello = await captureHello();
-  const flooder = new Flooder({ ...FLOODS, ...WITHIN_STREAMS }[kind] as Flood);
+  const [ca, cert, key] = files.map((file) => readFileSync(file));
+  const certificates = ca === undefined ? null : { ca, cert, key };
+  const flooder = new Flooder({ ...FLOODS, ...WITHIN_STREAMS }[kind] as Flood, certificates);
   createInterface({ input: process.stdin })
     .on('line', (line) => flooder.aim(Number(line), Number(connections)))
     .on('close', () => process.exit(0));

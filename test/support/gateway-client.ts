@@ -22,6 +22,7 @@ export interface ServedGateway {
 export async function serveGateway(
   node: NodeFace,
   options: Partial<GatewayOptions> = {},
+  greet: (socket: net.Socket) => void = () => undefined,
 ): Promise<ServedGateway> {
   const log: Record<string, unknown>[] = [];
   const logger = pino(
@@ -41,6 +42,7 @@ export async function serveGateway(
   const sockets = new Set<net.Socket>();
   const server = net.createServer((socket) => {
     sockets.add(socket);
+    greet(socket);
     socket.on('error', () => undefined);
     socket.once('close', () => sockets.delete(socket));
     // As the real port does: look at the first bytes, then hand the connection over with them.

@@ -11,6 +11,8 @@ import type { NodeFace } from '../../src/node.js';
 import type { Handlers } from '../../src/rpc/api/handler.js';
 import { GrpcServer, type GrpcServerOptions } from '../../src/rpc/grpc/grpc-server.js';
 import { apiHandlers } from '../../src/rpc/handlers.js';
+import type { Member } from './cluster-processes.js';
+import { testCertificates } from './test-certificates.js';
 
 const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128 };
 
@@ -71,6 +73,12 @@ export class GrpcClient {
   constructor(to: number | http2.ClientHttp2Session) {
     this.session = typeof to === 'number' ? http2.connect(`http://127.0.0.1:${to}`) : to;
     this.session.on('error', () => undefined);
+  }
+
+  /** As the member wants to be called. */
+  static of(member: Member): GrpcClient {
+    const tls = member.isSecure ? testCertificates().client : {};
+    return new GrpcClient(http2.connect(member.clientUrl, tls));
   }
 
   open(path: string, headers: Readonly<Record<string, string>> = {}): GrpcExchange {

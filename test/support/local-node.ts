@@ -58,6 +58,7 @@ export class LocalNode implements NodeFace {
   /** Backups that pin something. */
   backups = 0;
   readonly leaderLost = new Set<() => void>();
+  private readonly aborts = new WeakMap<AbortSignal, Promise<void>>();
   private lastLeaseId = 1000;
   private deletedTo = 0;
 
@@ -295,14 +296,28 @@ export class LocalNode implements NodeFace {
     await this.waitInLine(context);
   }
 
+  /** One listener for all that wait on behalf of one stream, like that of the running member. */
+  private abortOf(signal: AbortSignal): Promise<void> {
+    const known = this.aborts.get(signal);
+    if (known !== undefined) return known;
+    const abort = new Promise<void>((resolve) => {
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    this.aborts.set(signal, abort);
+    return abort;
+  }
+
   private waitInLine(context: RequestContext): Promise<void> {
     return new Promise((resolve, reject) => {
       const ms = Math.min(context.deadline - this.now(), 2 ** 30);
       const timer = setTimeout(() => reject(new KvError('TIMEOUT', 'timed out')), ms);
-      context.signal?.addEventListener('abort', () => {
-        clearTimeout(timer);
-        reject(new KvError('CANCELED', 'called off'));
-      });
+      const { signal } = context;
+      if (signal !== null) {
+        void this.abortOf(signal).then(() => {
+          clearTimeout(timer);
+          reject(new KvError('CANCELED', 'called off'));
+        });
+      }
       this.hold?.then(() => {
         clearTimeout(timer);
         resolve();

@@ -52,7 +52,7 @@ export async function newcomer(
     new Member(name, await freePort(), folder, null, cluster.member(0).isSecure),
   );
   const url = `${member.scheme}://127.0.0.1:${await freePort()}`;
-  const tls = member.isSecure ? testCertificates().memberFlags : [];
+  const tls = member.isSecure ? await testCertificates().memberFlags(name) : [];
   member.flags = [
     ...['--name', name, '--data-dir', folder],
     ...['--listen-client-urls', member.clientUrl, '--advertise-client-urls', member.clientUrl],

@@ -95,7 +95,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   msgpackr: ['src/codec.ts', 'src/rpc/peer/'],
   fastify: ['src/rpc/'],
   commander: ['cli/'],
-  pino: ['src/logger.ts', 'src/server.ts'],
+  pino: ['src/logger.ts', 'src/audit-log.ts', 'src/server.ts'],
   'prom-client': ['src/metrics.ts'],
   jose: ['src/auth/io/jwt-tokens.ts'],
   yaml: ['src/option-values.ts'],

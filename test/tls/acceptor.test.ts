@@ -15,7 +15,7 @@ import type { TlsSettings } from '../../src/tls-options.js';
 import { Authority, type CertificateFiles, daysFromNow } from '../support/certificates.js';
 import { keptLog } from '../support/kept-log.js';
 import { tlsSettingsOf } from '../support/tls-settings.js';
-import { waitFor } from '../support/wait.js';
+import { staysFalse, waitFor } from '../support/wait.js';
 
 let authority: Authority;
 let own: CertificateFiles;
@@ -237,7 +237,14 @@ describe('a port for TLS', () => {
   });
 
   it('lets a caller with many handshakes that go nowhere wait, and others not', async () => {
-    const limits = { waiting: 50, waitingEach: 50, underWay: 4, underWayEach: 4, aSecond: 1000 };
+    const limits = {
+      waiting: 50,
+      waitingEach: 50,
+      underWay: 4,
+      underWayEach: 4,
+      aSecond: 1000,
+      share: 1,
+    };
     const { port, lines } = await open({}, { limits });
     const stalled = Array.from({ length: 8 }, () => {
       const socket = net.connect(port, '127.0.0.1');
@@ -256,8 +263,25 @@ describe('a port for TLS', () => {
     expect(lines.join()).toContain('is too slow with its handshake');
   });
 
+  it('spends a share of its time on handshakes, however many are wanted', async () => {
+    const wide = { waiting: 50, waitingEach: 50, underWay: 50, underWayEach: 50, aSecond: 1000 };
+    // Enough for one, and for a tenth of a millisecond more in each second.
+    const { port, served } = await open({}, { limits: { ...wide, share: 0.0001 } });
+    const calls = Array.from({ length: 10 }, () => call(port));
+
+    expect(await Promise.race(calls)).toBe('served null h2');
+    await staysFalse('many handshakes', 500, () => served.length > 2);
+  });
+
   it('refuses connections above its bound', async () => {
-    const limits = { waiting: 3, waitingEach: 3, underWay: 1, underWayEach: 1, aSecond: 1000 };
+    const limits = {
+      waiting: 3,
+      waitingEach: 3,
+      underWay: 1,
+      underWayEach: 1,
+      aSecond: 1000,
+      share: 1,
+    };
     const { port, lines } = await open({}, { limits });
     const sockets = Array.from({ length: 10 }, () => {
       const socket = net.connect(port, '127.0.0.1');

@@ -11,6 +11,7 @@ const WIDE: LineLimits = {
   underWay: 1000,
   underWayEach: 1000,
   aSecond: 1000,
+  share: 1,
 };
 
 function all<T>(line: HandshakeLine<T>, now: number): T[] {
@@ -66,6 +67,26 @@ describe('the line for handshakes', () => {
     expect(all(line, 100_000)).toHaveLength(10);
   });
 
+  it('begins none while they have cost more than their share of the time', () => {
+    const line = new HandshakeLine<number>({ ...WIDE, share: 0.1 }, 0);
+    for (let item = 0; item < 10; item += 1) line.join(item, 'a');
+
+    expect(line.next(0)).toBe(0);
+    line.spend(100);
+    expect(line.next(0)).toBe(1);
+    line.spend(30);
+    expect(line.next(0)).toBeNull();
+    expect(line.pauseMs(0)).toBe(300);
+    expect(line.pauseMs(100)).toBe(200);
+    expect(line.next(299)).toBeNull();
+    expect(line.next(300)).toBe(2);
+    // What was saved up is a second's worth.
+    expect(line.next(100_000)).toBe(3);
+    line.spend(101);
+    expect(line.next(100_000)).toBeNull();
+    expect(line.pauseMs(100_000)).toBe(10);
+  });
+
   it('names who takes too long only when others need the place', () => {
     const line = new HandshakeLine<number>({ ...WIDE, underWay: 2 }, 0);
     line.join(1, 'a');
@@ -79,6 +100,25 @@ describe('the line for handshakes', () => {
     line.leave(1, 'a');
     expect(line.overdue(1000)).toBeNull();
     expect(all(line, 1000)).toEqual([3]);
+  });
+});
+
+describe('a client with as many under way as it may', () => {
+  it('loses the slow ones to those of its own that wait, and not to those of others', () => {
+    const line = new HandshakeLine<string>({ ...WIDE, underWayEach: 2 }, 0);
+    for (const item of ['a1', 'a2']) line.join(item, 'a');
+    line.join('b1', 'b');
+    expect(all(line, 50)).toEqual(['a1', 'b1', 'a2']);
+    line.join('b2', 'b');
+    expect(line.overdue(100)).toBeNull();
+    expect(all(line, 100)).toEqual(['b2']);
+
+    line.join('a3', 'a');
+    expect(line.overdue(50)).toBeNull();
+    expect(line.overdue(51)).toBe('a1');
+    line.leave('a1', 'a');
+    expect(line.overdue(51)).toBeNull();
+    expect(all(line, 200)).toEqual(['a3']);
   });
 });
 

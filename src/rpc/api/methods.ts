@@ -6,7 +6,8 @@
  * without one is served over gRPC alone.
  * `waits` marks calls that may rightly last for ever (a lock that somebody else holds): only the
  * client's own deadline ends them. `isShort` marks those that end by themselves as soon as their answer is
- * read: a server that stops waits for them, and a client that does not read them loses them.
+ * read: a server that stops waits for them, and a client that does not read them loses them. `isLarge` marks
+ * those whose answer may be of any size: they wait for a client that has not read what it asked for before.
  */
 import type { MessageName } from './schema.js';
 
@@ -19,10 +20,11 @@ export interface Method {
   readonly responseStream: boolean;
   readonly waits: boolean;
   readonly isShort: boolean;
+  readonly isLarge: boolean;
   readonly paths: readonly string[];
 }
 
-type Shape = Partial<Pick<Method, 'request' | 'response' | 'waits' | 'isShort'>> & {
+type Shape = Partial<Pick<Method, 'request' | 'response' | 'waits' | 'isShort' | 'isLarge'>> & {
   readonly stream?: 'out' | 'both';
 };
 
@@ -41,6 +43,7 @@ function method(
     responseStream: shape.stream !== undefined,
     waits: shape.waits ?? false,
     isShort: shape.isShort ?? (shape.stream === undefined && shape.waits !== true),
+    isLarge: shape.isLarge ?? false,
     paths,
   };
 }
@@ -70,11 +73,11 @@ const REFLECTION = {
 } as const;
 
 export const METHODS: readonly Method[] = [
-  method(KV, 'Range', ['/kv/range']),
+  method(KV, 'Range', ['/kv/range'], { isLarge: true }),
   method(KV, 'RangeStream', [], { request: 'RangeRequest', stream: 'out', isShort: true }),
   method(KV, 'Put', ['/kv/put']),
   method(KV, 'DeleteRange', ['/kv/deleterange']),
-  method(KV, 'Txn', ['/kv/txn']),
+  method(KV, 'Txn', ['/kv/txn'], { isLarge: true }),
   method(KV, 'Compact', ['/kv/compaction'], {
     request: 'CompactionRequest',
     response: 'CompactionResponse',

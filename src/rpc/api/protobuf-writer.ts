@@ -9,7 +9,7 @@ import type { Int64 } from '../../int64.js';
 
 const FIRST_BYTES = 16 * 1024;
 /** A buffer that grew beyond this for one large message is not kept. */
-const KEPT_BYTES = 1024 * 1024;
+const KEPT_BYTES = 4 * 1024 * 1024;
 
 export class ReverseWriter {
   private bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);

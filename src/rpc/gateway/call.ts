@@ -5,6 +5,7 @@
  * than the rest of a small call.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { commonNameOf } from '../../tls/common-name.js';
 import type { CallScope, CallWish } from '../call.js';
 import { callerOn, withToken } from '../caller.js';
 
@@ -21,7 +22,7 @@ const ANSWER_MS = 60_000;
 
 export function wishOf({ headers, socket }: IncomingMessage): CallWish {
   // No name of a certificate: what stands here may be a proxy that serves many.
-  const caller = callerOn(socket, null);
+  const caller = callerOn(socket, null, commonNameOf(socket));
   return {
     timeout: single(headers['grpc-timeout']),
     requireLeader: single(headers['grpc-metadata-hasleader']) === 'true',

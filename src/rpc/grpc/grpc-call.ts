@@ -31,6 +31,10 @@ export interface CallWire extends MessageAccount {
   message(bytes: Buffer): boolean;
   /** The client leaves more unread than is kept for one. */
   isUnread(): boolean;
+  /** It leaves so much unread that large answers wait until it has read some of it. */
+  isCrowded(): boolean;
+  /** Asks for `goOn` when that has changed. False: too many wait. */
+  park(): boolean;
   /** Work for this call, in units (turn.ts). `isCheap`: to ask for. */
   worked(units: number, isCheap: boolean): void;
   /** Others are to have their turn. */
@@ -59,6 +63,8 @@ export interface CallOptions {
 const MESSAGE_UNITS = 25;
 /** To make sense of a KiB of a message. */
 const DECODE_UNITS = 10;
+/** To make a KiB of an answer and to send it. */
+const ANSWER_UNITS = 10;
 
 /** Single answers up to this size are given in any case: they may tell of a write. */
 const SMALL_BYTES = 64 * 1024;
@@ -114,6 +120,8 @@ export abstract class GrpcCall implements StreamOwner {
   protected readonly wire: CallWire;
   protected isOver = false;
   protected bytes = 0;
+  /** Of the last message. */
+  protected messageBytes = 0;
   protected departure: AbortController | null = null;
   private deadlineTimer: NodeJS.Timeout | null = null;
   private readonly assembler: MessageAssembler;
@@ -124,6 +132,8 @@ export abstract class GrpcCall implements StreamOwner {
   private areBytesOver = false;
   private areRequestsOver = false;
   private hasHead = false;
+  /** A message of a stream is being taken: what is answered now was asked for by it. */
+  private isAsked = false;
 
   constructor({ scope, served, path, head, wire, messageBytesMax }: CallOptions) {
     this.call = new Call(scope, served.method, served.counters, path);
@@ -198,6 +208,7 @@ export abstract class GrpcCall implements StreamOwner {
     const mayBeRefused = bytes.length > SMALL_BYTES || this.call.method.responseStream;
     if (mayBeRefused && this.wire.isUnread()) throw new MessageError(UNANSWERED);
     this.bytes += bytes.length;
+    if (this.isAsked) this.wire.worked((ANSWER_UNITS * bytes.length) / 1024, true);
     if (!this.hasHead) this.wire.head();
     this.hasHead = true;
     return this.wire.message(bytes);
@@ -259,11 +270,14 @@ export abstract class GrpcCall implements StreamOwner {
   private take(message: Buffer): void {
     const { method } = this.call;
     this.requests += 1;
+    this.messageBytes = message.length;
     if (!method.requestStream && this.requests > 1) throw malformed('this call takes one message');
     this.call.scope.metrics.clientBytesReceived.value += message.length;
     const units = (DECODE_UNITS * message.length) / 1024;
     this.wire.worked(method.requestStream ? units + MESSAGE_UNITS : units, method.requestStream);
+    this.isAsked = method.requestStream;
     this.request(decodeProtobuf(method.request, message, ELEMENTS_MAX));
+    this.isAsked = false;
   }
 
   /** The service takes messages again. */
@@ -279,6 +293,8 @@ export class UnaryGrpcCall extends GrpcCall {
   protected readonly isFull = false;
   private readonly handler: UnaryHandler;
   private message: object | null = null;
+  /** Bytes of a message that waits for the client to read. */
+  private parkedBytes = 0;
   private unfollowLeader: (() => void) | null = null;
 
   constructor(options: CallOptions, handler: UnaryHandler) {
@@ -292,13 +308,23 @@ export class UnaryGrpcCall extends GrpcCall {
     this.message = message;
   }
 
+  override goOn(): void {
+    this.attempt(() => this.requestsEnded());
+  }
+
   protected override requestsEnded(): void {
-    const { message } = this;
+    const { message, wire } = this;
     if (message === null) throw malformed('the call has no message');
+    if (wire.isUnread()) throw new MessageError(UNREAD);
+    const { scope, method } = this.call;
+    if (method.isLarge && wire.isCrowded()) {
+      if (!wire.park()) throw new MessageError(UNREAD);
+      this.keepParked(this.messageBytes);
+      return;
+    }
+    this.keepParked(0);
     // Not to be kept until the answer is read.
     this.message = null;
-    if (this.wire.isUnread()) throw new MessageError(UNREAD);
-    const { scope, method } = this.call;
     // Only calls that may last for ever are worth the cost of a signal.
     if (method.waits) this.departure = new AbortController();
     const signal = this.departure?.signal ?? null;
@@ -333,7 +359,15 @@ export class UnaryGrpcCall extends GrpcCall {
 
   protected override release(): void {
     super.release();
+    this.keepParked(0);
     this.unfollowLeader?.();
+  }
+
+  private keepParked(bytes: number): void {
+    const more = bytes - this.parkedBytes;
+    if (more === 0) return;
+    this.wire.keep(more);
+    this.parkedBytes = bytes;
   }
 }
 

@@ -5,7 +5,8 @@
  * say marks the connection, and the server flushes all marked ones at the end of the turn.
  *
  * Bounds: a socket that takes nothing is not read either, and is closed when it takes nothing of answers
- * for long; answers that nobody reads are bounded by `UNREAD_BYTES_MAX`, above which new calls are refused; streams
+ * for long; calls whose answers may be large wait while `CROWD_BYTES` of answers are not read, `PARKED_MAX` of
+ * them; answers that nobody reads are bounded by `UNREAD_BYTES_MAX`, above which new calls are refused; streams
  * are told to wait; what is left half done is ended by `sweep`.
  */
 import type { Socket } from 'node:net';
@@ -15,6 +16,7 @@ import { type Caller, callerOn } from '../caller.js';
 import { factsOf, GrpcCode, wireErrorOf } from '../error-mapping.js';
 import { Http2Code } from '../http2/frame.js';
 import type { RequestHead } from '../http2/message-head.js';
+import type { Pots } from '../http2/pace.js';
 import { Http2ServerConnection, type ServerEvents } from '../http2/server-connection.js';
 import type { Http2Stream } from '../http2/stream.js';
 import { callHead } from './call-head.js';
@@ -37,7 +39,10 @@ const FULL_BYTES = 256 * 1024;
 const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
 /** Answers that wait for windows or for the socket before new calls and large answers are refused. */
 const UNREAD_BYTES_MAX = 64 * 1024 * 1024;
-/** Of messages that are not complete, over all calls. */
+/** Answers that wait before further large ones do. */
+const CROWD_BYTES = 8 * 1024 * 1024;
+const PARKED_MAX = 1000;
+/** Of messages that are not complete, or not answered yet, over all calls. */
 const KEPT_BYTES_MAX = 64 * 1024 * 1024;
 /** For the preface and the settings of a client. */
 const GREETING_MS = 10_000;
@@ -70,12 +75,16 @@ const PROGRESS_BYTES = 16 * 1024;
 const TURN_UNITS = 2000;
 const CALL_UNITS = 20;
 const BYTES_PER_UNIT = 1024;
-/** To unzip a KiB. */
+/** To unzip a KiB, and one of what becomes so much larger that nobody has sent it to be read. */
 const UNZIP_UNITS = 3;
+const BOMB_UNITS = 60;
+const BOMB_RATIO = 50;
 /** Smaller answers cost what calls cost. */
 const LARGE_BYTES = 16 * 1024;
-/** Of what a client still sends when it has been told that it is over, before it is cut off. */
-const LATE_BYTES_MAX = 256 * 1024;
+/** Of what a client still sends when it has been told that it is over, before it is not read any more. */
+const LATE_BYTES_MAX = 16 * 1024;
+/** Then it is cut off. */
+const LATE_MS = 500;
 
 export interface ConnectionOptions {
   readonly scope: CallScope;
@@ -88,6 +97,7 @@ export interface ConnectionOptions {
   /** Of all connections. */
   readonly unread: ServerLoad;
   readonly unfinished: ServerLoad;
+  readonly pots: Pots;
   /** Calls `flush` at the end of the turn. */
   readonly mark: (connection: GrpcConnection) => void;
 }
@@ -101,6 +111,8 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   private readonly pulse: Pulse;
   /** Calls that ask for another turn. */
   private readonly behind = new Set<StreamOwner>();
+  /** Calls that wait for the client to read. */
+  private readonly parked = new Set<StreamOwner>();
   private readonly caller: Caller;
   private suspects: ReadonlyMap<Http2Stream<StreamOwner>, Suspicion> = new Map();
   private isFull = false;
@@ -130,6 +142,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       maxStreams: options.maxStreams,
       pingMinMs,
       turnUnits: TURN_UNITS,
+      pots: options.pots,
     });
     socket.on('data', (bytes: Buffer) => this.receive(bytes));
     socket.on('drain', () => this.onSocketDrain());
@@ -195,6 +208,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       }
     }
     this.countUnread();
+    if (this.hasMore) this.rein(0);
     if (http2.isOver) this.endSocket();
   }
 
@@ -294,8 +308,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   onReset(stream: Http2Stream<StreamOwner>): void {
     const call = stream.owner;
     if (call === null) return;
-    this.paused.delete(call);
-    this.behind.delete(call);
+    this.drop(call);
     call.onReset();
   }
 
@@ -370,9 +383,18 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     this.mark();
   }
 
+  isCrowded(): boolean {
+    return this.unread() > CROWD_BYTES;
+  }
+
+  park(stream: Http2Stream<StreamOwner>): boolean {
+    if (stream.owner === null || this.parked.size >= PARKED_MAX) return false;
+    this.parked.add(stream.owner);
+    return true;
+  }
+
   isUnread(): boolean {
-    const { waitingBytes, output } = this.http2;
-    const bytes = waitingBytes + output.length + this.socket.writableLength;
+    const bytes = this.unread();
     // Nearly always: this is asked for each call.
     if (bytes <= SHARE_BYTES) return false;
     this.countUnread();
@@ -383,11 +405,20 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   /** The call is over, though its answer may not have been read. */
   private forget(stream: Http2Stream<StreamOwner>): void {
-    if (stream.owner !== null) {
-      this.paused.delete(stream.owner);
-      this.behind.delete(stream.owner);
-    }
+    if (stream.owner !== null) this.drop(stream.owner);
     stream.owner = null;
+  }
+
+  /** It waits for nothing any more. */
+  private drop(call: StreamOwner): void {
+    this.paused.delete(call);
+    this.behind.delete(call);
+    this.parked.delete(call);
+  }
+
+  /** Calls wait for another turn, or the client has read what they waited for. */
+  private get hasMore(): boolean {
+    return this.behind.size > 0 || (this.parked.size > 0 && !this.isCrowded());
   }
 
   /** Nobody reads what is left of the answer. */
@@ -399,10 +430,16 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     this.mark();
   }
 
+  /** Bytes of answers. */
+  private unread(): number {
+    const { http2, socket } = this;
+    return (
+      http2.waitingBytes + http2.output.length + (socket.destroyed ? 0 : socket.writableLength)
+    );
+  }
+
   private countUnread(): void {
-    const { waitingBytes, output } = this.http2;
-    const { socket } = this;
-    const bytes = waitingBytes + output.length + (socket.destroyed ? 0 : socket.writableLength);
+    const bytes = this.unread();
     this.options.unread.add(bytes - this.unreadBytes);
     this.unreadBytes = bytes;
   }
@@ -411,7 +448,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     const { http2 } = this;
     if (http2.isOver) {
       this.lateBytes += bytes.length;
-      if (this.lateBytes > LATE_BYTES_MAX) this.socket.destroy();
+      if (this.lateBytes > LATE_BYTES_MAX) this.stopReading();
       return;
     }
     const now = performance.now();
@@ -440,6 +477,12 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       this.behind.delete(call);
       call.goOn();
     }
+    for (const call of this.parked) {
+      if (http2.isTurnOver || this.isCrowded()) break;
+      this.parked.delete(call);
+      http2.worked(http2.callUnits, false);
+      call.goOn();
+    }
     try {
       http2.proceed(now);
     } catch (error) {
@@ -454,7 +497,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     // In any case: the turn is over at the flush.
     this.mark();
     const waitMs = this.http2.waitMs(now);
-    if (waitMs > 0 || this.http2.isBusy) this.rein(waitMs);
+    if (waitMs > 0 || this.http2.isBusy || this.hasMore) this.rein(waitMs);
   }
 
   /** Reads nothing until `goOn`, in a later turn or in so many ms. */
@@ -481,9 +524,17 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       if (!this.isReined) this.socket.resume();
     }
     this.countUnread();
+    if (this.hasMore) this.rein(0);
     const calls = [...this.paused];
     this.paused.clear();
     for (const call of calls) call.onDrained();
+  }
+
+  /** It was told that it is over, and sends on: what it says has no reader, but it may read what is left. */
+  private stopReading(): void {
+    if (this.socket.isPaused()) return;
+    this.socket.pause();
+    setTimeout(() => this.socket.destroy(), LATE_MS).unref();
   }
 
   private endSocket(): void {
@@ -526,12 +577,21 @@ class StreamWire implements CallWire {
     return this.connection.isUnread();
   }
 
+  isCrowded(): boolean {
+    return this.connection.isCrowded();
+  }
+
+  park(): boolean {
+    return this.connection.park(this.stream);
+  }
+
   keep(bytes: number): void {
     this.connection.keep(bytes);
   }
 
-  unzipped(bytes: number): void {
-    this.connection.worked((UNZIP_UNITS * bytes) / 1024, true);
+  unzipped(from: number, to: number): void {
+    const units = to > BOMB_RATIO * from ? BOMB_UNITS : UNZIP_UNITS;
+    this.connection.worked((units * to) / 1024, true);
   }
 
   worked(units: number, isCheap: boolean): void {

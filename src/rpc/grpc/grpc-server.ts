@@ -9,6 +9,7 @@ import type { Metrics } from '../../metrics.js';
 import type { NodeFace } from '../../node.js';
 import type { Handlers } from '../api/handler.js';
 import type { CallScope } from '../call.js';
+import { newPots } from '../http2/pace.js';
 import { GrpcConnection, type Keepalive, type StallLimits } from './grpc-connection.js';
 import { servedMethods } from './served-method.js';
 import { ServerLoad } from './server-load.js';
@@ -63,6 +64,7 @@ export class GrpcServer {
       maxStreams: options.maxStreams,
       unread: new ServerLoad(options.totalBytesMax),
       unfinished: new ServerLoad(options.totalBytesMax),
+      pots: newPots(performance.now()),
       methods: servedMethods(handlers, metrics),
       messageBytesMax: maxRequestBytes + MESSAGE_OVERHEAD_BYTES,
       mark: (connection: GrpcConnection) => this.mark(connection),

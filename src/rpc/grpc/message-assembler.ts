@@ -29,8 +29,8 @@ export class MessageError extends Error {
 export interface MessageAccount {
   /** So many bytes more, or less, are kept of what is not complete. Throws MessageError when it is too much. */
   keep(bytes: number): void;
-  /** A message became so many bytes. */
-  unzipped(bytes: number): void;
+  /** A message of so many bytes became so many. */
+  unzipped(from: number, to: number): void;
 }
 
 export class MessageAssembler {
@@ -158,11 +158,11 @@ export class MessageAssembler {
     if (isPlain) throw malformed('grpc: compressed flag set with identity or empty encoding');
     try {
       const bytes = gunzipSync(message, { maxOutputLength: this.bytesMax });
-      this.account.unzipped(bytes.length);
+      this.account.unzipped(message.length, bytes.length);
       return bytes;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') {
-        this.account.unzipped(this.bytesMax);
+        this.account.unzipped(message.length, this.bytesMax);
         throw tooLarge(this.bytesMax + 1, this.bytesMax);
       }
       throw malformed('grpc: failed to decompress the received message');

@@ -36,7 +36,7 @@ import {
 import { HeaderBlock } from './header-block.js';
 import type { HeaderField } from './header-table.js';
 import { HpackDecoder, HpackError } from './hpack-decoder.js';
-import { Pace, WASTE_PACE, WORK_PACE } from './pace.js';
+import { newPots, Pace, type Pots } from './pace.js';
 import type { Http2Stream } from './stream.js';
 import { Turn } from './turn.js';
 
@@ -126,11 +126,12 @@ export abstract class Http2Connection<Owner = unknown> {
     events: StreamEvents<Owner>,
     now: number,
     turnUnitsMax: number = Number.POSITIVE_INFINITY,
+    pots: Pots = newPots(now),
   ) {
     this.events = events;
     this.floods = new FloodBudget(DEFAULT_FLOOD_LIMITS, now);
-    this.waste = new Pace(WASTE_PACE, now);
-    this.work = new Pace(WORK_PACE, now);
+    this.waste = new Pace(pots.waste, now);
+    this.work = new Pace(pots.work, now);
     this.turn = new Turn(turnUnitsMax);
   }
 
@@ -151,7 +152,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   /** Work for the peer beside its frames. `isCheap`: to ask for; who asks for too much of it is read slowly. */
   worked(units: number, isCheap: boolean): void {
-    this.turn.spend(units);
+    this.turn.spend(units, isCheap);
     if (isCheap) this.work.spend(units);
   }
 
@@ -233,6 +234,8 @@ export abstract class Http2Connection<Owner = unknown> {
   /** The socket is gone. */
   lost(): void {
     this.isOver = true;
+    this.waste.leave();
+    this.work.leave();
     const open = [...this.streams.values()];
     this.streams.clear();
     this.queue.clear();
@@ -795,12 +798,13 @@ export abstract class Http2Connection<Owner = unknown> {
   }
 }
 
-/** Without padding (6.1, 6.2) and the first `skipped` bytes behind its length. */
+/** Mostly, one of them is empty. */
 function joined(rest: Buffer, bytes: Buffer): Buffer {
   if (rest.length === 0) return bytes;
   return bytes.length === 0 ? rest : Buffer.concat([rest, bytes]);
 }
 
+/** Without padding (6.1, 6.2) and the first `skipped` bytes behind its length. */
 function unpadded(flags: number, payload: Buffer, skipped: number): Buffer {
   const isPadded = (flags & Flag.Padded) !== 0;
   if (!isPadded && skipped === 0) return payload;

@@ -62,7 +62,9 @@ export const DEFAULT_WINDOW = 65_535;
 export const MIN_FRAME_SIZE = 16_384;
 export const MAX_FRAME_SIZE = 2 ** 24 - 1;
 
-const SLAB_BYTES = 64 * 1024;
+/** Slabs double from the first to the last: most connections say little. */
+const FIRST_SLAB_BYTES = 1024;
+const LAST_SLAB_BYTES = 64 * 1024;
 /** Payloads from this size on go out as they are; smaller ones are copied between their neighbours. */
 const BY_REFERENCE_BYTES = 4096;
 
@@ -74,6 +76,7 @@ export class FrameOutput {
   /** Bytes written and not taken. */
   length = 0;
   private slab: Buffer = Buffer.alloc(0);
+  private slabBytes = FIRST_SLAB_BYTES;
   private from = 0;
   private at = 0;
   private pieces: Buffer[] = [];
@@ -127,7 +130,8 @@ export class FrameOutput {
   private room(bytes: number): number {
     if (this.at + bytes > this.slab.length) {
       this.seal();
-      this.slab = Buffer.allocUnsafeSlow(Math.max(SLAB_BYTES, bytes));
+      this.slab = Buffer.allocUnsafeSlow(Math.max(this.slabBytes, bytes));
+      this.slabBytes = Math.min(2 * this.slabBytes, LAST_SLAB_BYTES);
       this.from = 0;
       this.at = 0;
     }

@@ -22,6 +22,7 @@ import {
 import { CLIENT_PREFACE, Http2Code, MAX_31, Setting } from './frame.js';
 import type { HeaderField } from './header-table.js';
 import { areTrailers, type RequestHead, requestHead } from './message-head.js';
+import type { Pots } from './pace.js';
 import { Http2Stream } from './stream.js';
 
 export interface ServerEvents<Owner = unknown> extends StreamEvents<Owner> {
@@ -35,6 +36,8 @@ export interface ServerLimits {
   readonly pingMinMs?: number;
   /** Of work in one turn (turn.ts); a call is about 20 of them. */
   readonly turnUnits?: number;
+  /** Of all connections. */
+  readonly pots?: Pots;
 }
 
 /** Locks that wait for others hold a stream each, and the renewals of their leases must get through. */
@@ -57,7 +60,7 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
   private isShuttingDown = false;
 
   constructor(events: ServerEvents<Owner>, now: number, limits: ServerLimits = {}) {
-    super(events, now, limits.turnUnits);
+    super(events, now, limits.turnUnits, limits.pots);
     this.served = events;
     this.maxStreams = limits.maxStreams ?? MAX_STREAMS;
     this.pingMinMs = limits.pingMinMs ?? 0;

@@ -12,6 +12,7 @@ export class Turn {
   /** Which one it is: what began in an earlier one has been worked on. */
   count = 0;
   private used = 0;
+  private hasCheap = false;
   private most: number;
   private readonly mostEver: number;
 
@@ -24,14 +25,18 @@ export class Turn {
     return this.used >= this.most;
   }
 
-  spend(units: number): void {
+  /** `isCheap`: to ask for. */
+  spend(units: number, isCheap = false): void {
     this.used += units;
+    if (isCheap) this.hasCheap = true;
   }
 
   /** The loop has turned. */
   renew(): void {
     this.count += 1;
-    if (this.isOver) this.most = Math.min(2 * this.most, this.mostEver);
+    if (this.hasCheap) this.most = Math.min(FIRST_UNITS, this.mostEver);
+    else if (this.isOver) this.most = Math.min(2 * this.most, this.mostEver);
+    this.hasCheap = false;
     this.used = 0;
   }
 }

@@ -1,0 +1,103 @@
+/** What peers may cost their server together, and that who asks for little does not wait for the others. */
+import { describe, expect, it } from 'vitest';
+import { Pace, type PaceLimits, PacePot } from '../../src/rpc/http2/pace.js';
+
+const LIMITS: PaceLimits = { burst: 1000, perMs: 10, ownMax: 100, ownPerMs: 1 };
+const STEP_MS = 7;
+
+/** What a peer does in so many ms that spends whenever it may. */
+function greed(peers: readonly Pace[], units: number, from: number, to: number): number {
+  const free = peers.map(() => from);
+  let spent = 0;
+  for (let now = from; now < to; now += STEP_MS) {
+    for (const [at, peer] of peers.entries()) {
+      if (now < (free[at] as number)) continue;
+      const waitMs = peer.waitMs(now);
+      free[at] = now + waitMs;
+      if (waitMs > 0) continue;
+      peer.spend(units);
+      spent += units;
+    }
+  }
+  return spent;
+}
+
+const peersOf = (pot: PacePot, count: number): Pace[] =>
+  Array.from({ length: count }, () => new Pace(pot, 0));
+
+describe('the pace of peers', () => {
+  it.each([1, 4, 20])('is shared: %i that ask for all there is get what one gets', (count) => {
+    const pot = new PacePot(LIMITS, 0);
+    const ms = 100_000;
+    const spent = greed(peersOf(pot, count), 500, 0, ms);
+    const earned = LIMITS.burst + ms * LIMITS.perMs + count * ms * LIMITS.ownPerMs;
+    expect(spent).toBeLessThan(1.05 * earned);
+    expect(spent).toBeGreaterThan(0.9 * earned);
+  });
+
+  it('gives each of them about as much', () => {
+    const pot = new PacePot(LIMITS, 0);
+    const shares = [0, 0, 0, 0];
+    const peers = peersOf(pot, 4);
+    const free = [0, 0, 0, 0];
+    for (let now = 0; now < 100_000; now += 1) {
+      for (const [at, peer] of peers.entries()) {
+        if (now < (free[at] as number)) continue;
+        const waitMs = peer.waitMs(now);
+        free[at] = now + waitMs;
+        if (waitMs > 0) continue;
+        peer.spend(300);
+        shares[at] = (shares[at] as number) + 300;
+      }
+    }
+    expect(Math.max(...shares)).toBeLessThan(1.5 * Math.min(...shares));
+  });
+
+  it('is no matter to a peer that asks for little, however much the others owe', () => {
+    const pot = new PacePot(LIMITS, 0);
+    const greedy = peersOf(pot, 10);
+    const modest = new Pace(pot, 0);
+    for (let now = 0; now < 10_000; now += 100) {
+      greed(greedy, 5000, now, now + 100);
+      modest.spend(80);
+      expect(modest.waitMs(now + 100)).toBe(0);
+    }
+  });
+
+  it('lets a peer that has rested have what the pot has', () => {
+    const pot = new PacePot(LIMITS, 0);
+    const peer = new Pace(pot, 0);
+    peer.spend(LIMITS.burst);
+    expect(peer.waitMs(0)).toBe(0);
+    peer.spend(100);
+    expect(peer.waitMs(0)).toBeGreaterThan(0);
+    expect(peer.waitMs(1000)).toBe(0);
+    peer.spend(LIMITS.burst + LIMITS.ownMax);
+    expect(peer.waitMs(1000)).toBe(0);
+  });
+
+  it('begins anew with little: to come again brings nothing', () => {
+    const pot = new PacePot(LIMITS, 0);
+    let spent = 0;
+    for (let now = 0; now < 10_000; now += 10) {
+      const peer = new Pace(pot, now);
+      while (peer.waitMs(now) === 0) {
+        peer.spend(50);
+        spent += 50;
+      }
+      peer.leave();
+    }
+    // The pot's, a little for each of a thousand that came, and what the last step of each went too far.
+    expect(spent).toBeLessThan(LIMITS.burst + 10_000 * LIMITS.perMs + 1000 * (10 + 50));
+  });
+
+  it('is not slower for those who stay when a debtor has left', () => {
+    const pot = new PacePot(LIMITS, 0);
+    const [gone, staying] = peersOf(pot, 2) as [Pace, Pace];
+    for (const peer of [gone, staying]) peer.spend(1100);
+    gone.waitMs(0);
+    const shared = staying.waitMs(0);
+    gone.leave();
+    expect(staying.waitMs(0)).toBeLessThan(shared);
+  });
+});
