@@ -97,7 +97,7 @@ export class Caller {
     this.timeoutMs = rest.timeoutMs;
     this.dialTimeoutMs = rest.dialTimeoutMs;
     this.waitForServer = rest.waitForServer;
-    this.onTry = rest.onTry;
+    this.onTry = apart(rest.onTry);
     this.user = rest.user;
   }
 
@@ -350,4 +350,17 @@ async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** What the listener throws is a mistake of its own, which must not change what a call has come to. */
+function apart(listener: (line: string) => void): (line: string) => void {
+  return (line) => {
+    try {
+      listener(line);
+    } catch (error) {
+      setImmediate(() => {
+        throw error;
+      });
+    }
+  };
 }

@@ -106,7 +106,7 @@ export async function* watch(caller: Caller, request: WatchRequest): AsyncGenera
         throw failure;
       }
     }
-    caller.ring.failed(endpoint);
+    if (!wasCompacted) caller.ring.failed(endpoint);
     if (stopped()) return;
     if (!lost && cursor.created && !wasCompacted) {
       lost = true;

@@ -54,6 +54,28 @@ async function failureOf(call: Promise<unknown>): Promise<ClientError> {
   return error as ClientError;
 }
 
+describe('a listener of tries that throws', () => {
+  it('changes nothing about the call, and is not hidden', async () => {
+    one.always('/v3/kv/put', ok({ header: header(5) }));
+    const mistake = new Error('of the listener');
+    const onTry = (): void => {
+      throw mistake;
+    };
+    const client = new KvdClient({ protocol: 'http', endpoints: [one.endpoint], onTry });
+    clients.push(client);
+    const others = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    const thrown = new Promise((resolve) => process.once('uncaughtException', resolve));
+    try {
+      await expect(client.put('a', 'b')).resolves.toMatchObject({ header: { revision: 5 } });
+      expect(await thrown).toBe(mistake);
+    } finally {
+      for (const other of others) process.on('uncaughtException', other);
+    }
+    expect(one.received).toHaveLength(1);
+  });
+});
+
 describe('the wire', () => {
   it('asks the server to give up before the client does, except on calls that wait', async () => {
     one.always('/v3/kv/put', ok({ header: header(5) }));

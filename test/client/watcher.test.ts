@@ -239,6 +239,25 @@ describe('a watch', () => {
     expect(startRevisions()).toEqual(['3', '50']);
   });
 
+  it('stays with its server when that tells of a compaction: nothing is wrong with it', async () => {
+    const other = await ScriptedGateway.start();
+    const both = new KvdClient({ protocol: 'http', endpoints: [gateway.endpoint, other.endpoint] });
+    gateway.next(
+      '/v3/watch',
+      streaming(createdLine(90), line({ header: {}, canceled: true, compact_revision: '50' })),
+      streaming(createdLine(90), eventsLine(90, keyValue('a', '1', 50))),
+    );
+
+    for await (const item of both.watch('a', { startRevision: 3 })) {
+      if (item.type === 'events') break;
+    }
+
+    expect(gateway.received).toHaveLength(2);
+    expect(other.received).toHaveLength(0);
+    both.close();
+    await other.stop();
+  });
+
   it.each([
     ['without its creation', line({ header: {}, canceled: true, compact_revision: '50' })],
     [
