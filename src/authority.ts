@@ -10,8 +10,8 @@
  */
 import type { Actor } from './auth/actor.js';
 import { JwtTokens } from './auth/io/jwt-tokens.js';
-import { Passwords } from './auth/io/passwords.js';
-import { type KnownToken, SimpleTokens } from './auth/io/simple-tokens.js';
+import { type PasswordKeeper, Passwords } from './auth/io/passwords.js';
+import { type Draw, type KnownToken, SimpleTokens, TOKENS_MAX } from './auth/io/simple-tokens.js';
 import { authRefusalText } from './auth/refusals.js';
 import type { Clock } from './clock.js';
 import type { Config } from './config.js';
@@ -24,9 +24,17 @@ import type { AuthorityFace, Credentials, RequestContext } from './node.js';
 /** A password that changes again and again while it is checked. */
 const LOGIN_ATTEMPTS = 3;
 
+/** What of logging in takes threads of the platform or draws secrets. */
+export interface Secrets {
+  readonly passwords: PasswordKeeper;
+  readonly draw: Draw;
+}
+
 export interface AuthorityOptions {
   readonly config: Pick<Config, 'authToken' | 'authTokenTtlMs' | 'passwordCost'>;
   readonly clock: Clock;
+  /** Null: those of the platform. */
+  readonly secrets: Secrets | null;
   readonly logger: Logger;
   readonly machine: () => StateMachine;
   readonly propose: (command: Command, context: RequestContext) => Promise<unknown>;
@@ -35,15 +43,16 @@ export interface AuthorityOptions {
 
 export class Authority implements AuthorityFace {
   private readonly options: AuthorityOptions;
-  private readonly passwords: Passwords;
+  private readonly passwords: PasswordKeeper;
   private readonly simple: SimpleTokens;
   private readonly jwt: JwtTokens | null;
 
   constructor(options: AuthorityOptions) {
     const { authToken, authTokenTtlMs, passwordCost } = options.config;
     this.options = options;
-    this.passwords = new Passwords({ cost: passwordCost });
-    this.simple = new SimpleTokens(options.clock, authTokenTtlMs);
+    const { secrets } = options;
+    this.passwords = secrets?.passwords ?? new Passwords({ cost: passwordCost });
+    this.simple = new SimpleTokens(options.clock, authTokenTtlMs, TOKENS_MAX, secrets?.draw);
     this.jwt = authToken.kind === 'jwt' ? new JwtTokens(authToken) : null;
   }
 

@@ -19,7 +19,7 @@
 
 import { assertWriteFits } from './answer-budget.js';
 import type { Actor } from './auth/actor.js';
-import { Authority, refused } from './authority.js';
+import { Authority, refused, type Secrets } from './authority.js';
 import { BackupStream } from './backup/backup-stream.js';
 import { ChangeRoad } from './change-road.js';
 import { Checkpoints } from './checkpoints.js';
@@ -110,6 +110,7 @@ export interface ClusterNodeOptions {
   readonly replicaOptions: ReplicaOptions;
   /** 0 to 1. */
   readonly random: () => number;
+  readonly secrets: Secrets | null;
   /** Of the disk with the data folder. */
   readonly freeBytes: () => number;
   readonly onFatal: (error: Error) => void;
@@ -280,6 +281,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.authority = new Authority({
       config,
       clock,
+      secrets: options.secrets,
       logger: this.logger,
       machine: () => this.machine,
       propose: (command, context) => this.propose(command, context),

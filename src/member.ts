@@ -4,6 +4,7 @@
  * server.ts gives it the real disk, clock and network; a simulator gives it its own. Nothing here
  * listens yet: `node.start()` is the caller's next step.
  */
+import type { Secrets } from './authority.js';
 import type { Clock } from './clock.js';
 import { ClusterNode } from './cluster-node.js';
 import type { Config } from './config.js';
@@ -35,6 +36,8 @@ export interface Surroundings {
   readonly links: (local: LocalIdentity, events: PeerEvents) => PeerLinks;
   /** 0 to 1: jitter and lease ids. */
   readonly random: () => number;
+  /** The default is the platform's. */
+  readonly secrets?: Secrets;
   /** Up to 48 bits, for the election jitter of the core. */
   readonly seed: number;
   readonly logger: Logger;
@@ -85,6 +88,7 @@ export async function openMember(config: Config, around: Surroundings): Promise<
     replica,
     replicaOptions,
     random: around.random,
+    secrets: around.secrets ?? null,
     freeBytes: () => around.disk.freeBytes(config.dataDir),
     onFatal: around.onFatal,
   });

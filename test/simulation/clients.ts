@@ -9,22 +9,30 @@
  *
  * Kinds: workers (single keys, ranges, transactions, old revisions), lease holders that renew and then
  * stop, watchers that resume elsewhere, holders of a lock that guards a resource, and an administrator
- * who compacts and moves leadership.
+ * who compacts and moves leadership. Where rights are simulated, users with few of them and who gives
+ * them; all others are root then.
  */
+import type { Actor } from '../../src/auth/actor.js';
 import { KvError } from '../../src/errors.js';
 import type { NodeFace, RequestContext } from '../../src/node.js';
 import type { Prng } from '../../src/prng.js';
 import type { WatchEntry } from '../support/watch-checker.js';
 import { Administrator } from './administrator.js';
+import { AS_ROOT, type Asker, callerOf } from './askers.js';
+import { AuthAdministrator, type AuthPlan } from './auth-administrator.js';
 import { LeaseCrowd, LeaseHolder } from './lease-clients.js';
 import { LockHolder } from './lock-clients.js';
 import type { SimMember } from './member.js';
 import type { RaftObserver } from './raft-observer.js';
 import { WIRE_US } from './requests.js';
+import { type UserWatch, UserWatcher } from './user-watchers.js';
+import { User } from './users.js';
 import { Watcher } from './watchers.js';
 import { Worker } from './workers.js';
 import { MS, SECOND, Violation, type World } from './world.js';
 
+/** Users have numbers from here on. */
+const FIRST_USER = 500;
 /** What a client waits longer than it allows the server. */
 const GRACE_US = 3 * SECOND;
 
@@ -34,15 +42,21 @@ export interface Call {
   readonly member: number;
   readonly request: unknown;
   readonly invokedAt: number;
+  /** In whose name, where that is not root. */
+  readonly asker: Asker | null;
   /** Committed anywhere when it was sent. */
   readonly fromIndex: number;
+  /** Applied by its member when it came in there, and when the answer was made. */
+  appliedFrom: number;
+  appliedTo: number;
   returnedAt: number;
   /** Committed anywhere when the answer was made. */
   toIndex: number;
   outcome: 'ok' | 'refused' | 'unknown' | 'open';
   code: string;
   answer: unknown;
-  /** The member and number under which a write went into the log; 0 = none or several. */
+  /** The member and number under which a write went into the log last; 0 = none, or by a context of its
+   *  own. */
   origin: number;
   requestId: number;
 }
@@ -88,15 +102,27 @@ export interface ClientPlan {
   readonly timeoutMs: number;
   /** Single keys only, so that the history can be judged without the log. */
   readonly isPlain: boolean;
+  /** Null: nobody asks who a client is. */
+  readonly auth: AuthPlan | null;
 }
 
-export type Run = (node: NodeFace, context: RequestContext) => Promise<unknown>;
+/** A context that hears under which number its write goes into the log, however often it is copied. */
+export interface CalledContext extends RequestContext {
+  readonly onRequest?: (requestId: number) => void;
+}
+
+export type Run = (node: NodeFace, context: CalledContext) => Promise<unknown>;
 
 export class Clients {
   readonly calls: Call[] = [];
   readonly watches: WatchRecord[] = [];
   readonly leases: LeaseRecord[] = [];
   readonly locks: LockRecord[] = [];
+  readonly userWatches: UserWatch[] = [];
+  /** What each user was told of its password. */
+  readonly passwords = new Map<string, string>();
+  /** What users know of each other's. */
+  readonly shared = { leases: [] as number[] };
   /** Highest token that each guarded resource has seen, and who was refused. */
   readonly guarded = new Map<string, number>();
   /** No new work. */
@@ -143,6 +169,20 @@ export class Clients {
       new LeaseCrowd(this, number + 1, next());
     }
     new Administrator(this, number + 1, next());
+    if (plan.auth !== null) this.startUsers(plan.auth, next);
+  }
+
+  private startUsers({ users, watchers, eachUs }: AuthPlan, next: () => Prng): void {
+    let number = FIRST_USER;
+    for (let count = 0; count < users; count += 1) {
+      new User(this, number, next());
+      number += 1;
+    }
+    for (let count = 0; count < watchers; count += 1) {
+      new UserWatcher(this, number, next());
+      number += 1;
+    }
+    new AuthAdministrator(this, number, next(), eachUs);
   }
 
   pick(random: Prng): SimMember {
@@ -173,9 +213,36 @@ export class Clients {
     done: (call: Call) => void,
     timeoutMs = this.plan.timeoutMs,
   ): void {
+    this.send(null, client, member, name, request, run, done, timeoutMs);
+  }
+
+  /** The same in the name of a user. */
+  callAs(
+    asker: Asker,
+    client: number,
+    member: SimMember,
+    name: string,
+    request: unknown,
+    run: Run,
+    done: (call: Call) => void,
+  ): void {
+    this.send(asker, client, member, name, request, run, done, this.plan.timeoutMs);
+  }
+
+  private send(
+    asker: Asker | null,
+    client: number,
+    member: SimMember,
+    name: string,
+    request: unknown,
+    run: Run,
+    done: (call: Call) => void,
+    timeoutMs: number,
+  ): void {
     const { world } = this;
     const call: Call = {
       ...{ name, client, member: member.number, request, invokedAt: world.now },
+      ...{ asker, appliedFrom: 0, appliedTo: 0 },
       fromIndex: this.observer.committedIndex,
       ...{ returnedAt: Number.POSITIVE_INFINITY, toIndex: 0, outcome: 'open', code: '' },
       ...{ answer: null, origin: 0, requestId: 0 },
@@ -189,7 +256,7 @@ export class Clients {
       world.note(outcome.length);
       world.tell(
         () =>
-          `client ${client} ${name} at m${member.number} ${textOf(request)}: ${outcome} ${code} ${textOf(call.answer)}`,
+          `client ${client} ${name} at m${member.number} ${textOf(request)}${asker === null ? '' : ` as ${textOf(asker.who)}`}: ${outcome} ${code} ${textOf(call.answer)}`,
       );
       done(call);
     };
@@ -215,19 +282,21 @@ export class Clients {
     const { world } = this;
     const { node, life } = member;
     if (node === null || life === null || call.outcome !== 'open') return;
-    const { inside } = member;
-    const before = inside.nextRequest;
+    call.appliedFrom = node.machine.appliedIndex;
     const answered = (outcome: Call['outcome'], code: string): void => {
       if (!life.alive) return;
       call.toIndex = this.observer.committedIndex;
+      call.appliedTo = node.machine.appliedIndex;
       world.after(WIRE_US, 'answer', () => finish(outcome, code));
     };
-    const promise = run(node, node.context(timeoutMs));
-    if (inside.nextRequest === before + 1) {
+    const onRequest = (requestId: number): void => {
       call.origin = member.id;
-      call.requestId = before;
-    }
-    promise.then(
+      call.requestId = requestId;
+    };
+    const context = node.context(timeoutMs);
+    // Who has a certificate is known at once.
+    const actor = node.authority.identify(callerOf(AS_ROOT), context) as Actor;
+    run(node, { ...context, actor, onRequest }).then(
       (answer) => {
         if (!life.alive) return;
         if (call.outcome === 'open') call.answer = answer;

@@ -12,11 +12,12 @@
  * K10 no write has two effects                   K12 what was refused is not in the log
  * W  what watchers got is what happened          E1 no lease ends before its time
  * E5 a renewal that succeeded found the lease    Q2 tokens of a lock only rise, each for one holder
- * Q4, Q5 space and alarms: space-model.ts
+ * Q4, Q5 space and alarms: space-model.ts        A1 to A7 rights: auth-judge.ts
  * Q3 a lock that was given was held at the revision of the answer, with nobody in front, and that
  *    revision was the newest at a moment between call and answer
  */
 
+import type { Actor } from '../../src/auth/actor.js';
 import type { MemberAttributes } from '../../src/kv/command.js';
 import { type Command, decodeEnvelope } from '../../src/kv/command.js';
 import type { KeyValue, OpResponse } from '../../src/kv/request.js';
@@ -28,6 +29,7 @@ import type { Operation, Reply } from '../support/history.js';
 import { checkHistory } from '../support/linearizability.js';
 import { MemoryRecords } from '../support/memory-records.js';
 import { checkWatch, type StoreEvent } from '../support/watch-checker.js';
+import { AuthJudge } from './auth-judge.js';
 import type { Call, Clients, LockRecord } from './clients.js';
 import { checkChange } from './membership-rules.js';
 import { type ModelResult, ModelStore } from './model.js';
@@ -40,6 +42,29 @@ interface Place {
   readonly index: number;
   readonly result: ModelResult;
   readonly at: number;
+  readonly actor: Actor;
+  readonly command: Command;
+}
+
+/** Codes with which nothing but a right is refused, users and roles aside. */
+const DENIALS: ReadonlySet<string> = new Set([
+  ...['USER_EMPTY', 'AUTH_OLD_REVISION', 'PERMISSION_DENIED', 'USER_NOT_FOUND'],
+]);
+
+interface ReadTxn {
+  readonly compare: readonly { readonly key: string; readonly modRevision: number }[];
+  readonly success: readonly RangeOp[];
+  readonly failure: readonly RangeOp[];
+}
+
+interface RangeOp {
+  readonly requestRange: { readonly key: string; readonly rangeEnd: string };
+}
+
+interface ReadTxnAnswer {
+  readonly header: { readonly revision: number };
+  readonly succeeded: boolean;
+  readonly responses: readonly { readonly responseRange: { kvs: readonly KeyValue[] } }[];
 }
 
 export interface Judged {
@@ -53,6 +78,7 @@ export class Judge {
   private readonly observer: RaftObserver;
   private readonly clients: Clients;
   private readonly model = new ModelStore();
+  private readonly auth: AuthJudge;
   /** Where each write stands, by origin and number. */
   private readonly places = new Map<string, Place>();
   /** What became of each change of members. */
@@ -68,6 +94,7 @@ export class Judge {
     this.world = world;
     this.observer = observer;
     this.clients = clients;
+    this.auth = new AuthJudge(world);
   }
 
   /** All checks; throws the first violation. `tolerance` is how much of its time a lease may miss. */
@@ -81,10 +108,12 @@ export class Judge {
     let writes = 0;
     let reads = 0;
     for (const call of this.clients.calls) {
-      if (['put', 'delete', 'txn', 'compact', 'grant', 'revoke'].includes(call.name)) {
+      this.auth.judgeCall(call, this.places.get(`${call.origin} ${call.requestId}`));
+      if (['put', 'delete', 'txn', 'compact', 'grant', 'revoke', 'auth'].includes(call.name)) {
         this.judgeWrite(call);
         writes += 1;
-      } else if (['get', 'stale', 'list', 'old'].includes(call.name)) {
+      } else if (call.name === 'read-txn') this.judgeReadTxn(call);
+      else if (['get', 'stale', 'list', 'old'].includes(call.name)) {
         if (call.outcome === 'ok') this.judgeRead(call);
         reads += 1;
       } else if (call.name === 'renew') this.judgeRenewal(call);
@@ -94,6 +123,9 @@ export class Judge {
     }
     checkRealTime(this.clients.calls.flatMap(shownBy));
     this.judgeWatches();
+    for (const watch of this.clients.userWatches) {
+      this.auth.judgeWatch(watch, this.observer.committedIndex);
+    }
     this.judgeLeases(tolerance);
     this.judgeLocks();
     if (isSampled) this.judgeBlackBox();
@@ -127,11 +159,15 @@ export class Judge {
       const envelope =
         entry.type === EntryType.Normal && payload.length > 0 ? decodeEnvelope(payload) : null;
       if (envelope !== null) {
-        const { origin, requestId, command } = envelope;
-        const refused = space.refusal(command, origin);
+        const { origin, requestId, actor, command } = envelope;
+        const denied = this.denial(index, actor, command, applied.code);
+        const noSpace = denied === null ? space.refusal(command, origin) : null;
+        const refused = denied ?? noSpace ?? this.changeRights(index, command);
         const result = this.model.apply(command, entry.term, refused);
-        if (refused === 'NO_SPACE') this.world.mark('write without space refused');
+        if (noSpace === 'NO_SPACE') this.world.mark('write without space refused');
         if (refused === null) space.apply(command);
+        if (command.kind === 'auth') this.auth.compareTables(index, machine.auth.tables);
+        if (result.events.length > 0) this.auth.noteRevision(index, result.revision);
         space.settle(index, result.code === null, command);
         this.checkStep(index, result, applied.code, applied.revision);
         this.noteLeases(command, entry.term, at, index, result);
@@ -140,12 +176,36 @@ export class Judge {
         if (earlier !== undefined) {
           throw new Violation('K10', `write ${name} stands at ${earlier.index} and at ${index}`);
         }
-        this.places.set(name, { index, result, at });
+        this.places.set(name, { index, result, at, actor, command });
       }
       space.check(index, machine.alarms);
       this.revisions.push(this.model.revision);
       this.compactions.push(this.model.compacted);
     }
+  }
+
+  /** A1. */
+  private denial(
+    index: number,
+    actor: Actor,
+    command: Command,
+    code: string | null,
+  ): string | null {
+    const due = this.auth.refusal(actor, command, this.model.keysOn);
+    const isAbout = due ?? code;
+    if (due !== null) this.world.mark(`refused at apply: ${due}`);
+    if (due === code || isAbout === null) return due;
+    if (due === null && !DENIALS.has(isAbout)) return due;
+    // Some codes have other reasons, too.
+    if (due === null && command.kind === 'auth') return due;
+    throw new Violation(
+      'A1',
+      `entry ${index}, ${command.kind} of ${JSON.stringify(actor)}: ${code} by the product, ${due} by the rights in front of it`,
+    );
+  }
+
+  private changeRights(index: number, command: Command): string | null {
+    return command.kind === 'auth' ? this.auth.apply(index, command.change) : null;
   }
 
   /** A change of members has its place as a write has: it happens once, and what was refused not. */
@@ -159,6 +219,7 @@ export class Judge {
     if (type !== EntryType.Configuration || payload.length === 0) return;
     const envelope = decodeEnvelope(payload);
     if (envelope === null) throw new Violation('K6', `entry ${index} cannot be read`);
+    this.denial(index, envelope.actor, envelope.command, code);
     const name = `${envelope.origin} ${envelope.requestId}`;
     if (this.changes.has(name)) throw new Violation('K10', `change ${name} stands twice`);
     this.changes.set(name, { code, revision });
@@ -297,6 +358,29 @@ export class Judge {
     if (at < compacted) throw new Violation('K4', `${what} shows ${at}, compacted to ${compacted}`);
   }
 
+  /** All ranges of the branch that was taken, at one revision. */
+  private judgeReadTxn(call: Call): void {
+    if (call.outcome !== 'ok') return;
+    const request = call.request as ReadTxn;
+    const { header, succeeded, responses } = call.answer as ReadTxnAnswer;
+    const { revision } = header;
+    const what = `read-txn of client ${call.client} at m${call.member}`;
+    const least = this.revisions[call.fromIndex] as number;
+    if (revision < least || revision > (this.revisions[call.toIndex] as number)) {
+      throw new Violation('K1', `${what} shows revision ${revision}, ${least} was committed`);
+    }
+    const due = request.compare.every(({ key, modRevision }) => {
+      return (this.model.get(key, revision)?.modRevision ?? 0) === modRevision;
+    });
+    const branch = due ? request.success : request.failure;
+    const pairs = branch.map(({ requestRange: { key, rangeEnd } }) => {
+      return this.model.list(key, rangeEnd, revision);
+    });
+    const got = canonical(responses.map(({ responseRange }) => responseRange.kvs));
+    if (succeeded === due && got === canonical(pairs)) return;
+    throw new Violation('K1', `${what} at ${revision} shows ${got}, the model ${canonical(pairs)}`);
+  }
+
   private judgeRenewal(call: Call): void {
     if (call.outcome !== 'ok') return;
     const id = call.request as number;
@@ -373,13 +457,15 @@ export class Judge {
   /** The same calls without the log: the search of the real-process suites must agree. */
   private judgeBlackBox(): void {
     const history: Operation[] = [];
-    for (const call of this.clients.calls) {
+    // Users have keys of their own, which nobody asks about here.
+    const calls = this.clients.calls.filter(({ asker }) => asker === null);
+    for (const call of calls) {
       const operation = operationOf(call);
       if (operation !== null) history.push(operation);
     }
     const writtenOnce = new Set(history.map(({ key }) => key));
     // Keys that transactions and range deletions touch have no history of their own.
-    for (const call of this.clients.calls) {
+    for (const call of calls) {
       const request = call.request as { rangeEnd?: string };
       if (call.name === 'txn' || (call.name === 'delete' && request.rangeEnd !== '')) return;
     }
@@ -455,8 +541,13 @@ function outward(response: OpResponse): unknown {
       return {
         succeeded: response.succeeded,
         responses: response.responses.map((each) => {
-          const name = { put: 'responsePut', range: 'responseRange' } as Record<string, string>;
-          return { [name[each.kind] ?? 'responseDeleteRange']: outward(each) };
+          const name = {
+            put: 'responsePut',
+            range: 'responseRange',
+            deleteRange: 'responseDeleteRange',
+            txn: 'responseTxn',
+          }[each.kind];
+          return { [name]: outward(each) };
         }),
       };
   }

@@ -12,6 +12,7 @@
  *   --family walk     members go through 5, 7, 3, 1 and 3 voters
  *   --family graphs   five members, connected in one of all 34 ways, by the seed
  *   --family space    a small quota that fills up again and again, states compared often
+ *   --family auth     users and rights that change all the time
  *   --script STEPS    just these steps instead of faults, as in "wait ms 700; crash member LEADER how
  *                     power; start member 1": script.ts has them all
  *   --timeline        with --seed: prints what happened, line by line
@@ -60,7 +61,24 @@ const MUST_HIT = [
   'removed member ended',
   'removed id tried again',
   'greeting refused: removed',
+  'authentication enabled',
+  'refused at apply: AUTH_OLD_REVISION',
+  'rights taken from a snapshot',
+  'watch cut off',
 ];
+/** And so many seeds of a family. */
+const MUST_FAMILY_SEEDS = 40;
+const MUST_HIT_IN: Partial<Readonly<Record<Family, readonly string[]>>> = {
+  auth: [
+    ...['authentication enabled', 'authentication disabled', 'root kept root'],
+    ...['refused at apply: AUTH_OLD_REVISION', 'refused at apply: USER_EMPTY'],
+    ...['refused at the door: PERMISSION_DENIED', 'refused at the door: AUTH_OLD_REVISION'],
+    ...['refused for its nested part alone', 'refused for its previous part alone'],
+    'refused for the keys of its lease',
+    ...['rights taken from a snapshot', 'rights taken from a checkpoint'],
+    ...['watch cut off', 'watch refused', 'user logged in', 'token refused'],
+  ],
+};
 
 interface Options {
   seeds: number;
@@ -290,6 +308,13 @@ function table(title: string, totals: ReadonlyMap<string, number>): void {
   for (const [name, count] of totals) console.log(`  ${String(count).padStart(10)}  ${name}`);
 }
 
+/** What so many seeds must have met. */
+function mustHit(seeds: number, { mutant, family, script }: Options): readonly string[] {
+  if (mutant !== '' || script !== '') return [];
+  if (family === null) return seeds < MUST_SEEDS ? [] : MUST_HIT;
+  return seeds < MUST_FAMILY_SEEDS ? [] : (MUST_HIT_IN[family] ?? []);
+}
+
 function report(summaries: readonly Summary[], options: Options, realMs: number): number {
   const sum = (pick: (summary: Summary) => number): number =>
     summaries.reduce((before, each) => before + pick(each), 0);
@@ -300,13 +325,7 @@ function report(summaries: readonly Summary[], options: Options, realMs: number)
   table('faults', total(summaries, 'faults'));
   table('marks', marks);
   const failures = summaries.filter(({ violation }) => violation !== null);
-  const missed =
-    summaries.length < MUST_SEEDS ||
-    options.mutant !== '' ||
-    options.family !== null ||
-    options.script !== ''
-      ? []
-      : MUST_HIT.filter((name) => !marks.has(name));
+  const missed = mustHit(summaries.length, options).filter((name) => !marks.has(name));
   const hours = sum(({ simulatedUs }) => simulatedUs) / HOUR_US;
   const median = speeds[Math.floor(speeds.length / 2)] ?? 0;
   const first = Math.min(...summaries.map(({ seed }) => seed));

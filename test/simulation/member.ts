@@ -6,6 +6,7 @@
  * ends the process alone, the page cache stays; other modes are power failures, which lose what was
  * not synced, by sector and by name (memory-disk.ts). Faults of the disk come from `DiskNature`.
  */
+import type { Secrets } from '../../src/authority.js';
 import type { ClusterNode } from '../../src/cluster-node.js';
 import type { Config } from '../../src/config.js';
 import { FatalError } from '../../src/errors.js';
@@ -20,6 +21,8 @@ import type { RaftEvent } from '../../src/raft/ready.js';
 import { MemoryStateFolders } from '../support/memory-backend.js';
 import type { CrashMode, DiskOperation } from '../support/memory-disk.js';
 import { CrashedError, MemoryDisk } from '../support/memory-disk.js';
+import { hashOf } from './auth-judge.js';
+import type { CalledContext } from './clients.js';
 import { Life } from './life.js';
 import type { SimNetwork } from './network.js';
 import { Violation, type World } from './world.js';
@@ -49,10 +52,18 @@ export interface MemberHooks {
   readonly onDown: (member: SimMember, error: Error | null) => void;
 }
 
+/** Where writes, or changes of members, wait for their place in the log. */
+interface Road {
+  readonly waiting: {
+    add: (requestId: number, payload: Uint8Array, context: CalledContext) => unknown;
+  };
+}
+
 interface NodeInside {
+  readonly writes: Road;
+  readonly changes: Road;
   readonly raft: Raft;
   readonly options: { readonly log: LogStore };
-  nextRequest: number;
   onRaftEvents: (events: readonly RaftEvent[]) => void;
 }
 
@@ -258,6 +269,7 @@ export class SimMember {
       links: (local, events) => this.network.open(life, local, events),
       random: () => this.jitter.u32() / 2 ** 32,
       seed: this.jitter.u32(),
+      secrets: this.secrets(life),
       logger: this.logger(life),
       metrics: NO_METRICS,
       cacheBytes: CACHE_BYTES,
@@ -271,6 +283,13 @@ export class SimMember {
     this.raft = this.inside.raft;
     this.hooks.onOpened(this, recovered, this.inside.options.log);
     const { inside } = this;
+    for (const { waiting } of [inside.writes, inside.changes]) {
+      const add = waiting.add.bind(waiting);
+      waiting.add = (requestId, payload, context) => {
+        context.onRequest?.(requestId);
+        return add(requestId, payload, context);
+      };
+    }
     const told = node.onRaftEvents.bind(node);
     inside.onRaftEvents = (events) => {
       for (const event of events) {
@@ -353,6 +372,22 @@ export class SimMember {
     return new Promise((resolve) => {
       if (life?.alive === true) life.input(20 + this.random.below(300), 'state', resolve);
     });
+  }
+
+  /** Passwords take their time, and rights change meanwhile. Drawn where the seed knows of it. */
+  private secrets(life: Life): Secrets {
+    const { random } = this;
+    const later = <T>(value: T): Promise<T> => {
+      const delay = 1000 + random.below(80_000);
+      return new Promise((resolve) => life.input(delay, 'password', () => resolve(value)));
+    };
+    return {
+      passwords: {
+        hash: (password) => later(hashOf(password)),
+        matches: (password, text) => later(text === hashOf(password)),
+      },
+      draw: (count) => Buffer.from(Array.from({ length: count }, () => random.below(256))),
+    };
   }
 
   private logger(life: Life): Logger {

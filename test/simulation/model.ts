@@ -3,8 +3,8 @@
  * state that ever was can be asked again. The committed log is replayed through it at the end of a
  * run, and all answers that clients got are held against it.
  *
- * Knows puts, deletes, ranges by key, flat transactions, leases and compaction: what simulated clients
- * ask for. Quota and alarms are in space-model.ts.
+ * Knows puts, deletes, ranges by key, transactions (nested too), leases and compaction: what simulated
+ * clients ask for. Quota and alarms are in space-model.ts, rights in auth-model.ts.
  */
 import type { Int64 } from '../../src/int64.js';
 import type { Command } from '../../src/kv/command.js';
@@ -86,6 +86,12 @@ export class ModelStore {
     return bytes;
   }
 
+  /** Keys that hang on a lease. */
+  readonly keysOn = (lease: Int64): string[] => {
+    if (!this.leases.has(lease)) return [];
+    return this.sorted.filter((key) => this.get(key)?.lease === lease);
+  };
+
   leaseCount(): number {
     return this.leases.size;
   }
@@ -111,12 +117,7 @@ export class ModelStore {
         return this.putRefusal(command);
       case 'txn':
         for (const op of this.branchOf(command)) {
-          const refused =
-            op.kind === 'put'
-              ? this.putRefusal(op)
-              : op.kind === 'range'
-                ? this.rangeRefusal(op)
-                : null;
+          const refused = op.kind === 'range' ? this.rangeRefusal(op) : this.refusal(op);
           if (refused !== null) return refused;
         }
         return null;
@@ -246,7 +247,8 @@ export class ModelStore {
   }
 
   private holds(clause: Compare): boolean {
-    const pair = this.get(clause.key);
+    // What the transaction has written already does not steer those inside it.
+    const pair = this.get(clause.key, this.revision);
     let sign: number;
     if (clause.target === 'value') {
       if (pair === null) return false;

@@ -8,6 +8,7 @@
  */
 import type { RaftTuning } from '../../src/member.js';
 import { Prng } from '../../src/prng.js';
+import type { AuthPlan } from './auth-administrator.js';
 import type { ClientPlan } from './clients.js';
 import { GRAPHS, type GraphPlan, PAIRS, VERTICES } from './graphs.js';
 import type { DiskNature } from './member.js';
@@ -98,13 +99,14 @@ export interface PlanWishes {
    * `walk`: through 5, 7, 3, 1 and 3 members, whatever the seed draws besides. `graphs`: one of the 34
    * ways in which five members can be connected, without other faults; 34 seeds in a row have them all.
    * `space`: a quota that the clients fill again and again, and members that compare their states often.
+   * `auth`: users and rights that change all the time, which a part of all seeds has anyway.
    */
   readonly family?: Family;
   /** Just these steps, with the faults that are wished for besides. */
   readonly script?: readonly Step[];
 }
 
-export const FAMILIES = ['walk', 'graphs', 'space'] as const;
+export const FAMILIES = ['walk', 'graphs', 'space', 'auth'] as const;
 export type Family = (typeof FAMILIES)[number];
 
 export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
@@ -112,7 +114,7 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
   const one = <T>(values: readonly T[]): T => values[random.below(values.length)] as T;
   const { family } = wishes;
   const drawnSize = one([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]);
-  const sizes = { walk: 3, graphs: VERTICES, space: drawnSize };
+  const sizes = { walk: 3, graphs: VERTICES, space: drawnSize, auth: drawnSize };
   const size = wishes.size ?? (family === undefined ? drawnSize : sizes[family]);
   const heartbeatMs = one([50, 100, 100, 200]);
   const electionMs = heartbeatMs * one([5, 10, 10]);
@@ -159,6 +161,7 @@ export function drawPlan(seed: number, wishes: PlanWishes = {}): Plan {
       transferEachUs: isDrawn ? (crowd.transferEachUs ?? one([0, 0, 3]) * SECOND) : 0,
       timeoutMs: one([1000, 3000, 7000]),
       isPlain: seed % 5 === 0,
+      auth: isDrawn ? drawAuth(new Prng(seed * 7919 + 23), family) : null,
     },
     membership,
     space,
@@ -197,6 +200,13 @@ function drawCrowd(random: Prng): Crowd {
 function drawSpace(random: Prng): SpacePlan {
   const draw = (): number => [3000, 4000, 6000, 10_000][random.below(4)] as number;
   return { quotaBytes: draw(), otherQuotaBytes: draw(), compareMs: 500 };
+}
+
+function drawAuth(random: Prng, family: Family | undefined): AuthPlan | null {
+  const isWanted = random.chance(0.2);
+  if (family !== 'auth' && (family !== undefined || !isWanted)) return null;
+  const eachUs = ([50, 200, 600] as const)[random.below(3)] as number;
+  return { eachUs: eachUs * MS, users: 2 + random.below(3), watchers: 1 + random.below(3) };
 }
 
 function drawGraph(seed: number): GraphPlan {

@@ -14,6 +14,8 @@
  * S12 durable entries are there after a crash   S13 promises rest on what is durable
  * S15 a member counts by the configuration it has applied, and nobody leads without a vote in it
  */
+import type { AuthState } from '../../src/auth/auth-state.js';
+import { NO_AUTH } from '../../src/auth/auth-tables.js';
 import type { StateMachine } from '../../src/kv/state-machine.js';
 import type { Configuration } from '../../src/raft/configuration.js';
 import { type Entry, EntryType } from '../../src/raft/entry.js';
@@ -28,6 +30,7 @@ import { type Message, MessageKind } from '../../src/raft/message.js';
 import { majorityOf } from '../../src/raft/quorum.js';
 import type { Raft } from '../../src/raft/raft.js';
 import { Role } from '../../src/raft/ready.js';
+import { textOfTables } from './auth-model.js';
 import { checkLogRules } from './log-rules.js';
 import type { SimMember } from './member.js';
 import { Violation, type World } from './world.js';
@@ -65,6 +68,8 @@ interface Book {
   seen: Seen | null;
   observed: Observed | null;
   highestTerm: number;
+  /** Of this life. */
+  machine: StateMachine | null;
 }
 
 export interface Committed {
@@ -119,8 +124,10 @@ export class RaftObserver {
       seen: null,
       observed: null,
       highestTerm: book?.highestTerm ?? 0,
+      machine: member.node?.machine ?? null,
     });
     const opened = this.bookOf(member);
+    if (opened.machine?.auth.enabled === true) this.world.mark('rights taken from a checkpoint');
     const append = log.append.bind(log);
     log.append = (batch, done) => {
       if (member.life?.alive === true) opened.pending.push(batch);
@@ -234,7 +241,7 @@ export class RaftObserver {
       termAt: (index) => log.termAt(index),
       isChange: (index) => log.entryAt(index).type === EntryType.Configuration,
     });
-    if (seen?.applied !== applied) this.checkApplied(member, applied, seen?.applied ?? 0);
+    if (seen?.applied !== applied) this.checkApplied(member, book, applied, seen?.applied ?? 0);
     checkVotes(member, raft, applied);
     if (this.checks % FULL_CHECK_EACH === 0) {
       checkInvariants(raft);
@@ -358,11 +365,15 @@ export class RaftObserver {
     this.committed.push({ entry, at: this.world.now, term: raft.term });
   }
 
-  private checkApplied(member: SimMember, applied: number, before: number): void {
+  private checkApplied(member: SimMember, book: Book, applied: number, before: number): void {
     const name = `m${member.number}`;
     if (applied < before) throw new Violation('S10', `${name}: applied fell to ${applied}`);
     const machine = member.node?.machine;
     if (machine === undefined || applied === 0) return;
+    if (book.machine !== null && book.machine !== machine && machine.auth.enabled) {
+      this.world.mark('rights taken from a snapshot');
+    }
+    book.machine = machine;
     if (applied > this.committedIndex) {
       throw new Violation('S6', `${name} applied ${applied}, committed is ${this.committedIndex}`);
     }
@@ -375,10 +386,23 @@ export class RaftObserver {
   }
 }
 
-/** What must be equal on all members at one index: the hash of all effects, and the alarms. */
-export function fingerprint({ hashChain, alarms }: StateMachine): string {
+/** What must be equal on all members at one index: the hash of all effects, the alarms, and
+ *  users with their rights. */
+export function fingerprint({ hashChain, alarms, auth }: StateMachine): string {
   const raised = alarms.map(({ memberId, alarm, causes }) => `${memberId}:${alarm}:${causes}`);
-  return [hashChain, ...raised].join(' ');
+  return [hashChain, ...raised, rightsOf(auth)].join(' ');
+}
+
+/** Rights change seldom, and members are asked for them after every event. */
+const rights = new WeakMap<AuthState, { readonly changes: number; readonly text: string }>();
+
+function rightsOf(auth: AuthState): string {
+  if (!auth.enabled && auth.revision === NO_AUTH.revision) return '';
+  const known = rights.get(auth);
+  if (known?.changes === auth.changes) return known.text;
+  const text = textOfTables(auth.tables);
+  rights.set(auth, { changes: auth.changes, text });
+  return text;
 }
 
 /** The core and the state machine each keep the membership, and hear of a change by different roads. */

@@ -40,6 +40,24 @@ describe('a simulated cluster', () => {
     expect(other.traceHash).not.toBe(first.traceHash);
   });
 
+  for (const seed of [2001, 2003, 2005]) {
+    it(`gives users what they have a right to, and nothing else, under seed ${seed}`, async () => {
+      const report = await simulate(seed, { seconds: 10, family: 'auth' });
+
+      const repeat = `npm run test:sim -- --seed ${seed} --family auth --seconds-each 10 --timeline`;
+      expect(report.violation?.message ?? '', `repeat with: ${repeat}`).toBe('');
+      expect(report.marks.get('authentication enabled')).toBeGreaterThan(0);
+    });
+  }
+
+  it('runs the same way twice with users, passwords and tokens', async () => {
+    const first = await simulate(2004, { seconds: 5, family: 'auth' });
+    const second = await simulate(2004, { seconds: 5, family: 'auth' });
+
+    expect(second.traceHash).toBe(first.traceHash);
+    expect(second.events).toBe(first.events);
+  });
+
   it('tells the timeline of a run without changing it', async () => {
     const silent = await simulate(79, { seconds: 5 });
     const told = await simulate(79, { seconds: 5, isTold: true });

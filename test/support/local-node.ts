@@ -70,6 +70,7 @@ export class LocalNode implements NodeFace {
         passwordCost: 4,
       },
       clock: systemClock,
+      secrets: null,
       logger: pino({ level: 'silent' }),
       machine: () => this.machine,
       propose: (command, context) => this.propose(command, context),

@@ -72,15 +72,6 @@ function flood(kind: string, hello: Buffer, files: Files): (port: number) => net
   }
 }
 
-/** Kinds, with the number of connections that each has at a time. */
-export const TLS_FLOODS: Readonly<Record<string, number>> = {
-  silence: 800,
-  'half hellos': 800,
-  'unfinished handshakes': 800,
-  'abandoned handshakes': 64,
-  'whole handshakes': 32,
-};
-
 class TlsFlooder {
   private readonly connect: (port: number) => net.Socket;
   private readonly sockets = new Set<net.Socket>();

@@ -14,6 +14,13 @@
 import { randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import { KvError } from '../../errors.js';
 
+/** Keeps passwords as texts, and compares them. */
+export interface PasswordKeeper {
+  hash(password: string, address: string): Promise<string>;
+  /** Null: of nobody. */
+  matches(password: string, text: string | null, address: string): Promise<boolean>;
+}
+
 export interface PasswordOptions {
   /** log2 of N: how much a hash costs. Lower in tests. */
   readonly cost?: number;
@@ -36,7 +43,7 @@ interface Parameters {
   readonly salt: Buffer;
 }
 
-export class Passwords {
+export class Passwords implements PasswordKeeper {
   private readonly cost: number;
   /** By address of the client, in the order in which they take turns. */
   private readonly lines = new Map<string, (() => void)[]>();

@@ -26,19 +26,24 @@ interface Kept extends KnownToken {
   usedAt: number;
 }
 
-const TOKENS_MAX = 100_000;
+/** Random bytes that nobody can guess. */
+export type Draw = (count: number) => Buffer;
+
+export const TOKENS_MAX = 100_000;
 const SECRET_BYTES = 32;
 
 export class SimpleTokens {
   private readonly clock: Clock;
   private readonly ttlMs: number;
   private readonly tokensMax: number;
+  private readonly draw: Draw;
   private readonly tokens = new Map<string, Kept>();
 
-  constructor(clock: Clock, ttlMs: number, tokensMax = TOKENS_MAX) {
+  constructor(clock: Clock, ttlMs: number, tokensMax = TOKENS_MAX, draw: Draw = randomBytes) {
     this.clock = clock;
     this.ttlMs = ttlMs;
     this.tokensMax = tokensMax;
+    this.draw = draw;
   }
 
   get count(): number {
@@ -47,7 +52,7 @@ export class SimpleTokens {
 
   /** A new secret, and what the log may know of it. */
   make(): { readonly secret: string; readonly digest: string } {
-    const secret = randomBytes(SECRET_BYTES).toString('base64url');
+    const secret = this.draw(SECRET_BYTES).toString('base64url');
     return { secret, digest: digestOf(secret) };
   }
 

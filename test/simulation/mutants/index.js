@@ -1,7 +1,7 @@
 /**
  * All planted bugs, for scripts/mutants.js and scripts/simulate.js. What none of them plants, with the
  * reason: kvd serves no reads under a leader lease and keeps no client sessions, so there is nothing
- * to break in them; users are not simulated yet; clocks of the wall decide nothing.
+ * to break in them; clocks of the wall decide nothing.
  */
 import { consensusMutants } from './consensus.js';
 import { serviceMutants } from './service.js';
