@@ -14,6 +14,13 @@
  *    state of the file on disk is unknown, whatever later syncs say.
  */
 
+/**
+ * Zeros are written in pieces of this size. Linux keeps what was written at once in one large folio of its page
+ * cache, and counts all of it as dirty for each small write into it later: with 1 MiB, syncs of single
+ * records took up to 60 ms and wrote 3 GB by its account; with this, 15 ms and 50 MB (docs/benchmarks.md).
+ */
+export const FILL_BYTES = 16 * 1024;
+
 export type Done = (error: Error | null) => void;
 
 /** A failed file operation. `code` is the system's name for it (ENOSPC, EIO, ...). */

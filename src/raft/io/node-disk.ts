@@ -7,10 +7,10 @@
 import * as fs from 'node:fs';
 import { FatalError } from '../../errors.js';
 import type { Disk, DiskFile, Done, FolderLock } from './disk.js';
-import { DiskError } from './disk.js';
+import { DiskError, FILL_BYTES } from './disk.js';
 import { lockFolder } from './folder-lock.js';
 
-const ZEROS = new Uint8Array(2 ** 20);
+const ZEROS = new Uint8Array(FILL_BYTES);
 const OWNER_ONLY_FOLDER = 0o700;
 const OWNER_ONLY_FILE = 0o600;
 const WRITABLE_BY_OTHERS = 0o002;

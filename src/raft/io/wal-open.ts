@@ -17,7 +17,7 @@
 import { FatalError } from '../../errors.js';
 import type { EntryId } from '../entry.js';
 import type { SnapshotMeta } from '../message.js';
-import type { Disk, DiskFile, FolderLock } from './disk.js';
+import { type Disk, type DiskFile, FILL_BYTES, type FolderLock } from './disk.js';
 import { isLockName } from './folder-lock.js';
 import type { Identity, RecoveredLog } from './log-store.js';
 import type { SegmentState } from './wal-record.js';
@@ -29,7 +29,7 @@ import { segmentName } from './wal-segment.js';
 
 /** The first segment after a start: small, since its zeros are written before the member serves. */
 const START_SEGMENT_BYTES = 8 * 2 ** 20;
-const ZEROS = new Uint8Array(2 ** 20);
+const ZEROS = new Uint8Array(FILL_BYTES);
 
 export interface WalOptions {
   readonly disk: Disk;
