@@ -12,12 +12,8 @@
  */
 
 import type { StreamEvents } from './connection.js';
-import {
-  ConnectionError,
-  Http2Connection,
-  MAX_HEADER_LIST_BYTES,
-  STREAM_WINDOW,
-} from './connection.js';
+import { Http2Connection, MAX_HEADER_LIST_BYTES, STREAM_WINDOW } from './connection.js';
+import { ConnectionError } from './connection-error.js';
 import { CLIENT_PREFACE, Http2Code, MAX_31, Setting } from './frame.js';
 import type { HeaderField } from './header-table.js';
 import { areTrailers, type ResponseHead, responseHead } from './message-head.js';
@@ -59,11 +55,15 @@ export class Http2ClientConnection<Owner = unknown> extends Http2Connection<Owne
 
   /** Begins a request with a header block of hpack-encoder.ts. */
   open(block: Buffer, owner: Owner): Http2Stream<Owner> {
-    const stream = new Http2Stream<Owner>(this.nextStream, this.initialWindow, STREAM_WINDOW);
+    const stream = new Http2Stream<Owner>(
+      this.nextStream,
+      this.sender.initialWindow,
+      STREAM_WINDOW,
+    );
     this.nextStream += 2;
     stream.owner = owner;
     this.streams.set(stream.id, stream);
-    this.headers(stream.id, block, false);
+    this.sender.headers(stream.id, block, false);
     return stream;
   }
 

@@ -1,11 +1,12 @@
 /**
  * One HTTP/2 connection (RFC 9113), without I/O: bytes in, events out; calls in, bytes out. Here is what
- * both ends do alike: frames, header blocks, windows, floods. How streams begin and end is the business
- * of server-connection.ts and client-connection.ts. Who owns the socket feeds `receive` and writes what
- * `output` holds, once a turn. Nothing here waits, and nothing knows of gRPC.
+ * both ends do alike with what comes in: frames, header blocks, windows, floods. What goes out on streams
+ * is the business of stream-sender.ts, how they begin and end that of server-connection.ts and
+ * client-connection.ts. Who owns the socket feeds `receive` and writes what `output` holds, once a turn.
+ * Nothing here waits, and nothing knows of gRPC.
  *
  *   socket -> receive -> frames -> HPACK, stream states, windows -> events
- *   write, finish, reset -> windows -> output -> socket
+ *   write, finish -> stream-sender.ts -> output -> socket
  *
  * Errors: what breaks a stream resets it (`onReset` if it was shown); what breaks the connection sends
  * GOAWAY, and `isOver` tells the owner to write what is left and close.
@@ -13,13 +14,13 @@
  * Bounds: header blocks by `HeaderBlock` and `MAX_HEADER_LIST_BYTES`; data that was received is its
  * stream's business (it is shown at once and not kept here; `hold` stops its window); how fast a peer is read
  * that asks for nothing, or for much, by `Pace`, and how much of it at all by `FloodBudget`; one turn of the
- * event loop does the work of a `Turn` and leaves the rest for the next; data that waits for a window is told by
- * `write` returning false.
+ * event loop does the work of a `Turn` and leaves the rest for the next.
  *
  * Invariants: 1. A stream is in `streams` from its beginning until both sides have ended or one has reset.
  * 2. No frame leaves for a stream that has ended. 3. `onHeaders` is the first event of a stream, at most
  * one `onReset` the last; none follows the end of the peer's side but `onDrained` and `onReset`.
  */
+import { ConnectionError } from './connection-error.js';
 import { DEFAULT_FLOOD_LIMITS, FloodBudget } from './flood-budget.js';
 import {
   DEFAULT_WINDOW,
@@ -38,6 +39,7 @@ import type { HeaderField } from './header-table.js';
 import { HpackDecoder, HpackError } from './hpack-decoder.js';
 import { newPots, Pace, type Pots } from './pace.js';
 import type { Http2Stream } from './stream.js';
+import { StreamSender } from './stream-sender.js';
 import { Turn } from './turn.js';
 
 /** What both ends hear of their streams. */
@@ -52,17 +54,6 @@ export interface StreamEvents<Owner = unknown> {
   onPong?(): void;
 }
 
-/** The peer broke a rule; the connection ends. */
-export class ConnectionError extends Error {
-  override readonly name = 'ConnectionError';
-  readonly code: Http2Code;
-
-  constructor(code: Http2Code, message: string) {
-    super(message);
-    this.code = code;
-  }
-}
-
 const HEADER_TABLE_BYTES = 4096;
 export const MAX_HEADER_LIST_BYTES = 64 * 1024;
 /** What a frame that asks for nothing costs. So a peer at its pace spends less than its flood budget. */
@@ -73,12 +64,8 @@ const ABORTED_UNITS = 6;
 const RESET_UNITS = 10;
 export const STREAM_WINDOW = 1024 * 1024;
 const CONNECTION_WINDOW = 16 * 1024 * 1024;
-/** Data of one stream that may wait for its reader before `write` says false. */
-const FULL_BYTES = 256 * 1024;
 /** Streams reset by this side whose last frames may still be on their way. */
 const RESET_KEPT = 1000;
-/** 4.2 of RFC 7541: told in front of the first block after the peer made its table smaller. */
-const TABLE_OF_NOTHING = Buffer.from([0x20]);
 const NO_BYTES = Buffer.alloc(0);
 /** Of pings: nobody reads it. */
 const PING_BYTES = Buffer.alloc(8);
@@ -87,16 +74,11 @@ export abstract class Http2Connection<Owner = unknown> {
   readonly output = new FrameOutput();
   /** Write what is left and close: nothing more is received. */
   isOver = false;
-  /** Bytes of answers that wait for windows. */
-  waitingBytes = 0;
   protected readonly streams = new Map<number, Http2Stream<Owner>>();
   /** No new streams: GOAWAY was sent, or came from the end that takes them. */
   protected isLeaving = false;
   protected unansweredPings = 0;
-  /** Headers or data were sent since somebody took this back. */
-  protected hasSent = false;
-  /** Bytes that a new stream may send. */
-  protected initialWindow = DEFAULT_WINDOW;
+  protected readonly sender: StreamSender<Owner>;
   private readonly events: StreamEvents<Owner>;
   private readonly floods: FloodBudget;
   /** Of what asks for nothing, and of what asks for much. */
@@ -110,15 +92,9 @@ export abstract class Http2Connection<Owner = unknown> {
   private readonly decoder = new HpackDecoder(HEADER_TABLE_BYTES, MAX_HEADER_LIST_BYTES);
   /** Reset here a moment ago: what still comes for them is dropped. */
   private readonly resetHere = new Set<number>();
-  /** Streams with data and a window that wait for the window of the connection. */
-  private readonly queue = new Set<Http2Stream<Owner>>();
   private rest: Buffer = NO_BYTES;
   private hasSettings = false;
   protected now = 0;
-  // What the peer allows.
-  private sendWindow = DEFAULT_WINDOW;
-  private maxFrameSize = MIN_FRAME_SIZE;
-  private tellTable = false;
   private receiveWindow = CONNECTION_WINDOW;
   private readonly block = new HeaderBlock();
 
@@ -129,6 +105,10 @@ export abstract class Http2Connection<Owner = unknown> {
     pots: Pots = newPots(now),
   ) {
     this.events = events;
+    this.sender = new StreamSender(this.output, {
+      onDrained: (stream) => this.events.onDrained(stream),
+      onLocalEnd: (stream) => this.localEnded(stream),
+    });
     this.floods = new FloodBudget(DEFAULT_FLOOD_LIMITS, now);
     this.waste = new Pace(pots.waste, now);
     this.work = new Pace(pots.work, now);
@@ -179,6 +159,11 @@ export abstract class Http2Connection<Owner = unknown> {
   get isFinishing(): boolean {
     for (const { endsAfterData } of this.streams.values()) if (endsAfterData) return true;
     return false;
+  }
+
+  /** Bytes of answers that wait for windows. */
+  get waitingBytes(): number {
+    return this.sender.waitingBytes;
   }
 
   get openStreams(): number {
@@ -238,7 +223,6 @@ export abstract class Http2Connection<Owner = unknown> {
     this.work.leave();
     const open = [...this.streams.values()];
     this.streams.clear();
-    this.queue.clear();
     for (const stream of open) {
       this.close(stream);
       this.events.onReset(stream, Http2Code.Cancel);
@@ -249,24 +233,12 @@ export abstract class Http2Connection<Owner = unknown> {
 
   /** False: wait for `onDrained` before the next. `bytes` are not to be changed any more. */
   write(stream: Http2Stream<Owner>, bytes: Buffer): boolean {
-    if (stream.isClosed || stream.endsAfterData) return true;
-    if (bytes.length > 0 && !this.sendAtOnce(stream, bytes)) {
-      stream.waiting.push(bytes);
-      stream.waitingBytes += bytes.length;
-      this.waitingBytes += bytes.length;
-      this.flow(stream);
-    }
-    if (stream.waitingBytes < FULL_BYTES) return true;
-    stream.isFull = true;
-    return false;
+    return this.sender.write(stream, bytes);
   }
 
   /** Ends this side behind all data that was written, with trailers or without. */
   finish(stream: Http2Stream<Owner>, trailers: Buffer | null): void {
-    if (stream.isClosed || stream.endsAfterData) return;
-    stream.trailers = trailers;
-    stream.endsAfterData = true;
-    this.flow(stream);
+    this.sender.finish(stream, trailers);
   }
 
   /** Ends the stream at once, in both directions. */
@@ -513,51 +485,41 @@ export abstract class Http2Connection<Owner = unknown> {
     // The first settings are owed, later ones are a matter of taste.
     if (this.hasSettings) this.charge(5);
     this.hasSettings = true;
-    const window = this.initialWindow;
+    const { sender } = this;
+    const window = sender.initialWindow;
     for (let at = 0; at < payload.length; at += 6) {
       this.setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
     }
     this.output.header(0, FrameType.Settings, Flag.Ack, 0);
-    if (this.initialWindow !== window) this.moveWindows(this.initialWindow - window);
+    if (sender.initialWindow === window) return;
+    // Once per frame, which may name the window thousands of times, and behind the acknowledgement, since
+    // data that needs the new windows would look like too much.
+    this.charge(this.streams.size / 100);
+    sender.moveWindows(this.streams, sender.initialWindow - window);
   }
 
   /** 6.5.2 */
   private setting(name: number, value: number): void {
     switch (name) {
       case Setting.HeaderTableSize:
-        if (value < HEADER_TABLE_BYTES) this.tellTable = true;
+        if (value < HEADER_TABLE_BYTES) this.sender.shrinkTable();
         return;
       case Setting.InitialWindowSize: {
         if (value > MAX_31) {
           throw new ConnectionError(Http2Code.FlowControlError, `a window of ${value} bytes`);
         }
-        this.initialWindow = value;
+        this.sender.initialWindow = value;
         return;
       }
       case Setting.MaxFrameSize:
         if (value < MIN_FRAME_SIZE || value > MAX_FRAME_SIZE) {
           throw new ConnectionError(Http2Code.ProtocolError, `frames of ${value} bytes`);
         }
-        this.maxFrameSize = Math.min(value, 1024 * 1024);
+        this.sender.limitFrames(value);
         return;
       default:
         this.ownSetting(name, value);
     }
-  }
-
-  /**
-   * 6.9.2, once per frame: a frame may name the window thousands of times. Behind the acknowledgement,
-   * since data that needs the new windows would look like too much.
-   */
-  private moveWindows(more: number): void {
-    this.charge(this.streams.size / 100);
-    for (const stream of this.streams.values()) {
-      stream.sendWindow += more;
-      if (stream.sendWindow > MAX_31) {
-        throw new ConnectionError(Http2Code.FlowControlError, 'a window is too large');
-      }
-    }
-    for (const stream of this.streams.values()) if (stream.waitingBytes > 0) this.flow(stream);
   }
 
   private onPing(flags: number, streamId: number, payload: Buffer): void {
@@ -592,11 +554,7 @@ export abstract class Http2Connection<Owner = unknown> {
     this.charge(0.1);
     if (streamId === 0) {
       if (more === 0) throw new ConnectionError(Http2Code.ProtocolError, 'a window grows by 0');
-      this.sendWindow += more;
-      if (this.sendWindow > MAX_31) {
-        throw new ConnectionError(Http2Code.FlowControlError, 'a window is too large');
-      }
-      this.flowQueue();
+      this.sender.grow(more);
       return;
     }
     this.assertNotIdle(streamId, 'WINDOW_UPDATE');
@@ -606,9 +564,9 @@ export abstract class Http2Connection<Owner = unknown> {
       this.breakStream(stream, Http2Code.ProtocolError);
       return;
     }
-    stream.sendWindow += more;
-    if (stream.sendWindow > MAX_31) this.breakStream(stream, Http2Code.FlowControlError);
-    else this.flow(stream);
+    if (!this.sender.growStream(stream, more)) {
+      this.breakStream(stream, Http2Code.FlowControlError);
+    }
   }
 
   /** 5.1: an idle stream takes nothing but HEADERS and PRIORITY. */
@@ -643,94 +601,6 @@ export abstract class Http2Connection<Owner = unknown> {
 
   // ---------------------------------------------------------------- frames out
 
-  protected headers(streamId: number, block: Buffer, isEnd: boolean): void {
-    const { output, maxFrameSize } = this;
-    this.hasSent = true;
-    let rest = block;
-    if (this.tellTable) {
-      this.tellTable = false;
-      rest = Buffer.concat([TABLE_OF_NOTHING, block]);
-    }
-    let type: number = FrameType.Headers;
-    let flags = isEnd ? Flag.EndStream : 0;
-    for (;;) {
-      const part = rest.subarray(0, maxFrameSize);
-      rest = rest.subarray(part.length);
-      if (rest.length === 0) flags |= Flag.EndHeaders;
-      output.header(part.length, type, flags, streamId);
-      output.bytes(part);
-      if (rest.length === 0) return;
-      type = FrameType.Continuation;
-      flags = 0;
-    }
-  }
-
-  /** The usual case: nothing waits, and all fits one frame and the windows. */
-  private sendAtOnce(stream: Http2Stream<Owner>, bytes: Buffer): boolean {
-    const { length } = bytes;
-    const isFree = stream.waitingBytes === 0 && length <= this.maxFrameSize;
-    if (!isFree || length > stream.sendWindow || length > this.sendWindow) return false;
-    this.output.header(length, FrameType.Data, 0, stream.id);
-    this.output.bytes(bytes);
-    this.hasSent = true;
-    stream.sendWindow -= length;
-    this.sendWindow -= length;
-    return true;
-  }
-
-  /** Sends of a stream what its windows allow. */
-  private flow(stream: Http2Stream<Owner>): void {
-    // 5.1: a client's stream lives on behind its own end, and its window may still grow.
-    if (stream.isLocalEnded) return;
-    const { output } = this;
-    while (stream.waiting.length > 0) {
-      const allowed = Math.min(stream.sendWindow, this.maxFrameSize);
-      if (allowed <= 0) return;
-      if (this.sendWindow <= 0) {
-        this.queue.add(stream);
-        return;
-      }
-      const first = stream.waiting[0] as Buffer;
-      const length = Math.min(first.length - stream.offset, allowed, this.sendWindow);
-      const end = stream.offset + length;
-      const isLast = stream.waiting.length === 1 && end === first.length;
-      const isEnd = isLast && stream.endsAfterData && stream.trailers === null;
-      output.header(length, FrameType.Data, isEnd ? Flag.EndStream : 0, stream.id);
-      output.bytes(length === first.length ? first : first.subarray(stream.offset, end));
-      stream.sendWindow -= length;
-      this.sendWindow -= length;
-      stream.sentLate += length;
-      this.hasSent = true;
-      stream.waitingBytes -= length;
-      this.waitingBytes -= length;
-      if (end === first.length) {
-        stream.waiting.shift();
-        stream.offset = 0;
-      } else stream.offset = end;
-      if (isEnd) {
-        this.localEnded(stream);
-        return;
-      }
-    }
-    if (stream.endsAfterData) {
-      if (stream.trailers !== null) this.headers(stream.id, stream.trailers, true);
-      else output.header(0, FrameType.Data, Flag.EndStream, stream.id);
-      this.localEnded(stream);
-    } else if (stream.isFull) {
-      stream.isFull = false;
-      this.events.onDrained(stream);
-    }
-  }
-
-  /** The connection has a window again: each stream that waits has its turn. */
-  private flowQueue(): void {
-    for (const stream of this.queue) {
-      if (this.sendWindow <= 0) return;
-      this.queue.delete(stream);
-      this.flow(stream);
-    }
-  }
-
   private sendWindowUpdate(streamId: number, bytes: number): void {
     this.output.header(4, FrameType.WindowUpdate, 0, streamId);
     this.output.u32(bytes);
@@ -759,17 +629,13 @@ export abstract class Http2Connection<Owner = unknown> {
 
   protected forget(stream: Http2Stream<Owner>): void {
     this.streams.delete(stream.id);
-    this.queue.delete(stream);
     this.close(stream);
     this.maybeEnd();
   }
 
   private close(stream: Http2Stream<Owner>): void {
     stream.isClosed = true;
-    stream.waiting.length = 0;
-    this.waitingBytes -= stream.waitingBytes;
-    stream.waitingBytes = 0;
-    stream.trailers = null;
+    this.sender.drop(stream);
   }
 
   /** The peer broke a rule of a stream. */

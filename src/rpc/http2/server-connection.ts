@@ -13,12 +13,8 @@
  */
 
 import type { StreamEvents } from './connection.js';
-import {
-  ConnectionError,
-  Http2Connection,
-  MAX_HEADER_LIST_BYTES,
-  STREAM_WINDOW,
-} from './connection.js';
+import { Http2Connection, MAX_HEADER_LIST_BYTES, STREAM_WINDOW } from './connection.js';
+import { ConnectionError } from './connection-error.js';
 import { CLIENT_PREFACE, Http2Code, MAX_31, Setting } from './frame.js';
 import type { HeaderField } from './header-table.js';
 import { areTrailers, type RequestHead, requestHead } from './message-head.js';
@@ -75,7 +71,7 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
   respond(stream: Http2Stream<Owner>, block: Buffer, isEnd: boolean): void {
     if (stream.isClosed) return;
     stream.hasAnswer = true;
-    this.headers(stream.id, block, isEnd);
+    this.sender.headers(stream.id, block, isEnd);
     if (isEnd) this.localEnded(stream);
   }
 
@@ -107,8 +103,8 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
     if (this.pingMinMs <= 0) return;
     const sinceMs = this.now - this.pingedAt;
     this.pingedAt = this.now;
-    if (this.hasSent) {
-      this.hasSent = false;
+    if (this.sender.hasSent) {
+      this.sender.hasSent = false;
       this.pingStrikes = 0;
       return;
     }
@@ -172,7 +168,7 @@ export class Http2ServerConnection<Owner = unknown> extends Http2Connection<Owne
       this.sendReset(streamId, isTruncated ? Http2Code.EnhanceYourCalm : Http2Code.ProtocolError);
       return;
     }
-    const stream = new Http2Stream<Owner>(streamId, this.initialWindow, STREAM_WINDOW);
+    const stream = new Http2Stream<Owner>(streamId, this.sender.initialWindow, STREAM_WINDOW);
     stream.bornIn = this.turn.count;
     stream.isRemoteEnded = isEnd;
     stream.owed = head.contentLength;
