@@ -3,7 +3,7 @@
  * the sources, runs seeds until a property is broken, and prints which one it was.
  *
  *   --only NAME,NAME   just these
- *   --area AREA        consensus, storage or service
+ *   --area AREA        consensus, storage, service or access
  *   --seeds N          give a mutant up after so many seeds, default 300
  *   --limit SECONDS    and after so many seconds, default 300
  *   --workers W        mutants at a time, default 2

@@ -43,6 +43,8 @@ export interface Config {
   readonly dataDir: string;
   readonly listenClient: readonly ClientAddress[];
   readonly advertiseClientUrls: readonly string[];
+  /** Metrics and health alone. */
+  readonly listenMetrics: readonly ListenAddress[];
   readonly listenPeer: readonly ListenAddress[];
   readonly advertisePeerUrls: readonly string[];
   readonly initialMembers: readonly InitialMember[];
@@ -154,6 +156,9 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
   const listenClient = clientUrls(text('listen-client-urls'), 'listen-client-urls', problems).map(
     clientAddressOf,
   );
+  const metricsUrls = text('listen-metrics-urls');
+  const listenMetrics =
+    metricsUrls === '' ? [] : listen(metricsUrls, 'listen-metrics-urls', problems);
   const listenPeer = listen(text('listen-peer-urls'), 'listen-peer-urls', problems);
   const advertisePeerUrls = urls(
     text('initial-advertise-peer-urls') || text('listen-peer-urls'),
@@ -201,12 +206,14 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
     ...shared,
     prefix: '',
     listen: listenClient.map((each) => ({ secure: false, ...each })),
+    listenMetrics,
     isCaller: join.some((url) => addressOf(url).secure),
   });
   const peerTls = tlsSettings({
     ...shared,
     prefix: 'peer-',
     listen: listenPeer,
+    listenMetrics: [],
     isCaller: members.some(({ peerUrls }) => peerUrls.some((url) => addressOf(url).secure)),
   });
   return {
@@ -218,6 +225,7 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
       'advertise-client-urls',
       problems,
     ),
+    listenMetrics,
     listenPeer,
     advertisePeerUrls,
     initialMembers: members,

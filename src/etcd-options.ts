@@ -112,7 +112,6 @@ const ABSENT: readonly Group[] = [
     names: 'listen-client-http-urls',
     reason: 'each client port serves gRPC and HTTP, and tells them apart by itself',
   },
-  { names: 'listen-metrics-urls', reason: 'metrics and health are on the client port' },
   {
     names: 'max-learners',
     reason: 'a cluster has one learner at a time',

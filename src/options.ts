@@ -35,6 +35,12 @@ export const OPTIONS: readonly Option[] = [
     meaning: 'where clients are served: http://HOST:PORT, https://HOST:PORT, or unix:///PATH',
   },
   {
+    name: 'listen-metrics-urls',
+    value: 'URL,...',
+    fallback: '',
+    meaning: 'where metrics and health are served beside the client ports, and nothing else',
+  },
+  {
     name: 'advertise-client-urls',
     value: 'URL,...',
     fallback: '',

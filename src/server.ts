@@ -3,13 +3,15 @@
  * shell, and the place where the order of start and stop is written down.
  *
  *   start: who am I -> folder and log -> state of the newest checkpoint -> Raft -> peers -> replay
- *          -> client port
- *   stop:  client port (new requests) -> leadership -> watches -> waiting requests -> log -> state
+ *          (metrics ports open) -> client port
+ *   stop:  client and metrics ports (new requests) -> leadership -> watches -> waiting requests -> log
+ *          -> state
  *
  * The client port opens when this member has applied what its own log says is committed and, if there
  * is a leader within a few seconds, what the cluster had committed by then: a restarted member does not
  * show clients a state older than the one they saw. Without a quorum it opens all the same, because
- * serializable reads need none.
+ * serializable reads need none. Who asks at a metrics port hears of all that time: a member that replays
+ * a long log is alive, and must not be started again for its silence.
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import type { Server, Socket } from 'node:net';
@@ -20,7 +22,7 @@ import { AutoCompaction } from './auto-compaction.js';
 import { BackupSchedule } from './backup/schedule.js';
 import { systemClock } from './clock.js';
 import type { ClusterNode } from './cluster-node.js';
-import type { Config } from './config.js';
+import type { ClientAddress, Config } from './config.js';
 import { ConnectionLimit } from './connection-limit.js';
 import { FatalError, KvError } from './errors.js';
 import { settleIdentity } from './joining.js';
@@ -34,13 +36,14 @@ import type { RequestContext } from './node.js';
 import type { RecoveredLog } from './raft/io/log-store.js';
 import { NodeDisk } from './raft/io/node-disk.js';
 import { Audit } from './rpc/audit.js';
-import { buildGateway, type Gateway } from './rpc/gateway/gateway.js';
+import { buildGateway } from './rpc/gateway/gateway.js';
+import { buildMetricsFace } from './rpc/gateway/metrics-face.js';
 import { GrpcServer } from './rpc/grpc/grpc-server.js';
 import { apiHandlers } from './rpc/handlers.js';
 import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { chooseFace } from './rpc/port.js';
 import { RequestRate } from './rpc/request-rate.js';
-import { type OpenedTls, openTls } from './tls/open-tls.js';
+import { openTls } from './tls/open-tls.js';
 import { ETCD_VERSION, KVD_VERSION } from './version.js';
 
 const CATCH_UP_MS = 3000;
@@ -102,36 +105,53 @@ export async function startServer(
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
   });
+  const metricsFace = buildMetricsFace(node, { metrics, onUnexpected, kvdVersion: KVD_VERSION });
   const grpc = new GrpcServer(node, { ...shared, onUnexpected, keepalive, maxStreams });
   const faces = {
     http1: (socket: Socket, firstBytes: Buffer) => gateway.attach(socket, firstBytes),
     http2: (socket: Socket, firstBytes: Buffer) => grpc.attach(socket, firstBytes),
   };
+  const serveClient = (socket: Socket): void => chooseFace(socket, faces);
+  const serveMetrics = (socket: Socket): void => metricsFace.attach(socket);
   await gateway.ready();
-  await node.start();
-  if (config.initialClusterState === 'existing') await arrive(node, logger);
-  const hasQuorum = await catchUp(node, recovered, logger);
-  const announced = announce(node, config, logger);
-  if (hasQuorum) await compareState(node, logger);
-  // Clients that list the members then find this one with its name and addresses.
-  if (hasQuorum) await announced;
-  const listeners: Server[] = [];
+  await metricsFace.ready();
   const most = config.maxConnectionsPerAddress;
   const connections = new ConnectionLimit({ most, logger, metrics });
-  try {
-    for (const address of config.listenClient) {
-      const serve = (socket: Socket): void => chooseFace(socket, faces);
-      const isSecure = 'secure' in address && address.secure;
-      const accept = (socket: Socket): void => {
-        if (!('path' in address) && !connections.admit(socket)) return;
-        if (isSecure) tls.acceptClient(socket, serve);
-        else serve(socket);
-      };
-      listeners.push(await listen(address, logger, accept));
-    }
-  } catch (error) {
-    await stop(node, gateway, grpc, listeners, tls);
+  const open = (address: ClientAddress, serve: (socket: Socket) => void): Promise<Server> => {
+    const isSecure = 'secure' in address && address.secure;
+    return listen(address, logger, (socket) => {
+      if (!('path' in address) && !connections.admit(socket)) return;
+      if (isSecure) tls.acceptClient(socket, serve);
+      else serve(socket);
+    });
+  };
+  const listeners: Server[] = [];
+  const metricsListeners: Server[] = [];
+  const end = async (): Promise<void> => {
+    for (const listener of [...listeners, ...metricsListeners]) listener.close();
+    tls.close();
+    await Promise.all([gateway.drain(), grpc.drain()]);
+    await metricsFace.close();
+    await node.stop();
+    grpc.close();
+    await gateway.close();
     await audit?.log.close();
+  };
+  await node.start();
+  try {
+    for (const address of config.listenMetrics) {
+      metricsListeners.push(await open(address, serveMetrics));
+      logger.info({ url: address.url }, 'serving metrics and health');
+    }
+    if (config.initialClusterState === 'existing') await arrive(node, logger);
+    const hasQuorum = await catchUp(node, recovered, logger);
+    const announced = announce(node, config, logger);
+    if (hasQuorum) await compareState(node, logger);
+    // Clients that list the members then find this one with its name and addresses.
+    if (hasQuorum) await announced;
+    for (const address of config.listenClient) listeners.push(await open(address, serveClient));
+  } catch (error) {
+    await end();
     throw error;
   }
   const clientPorts = listeners.map(portOf).filter((port) => port !== null);
@@ -154,8 +174,7 @@ export async function startServer(
     stop: async () => {
       compaction?.stop();
       await backups?.stop();
-      await stop(node, gateway, grpc, listeners, tls);
-      await audit?.log.close();
+      await end();
     },
   };
 }
@@ -298,19 +317,4 @@ async function announce(node: ClusterNode, config: Config, logger: Logger): Prom
     logger.debug({ err: error }, 'this member is not announced yet');
     setTimeout(() => void announce(node, config, logger), 500).unref();
   }
-}
-
-async function stop(
-  node: ClusterNode,
-  gateway: Gateway,
-  grpc: GrpcServer,
-  listeners: readonly Server[],
-  tls: OpenedTls,
-): Promise<void> {
-  for (const listener of listeners) listener.close();
-  tls.close();
-  await Promise.all([gateway.drain(), grpc.drain()]);
-  await node.stop();
-  grpc.close();
-  await gateway.close();
 }

@@ -154,10 +154,17 @@ function groupNames(prefix: '' | 'peer-'): Record<string, string> {
   );
 }
 
+interface ListenFacts {
+  readonly url: string;
+  readonly secure: boolean;
+}
+
 /** What the settings of one kind of port need of the rest. */
 export interface TlsQuestion {
   readonly prefix: '' | 'peer-';
-  readonly listen: readonly { readonly url: string; readonly secure: boolean }[];
+  readonly listen: readonly ListenFacts[];
+  /** Ports that show the same certificate and hold no keys: no check is asked for because of them. */
+  readonly listenMetrics: readonly ListenFacts[];
   /** Somebody is called by https, or may be. */
   readonly isCaller: boolean;
   readonly text: (name: string) => string;
@@ -167,9 +174,9 @@ export interface TlsQuestion {
 
 /** Null when nobody speaks TLS. */
 export function tlsSettings(question: TlsQuestion): TlsSettings | null {
-  const { prefix, listen, isCaller, text, problems } = question;
+  const { prefix, listen, listenMetrics, isCaller, text, problems } = question;
   const files = (name: string): string => text(prefix + name);
-  const secure = listen.filter((each) => each.secure);
+  const [secure] = [...listen, ...listenMetrics].filter((each) => each.secure);
   const isAsked = (name: string): boolean => isOn(text(prefix + name), prefix + name, problems);
   const clientCertAuth = isAsked('client-cert-auth');
   const isAuto = isAsked('auto-tls');
@@ -193,18 +200,19 @@ export function tlsSettings(question: TlsQuestion): TlsSettings | null {
         'peer-skip-client-san-verification',
         problems,
       ),
-    isSelfMade: isAuto && !hasCertificate && secure.length > 0,
+    isSelfMade: isAuto && !hasCertificate && secure !== undefined,
     ...common(text, problems),
   };
   refuseHalves(question, settings);
   refuseUncheckable(question, settings, isAuto);
   warnOfUnused(question, settings, isAuto);
-  if (secure.length > 0 && !hasCertificate && !isAuto) {
+  if (secure !== undefined && !hasCertificate && !isAuto) {
+    const port = listenMetrics.includes(secure) ? 'metrics' : prefix === '' ? 'client' : 'peer';
     problems.push(
-      `--listen-${prefix === '' ? 'client' : 'peer'}-urls ${secure[0]?.url} needs a certificate: --${prefix}cert-file and --${prefix}key-file, or --${prefix}auto-tls`,
+      `--listen-${port}-urls ${secure.url} needs a certificate: --${prefix}cert-file and --${prefix}key-file, or --${prefix}auto-tls`,
     );
   }
-  return secure.length > 0 || isCaller ? settings : null;
+  return secure !== undefined || isCaller ? settings : null;
 }
 
 function refuseHalves({ prefix, text, problems }: TlsQuestion, settings: TlsSettings): void {
@@ -262,20 +270,21 @@ function refuseUncheckable(
 
 /** As in etcd: what is not used is said and does no harm. */
 function warnOfUnused(
-  { prefix, listen, isCaller, warnings }: TlsQuestion,
+  { prefix, listen, listenMetrics, isCaller, warnings }: TlsQuestion,
   settings: TlsSettings,
   isAuto: boolean,
 ): void {
   const option = `--listen-${prefix === '' ? 'client' : 'peer'}-urls`;
   const plain = listen.filter(({ secure }) => !secure);
   const isSecure = plain.length < listen.length;
+  const isShown = isSecure || listenMetrics.some(({ secure }) => secure);
   if (settings.certFile !== '' && isAuto) {
     warnings.push(`--${prefix}auto-tls is ignored: --${prefix}cert-file is given`);
   }
-  if (settings.certFile !== '' && !isSecure && !isCaller) {
+  if (settings.certFile !== '' && !isShown && !isCaller) {
     warnings.push(`--${prefix}cert-file is ignored: ${option} has no https:// URL`);
   }
-  if (isAuto && !isSecure) {
+  if (isAuto && !isShown) {
     warnings.push(`--${prefix}auto-tls is ignored: ${option} has no https:// URL`);
   }
   if (isSecure && settings.trustedCaFile !== '') {

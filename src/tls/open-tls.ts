@@ -22,7 +22,7 @@ export interface OpenedTls {
   readonly peerSockets: PeerSockets;
   /** For calls to the client port of other members. */
   readonly clientTls: () => TlsOptions;
-  /** For connections to client ports whose URL says https. */
+  /** For connections to ports for clients, or for metrics, whose URL says https. */
   acceptClient(socket: Socket, serve: (socket: Socket) => void): void;
   close(): void;
 }
@@ -66,9 +66,11 @@ async function openClients(
   readonly acceptor: TlsAcceptor | null;
   readonly isSelfMade: boolean;
 } | null> {
-  const { clientTls, dataDir, listenClient, advertiseClientUrls } = config;
+  const { clientTls, dataDir, listenClient, listenMetrics, advertiseClientUrls } = config;
   if (clientTls === null) return null;
-  const urls = [...listenClient.map(({ url }) => url), ...advertiseClientUrls];
+  const urls = [...listenClient, ...listenMetrics]
+    .map(({ url }) => url)
+    .concat(advertiseClientUrls);
   const settings = await withSelfMade(clientTls, dataDir, 'client', hostsOf(urls), logger);
   const credentials = await Credentials.load(settings, logger);
   const options = {

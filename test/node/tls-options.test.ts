@@ -61,6 +61,29 @@ describe('options about TLS', () => {
     });
   });
 
+  it('are of ports for metrics, too, which show the same certificate', () => {
+    const metrics = ['--listen-metrics-urls', 'http://127.0.0.1:2381,https://10.0.0.1:2382'];
+    const { listenMetrics, clientTls, warnings } = load([...metrics, ...CERT]);
+    expect(listenMetrics).toMatchObject([{ port: 2381, secure: false }, { secure: true }]);
+    expect(clientTls).toMatchObject({ certFile: 'c.pem' });
+    expect(warnings).toEqual([]);
+
+    expect(problems(...metrics)).toContain('--listen-metrics-urls https://10.0.0.1:2382 needs a');
+    // They hold no keys: a check on them alone would leave the keys open.
+    expect(problems(...metrics, ...CERT, '--trusted-ca-file=a', '--client-cert-auth')).toContain(
+      'checks nobody: --listen-client-urls has no https:// URL',
+    );
+  });
+
+  it('warn of nothing when only metrics are plain', () => {
+    const metrics = ['--listen-metrics-urls', 'http://127.0.0.1:2381'];
+    const tls = [...CLIENTS, ...CERT, '--trusted-ca-file=a', '--client-cert-auth'];
+    expect(load([...metrics, ...tls]).warnings).toEqual([]);
+    expect(load([...metrics, ...CERT]).warnings).toEqual([
+      '--cert-file is ignored: --listen-client-urls has no https:// URL',
+    ]);
+  });
+
   it('come from the environment, too', () => {
     const env = {
       ETCD_LISTEN_CLIENT_URLS: 'https://10.0.0.1:2379',

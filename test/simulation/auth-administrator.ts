@@ -103,8 +103,8 @@ export class AuthAdministrator {
     }
     if (dice < 62) return { method: 'RoleDelete', request: { role } };
     if (dice < 68) return { method: 'RoleAdd', request: { name: role } };
-    if (dice < 71) return { method: 'UserDelete', request: { name: user } };
-    if (dice < 77) return this.addUser(user);
+    if (dice < 70) return { method: 'UserDelete', request: { name: user } };
+    if (dice < 74) return this.addUser(user);
     if (dice < 82) {
       return { method: 'UserChangePassword', request: { ...this.passwordOf(user), name: user } };
     }

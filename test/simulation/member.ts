@@ -378,7 +378,7 @@ export class SimMember {
   private secrets(life: Life): Secrets {
     const { random } = this;
     const later = <T>(value: T): Promise<T> => {
-      const delay = 1000 + random.below(80_000);
+      const delay = 1000 + random.below(random.chance(0.3) ? 600_000 : 80_000);
       return new Promise((resolve) => life.input(delay, 'password', () => resolve(value)));
     };
     return {

@@ -60,8 +60,7 @@ export const EXHIBITS: readonly Exhibit[] = [
   {
     where: 'etcd 14571',
     bug: 'users and roles diverged after a snapshot',
-    guards: [],
-    absent: 'the simulator has no users; test/auth/auth-state.test.ts restarts them',
+    guards: [{ mutant: 'users-not-in-the-tables' }, { mutant: 'rights-kept-over-a-change' }],
   },
   {
     where: 'etcd 14685',
@@ -434,8 +433,13 @@ export const EXHIBITS: readonly Exhibit[] = [
   {
     where: 'CVE-2026-33413, 33343, 44283; etcd 15815',
     bug: 'users saw or changed keys beyond their roles',
-    guards: [],
-    absent: 'the simulator has no users; test/auth/authorize.test.ts has these by name',
+    guards: [
+      { mutant: 'nested-transaction-not-asked' },
+      { mutant: 'previous-pair-of-a-put-not-asked' },
+      { mutant: 'previous-pairs-of-a-delete-not-asked' },
+      { mutant: 'lease-taken-without-a-right-to-its-keys' },
+      { mutant: 'lease-shows-keys-that-may-not-be-read' },
+    ],
   },
   {
     where: 'etcd 22148',

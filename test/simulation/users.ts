@@ -11,7 +11,7 @@ import type { Call, Clients, Run } from './clients.js';
 import { compareMod, NO_OP, putRequest, rangeRequest } from './requests.js';
 import { MS } from './world.js';
 
-const LEASES_KNOWN = 6;
+const LEASES_KNOWN = 3;
 
 export class User {
   private readonly clients: Clients;
@@ -36,7 +36,7 @@ export class User {
     if (clients.stopped) return;
     const who = this.drawIdentity();
     if (who === null) return;
-    if (who.kind === 'signed') this.onKeys(who, random.below(85));
+    if (who.kind === 'signed') this.onKeys(who, random.below(80));
     else this.onKeys(who, random.below(100));
   }
 
@@ -46,7 +46,8 @@ export class User {
     const dice = random.below(100);
     if (dice < 55) return { kind: 'certificate', user: name };
     if (dice < 80) {
-      if (this.token !== null) return { kind: 'token', user: name, token: this.token };
+      const isKnown = this.token !== null && random.chance(0.7);
+      if (isKnown) return { kind: 'token', user: name, token: this.token ?? '' };
       this.logIn();
       return null;
     }
@@ -59,14 +60,14 @@ export class User {
   }
 
   private onKeys(who: Identity, dice: number): void {
-    if (dice < 20) this.put(who);
-    else if (dice < 34) this.read(who);
+    if (dice < 22) this.put(who);
+    else if (dice < 36) this.read(who);
     else if (dice < 44) this.delete(who);
-    else if (dice < 66) this.txn(who);
-    else if (dice < 80) this.readTxn(who);
-    else if (dice < 85) this.read(who);
-    else if (dice < 90) this.grant(who);
-    else if (dice < 94) this.revoke(who);
+    else if (dice < 64) this.txn(who);
+    else if (dice < 75) this.readTxn(who);
+    else if (dice < 80) this.read(who);
+    else if (dice < 86) this.grant(who);
+    else if (dice < 91) this.revoke(who);
     else if (dice < 97) this.timeToLive(who);
     else this.administer(who);
   }
@@ -125,7 +126,7 @@ export class User {
   }
 
   private put(who: Identity): void {
-    const lease = this.random.chance(0.3) ? this.knownLease() : 0;
+    const lease = this.random.chance(0.6) ? this.knownLease() : 0;
     const request = this.value(this.letter(), lease);
     this.ask('put', 'KV/Put', request, { who, needs: needsOfPut(request) });
   }
@@ -204,7 +205,7 @@ export class User {
 
   private grant(who: Identity): void {
     const { leases } = this.clients.shared;
-    const request = { ID: 0, TTL: 2 + this.random.below(6) };
+    const request = { ID: 0, TTL: 4 + this.random.below(8) };
     this.ask('grant', 'Lease/LeaseGrant', request, { who, needs: [] }, (call) => {
       leases.push((call.answer as { ID: number }).ID);
       if (leases.length > LEASES_KNOWN) leases.shift();

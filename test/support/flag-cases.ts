@@ -39,6 +39,12 @@ const CASES: Readonly<Record<string, FlagCase>> = {
     bad: URLS,
     with: ['--advertise-client-urls=http://127.0.0.1:5001'],
   },
+  'listen-metrics-urls': {
+    good: 'http://127.0.0.1:5004,http://127.0.0.1:5005',
+    seen: ({ listenMetrics }) => listenMetrics.map(({ url }) => url),
+    as: ['http://127.0.0.1:5004', 'http://127.0.0.1:5005'],
+    bad: URLS,
+  },
   'advertise-client-urls': {
     good: 'http://10.0.0.1:5001,http://10.0.0.2:5001',
     seen: ({ advertiseClientUrls }) => advertiseClientUrls,

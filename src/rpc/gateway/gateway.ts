@@ -1,38 +1,28 @@
 /**
- * The HTTP/1.1 face of a node: the API as JSON, health, version and metrics, on fastify.
+ * The HTTP/1.1 face of a node: the API as JSON, health, version and metrics, on an HttpFace.
  *
- * It listens on nothing itself. server.ts accepts connections, looks at their first bytes, and hands
- * those that are not HTTP/2 to `attach`, together with the bytes that it has read.
+ * server.ts accepts connections, looks at their first bytes, and hands those that are not HTTP/2 to
+ * `attach`, together with the bytes that it has read.
  *
- * Bounds: headers 16 KiB and HEADERS_MS, a unary body `bodyBytes` and BODY_MS, a large answer of which
- * nothing is read ANSWER_MS (call.ts), idle connections IDLE_MS. A stream has no time limit. An idle connection costs its socket and parser only.
- *
- * Invariants:
- * 1. Every request gets an answer in the shape of the API or a closed connection; no error of a
- *    handler, of fastify or of the HTTP parser reaches the process.
- * 2. The content type of a request means nothing: clients send any, or none.
+ * Bounds: those of http-face.ts, a unary body `bodyBytes` and BODY_MS, a large answer of which
+ * nothing is read ANSWER_MS (call.ts). A stream has no time limit.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import fastify, { type FastifyInstance } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import type { Logger } from '../../logger.js';
 import { Metrics } from '../../metrics.js';
 import type { NodeFace } from '../../node.js';
 import type { Handlers } from '../api/handler.js';
 import { METHODS, methodKey } from '../api/methods.js';
 import type { Call } from '../call.js';
-import {
-  factsOf,
-  GrpcCode,
-  unaryErrorBody,
-  type WireError,
-  wireErrorOf,
-} from '../error-mapping.js';
+import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 import { apiHandlers } from '../handlers.js';
 import { GatewayAccess, misdirectedText } from './access.js';
 import { BodyDeadlines } from './body-deadlines.js';
 import { type GatewayScope, respond } from './call.js';
-import { registerHealth } from './health.js';
+import { registerHealth, registerVersion } from './health.js';
+import { fail, HttpFace } from './http-face.js';
 import { streamRoute } from './streaming.js';
 import { unaryRoute } from './unary.js';
 
@@ -75,21 +65,11 @@ export interface Gateway {
 const PREFIXES = ['/v3', '/v3beta', '/v3alpha'];
 /** What a message may be larger than the write in it. */
 const MESSAGE_OVERHEAD_BYTES = 512 * 1024;
-const HEADER_BYTES_MAX = 16 * 1024;
-const HEADERS_MS = 10_000;
 const BODY_MS = 30_000;
-const IDLE_MS = 300_000;
 const DRAIN_MS = 3000;
 
 const NOT_FOUND: WireError = wireErrorOf(GrpcCode.NOT_FOUND, 'Not Found');
 const WRONG_METHOD: WireError = wireErrorOf(GrpcCode.UNIMPLEMENTED, 'Method Not Allowed');
-const TOO_LARGE: WireError = {
-  grpcCode: GrpcCode.INVALID_ARGUMENT,
-  httpStatus: 413,
-  message: 'etcdserver: request is too large',
-  facts: factsOf('REQUEST_TOO_LARGE'),
-};
-
 export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
   const metrics = options.metrics ?? new Metrics();
   const { logger } = options;
@@ -105,112 +85,46 @@ export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
       options.onUnexpected ?? ((error) => logger.error({ err: error }, 'a request failed inside')),
   };
   const bodies = new BodyDeadlines(options.bodyMs ?? BODY_MS);
-  const sockets = new Set<Socket>();
   const underWay = new Set<Call>();
-  let server: Server | null = null;
-  const app = buildApp(scope, options, (handler) => {
-    const admitted: HttpHandler = (request, response) => {
-      if (access.admit(request, response)) handler(request, response);
-      else refuseHost(request, response, scope);
-    };
-    server = httpServer(admitted, options.headersMs ?? HEADERS_MS);
-    return server;
+  const face = new HttpFace({
+    scope,
+    bodyBytes: bodyBytes(options.maxRequestBytes),
+    // A watch may send requests for days; unary bodies have their own limit.
+    requestMs: 0,
+    headersMs: options.headersMs,
+    admit: (request, response) => {
+      const isAdmitted = access.admit(request, response);
+      if (!isAdmitted) refuseHost(request, response, scope);
+      return isAdmitted;
+    },
   });
+  const { app } = face;
+  answerTheRest(app, scope);
   registerApi(app, scope, options, underWay, bodies);
-  registerHealth(app, scope, { api: options.etcdVersion, own: options.kvdVersion });
+  registerHealth(app, scope);
+  const version = { api: options.etcdVersion, own: options.kvdVersion };
+  registerVersion(app, scope, version);
+  metrics.observeNode(node, version);
 
   return {
     app,
     metrics,
-    ready: async () => {
-      await app.ready();
-      // A server that does not listen itself checks no time limits before this event.
-      server?.emit('listening');
-    },
-    attach: (socket, firstBytes) => {
-      sockets.add(socket);
-      socket.once('close', () => sockets.delete(socket));
-      server?.emit('connection', socket);
-      // Not unshifted: the parser of an HTTP server reads the handle, past the buffer of the socket.
-      if (firstBytes !== undefined && firstBytes.length > 0) socket.emit('data', firstBytes);
-      socket.resume();
-    },
-    drain: () => drain(server, underWay),
+    ready: () => face.ready(),
+    attach: (socket, firstBytes) => face.attach(socket, firstBytes),
+    drain: () => drain(face, underWay),
     close: async () => {
-      for (const socket of sockets) socket.destroy();
       bodies.stop();
-      // Ends the timer that checks time limits.
-      server?.close();
-      await app.close();
+      await face.close();
     },
   };
 }
 
-type HttpHandler = (request: IncomingMessage, response: ServerResponse) => void;
-
-function httpServer(handler: HttpHandler, headersMs: number): Server {
-  const server = createServer(
-    {
-      maxHeaderSize: HEADER_BYTES_MAX,
-      headersTimeout: headersMs,
-      // A watch may send requests for days; unary bodies have their own limit.
-      requestTimeout: 0,
-      keepAliveTimeout: IDLE_MS,
-      connectionsCheckingInterval: Math.min(2000, headersMs),
-      noDelay: true,
-    },
-    (request, response) => {
-      // The connection was answered and is closing (onClientError), which a client may take for the
-      // answer to this very request: it must not be carried out. It arrives behind the answer when this
-      // process slept, so that the timer saw the time before the parser saw the bytes.
-      if (request.socket.writableEnded) {
-        request.socket.destroy();
-        return;
-      }
-      // Fastify would choose a parser by it, and refuse a malformed one.
-      request.headers['content-type'] = undefined;
-      handler(request, response);
-    },
-  );
-  server.timeout = 0;
-  server.maxHeadersCount = 200;
-  return server;
-}
-
-function buildApp(
-  scope: GatewayScope,
-  options: GatewayOptions,
-  serverFactory: (handler: HttpHandler) => Server,
-): FastifyInstance {
-  const app = fastify({
-    serverFactory,
-    logger: false,
-    bodyLimit: bodyBytes(options.maxRequestBytes),
-    return503OnClosing: false,
-    exposeHeadRoutes: false,
-    clientErrorHandler: (error, socket) => onClientError(error, socket as Socket),
-    frameworkErrors: (_error, _request, reply) => {
-      reply.hijack();
-      fail(reply.raw, scope, wireErrorOf(GrpcCode.INVALID_ARGUMENT, 'bad request'));
-    },
-  });
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
+/** Questions of browsers, and paths that are not there. */
+function answerTheRest(app: FastifyInstance, scope: GatewayScope): void {
   app.addHook('onRequest', (request, reply, done) => {
     if (request.method !== 'OPTIONS') return done();
     reply.hijack();
     respond(reply.raw, scope, 200, '');
-  });
-  app.setErrorHandler<Error & { statusCode?: number }>((error, _request, reply) => {
-    reply.hijack();
-    const { statusCode } = error;
-    if (statusCode === 413) fail(reply.raw, scope, TOO_LARGE);
-    else if (statusCode !== undefined && statusCode < 500) {
-      fail(reply.raw, scope, wireErrorOf(GrpcCode.INVALID_ARGUMENT, error.message));
-    } else {
-      scope.onUnexpected(error);
-      fail(reply.raw, scope, wireErrorOf(GrpcCode.INTERNAL, 'internal error'));
-    }
   });
   const known = new Set(METHODS.flatMap(({ paths }) => paths.flatMap(allPaths)));
   app.setNotFoundHandler((request, reply) => {
@@ -220,7 +134,6 @@ function buildApp(
       respond(reply.raw, scope, 404, '404 page not found\n', 'text/plain; charset=utf-8');
     } else fail(reply.raw, scope, known.has(path) ? WRONG_METHOD : NOT_FOUND, false);
   });
-  return app;
 }
 
 function allPaths(path: string): string[] {
@@ -278,36 +191,11 @@ function refuseHost(request: IncomingMessage, response: ServerResponse, scope: G
   respond(response, headers, 421, text, 'text/plain; charset=utf-8');
 }
 
-/** Answers an error and, if the rest of the request is not worth reading, closes the connection. */
-function fail(response: ServerResponse, scope: GatewayScope, error: WireError, close = true): void {
-  const headers = close ? [...scope.commonHeaders, 'connection', 'close'] : scope.commonHeaders;
-  respond(response, { commonHeaders: headers }, error.httpStatus, unaryErrorBody(error));
-}
-
-/** Bytes that are no HTTP, headers that are too large or too slow. */
-function onClientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable || socket.destroyed) {
-    socket.destroy();
-    return;
-  }
-  const [status, text] =
-    error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-      ? ['408 Request Timeout', 'the request took too long to arrive']
-      : error.code === 'HPE_HEADER_OVERFLOW'
-        ? ['431 Request Header Fields Too Large', 'the headers are too large']
-        : ['400 Bad Request', 'not an HTTP request'];
-  const body = unaryErrorBody(wireErrorOf(GrpcCode.INVALID_ARGUMENT, text as string));
-  socket.end(
-    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n` +
-      `connection: close\r\n\r\n${body}`,
-  );
-}
-
-async function drain(server: Server | null, underWay: Set<Call>): Promise<void> {
+async function drain(face: HttpFace, underWay: Set<Call>): Promise<void> {
   const endsBy = performance.now() + DRAIN_MS;
   const isShort = ({ method }: Call): boolean => method.isShort;
   while ([...underWay].some(isShort) && performance.now() < endsBy) {
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  server?.closeIdleConnections();
+  face.closeIdle();
 }

@@ -1,5 +1,6 @@
 /**
- * The answers for people, probes and scrapers: /health, /livez, /readyz, /version, /metrics.
+ * The answers for people, probes and scrapers: /health, /livez, /readyz, /metrics, and /version. On the client
+ * port (gateway.ts) and, but for /version, at --listen-metrics-urls (metrics-face.ts).
  *
  * `/health` is the old one: alarms, a leader, and a read through it. `/livez` asks whether the process
  * should be restarted, `/readyz` whether it should get traffic; both have one path per check.
@@ -12,6 +13,7 @@ import { quoteAscii } from '../api/json.js';
 import { ENUMS } from '../api/schema.js';
 import { wireError } from '../error-mapping.js';
 import { type GatewayScope, respond } from './call.js';
+import type { AnswerScope } from './http-face.js';
 
 /** What is wrong, or null. */
 type Check = (node: NodeFace) => Promise<string | null>;
@@ -58,12 +60,10 @@ export interface VersionFacts {
   readonly own: string;
 }
 
-export function registerHealth(
-  app: FastifyInstance,
-  scope: GatewayScope,
-  version: VersionFacts,
-): void {
-  const { node, metrics } = scope;
+/** What these answers are made of. */
+export type HealthScope = AnswerScope & Pick<GatewayScope, 'node' | 'metrics'>;
+
+export function registerHealth(app: FastifyInstance, scope: HealthScope): void {
   get(app, scope, '/health', (request, reply) => health(scope, request, reply));
   for (const [path, names] of [
     ['/livez', LIVE],
@@ -76,19 +76,25 @@ export function registerHealth(
       );
     }
   }
-  const { api, own } = version;
-  const versionText = JSON.stringify({ etcdserver: api, etcdcluster: api, storage: api, kvd: own });
-  get(app, scope, '/version', async (_, reply) => respond(reply.raw, scope, 200, versionText));
   get(app, scope, '/metrics', async (_, reply) => {
+    const { metrics } = scope;
     respond(reply.raw, scope, 200, await metrics.text(), metrics.contentType);
   });
-  metrics.observeNode(node, version);
+}
+
+export function registerVersion(
+  app: FastifyInstance,
+  scope: AnswerScope,
+  { api, own }: VersionFacts,
+): void {
+  const text = JSON.stringify({ etcdserver: api, etcdcluster: api, storage: api, kvd: own });
+  get(app, scope, '/version', async (_, reply) => respond(reply.raw, scope, 200, text));
 }
 
 /** A path that knows GET only. */
 function get(
   app: FastifyInstance,
-  scope: GatewayScope,
+  scope: AnswerScope,
   url: string,
   handler: (request: FastifyRequest, reply: FastifyReply) => Promise<void>,
 ): void {
@@ -102,7 +108,7 @@ function get(
     }
   });
   app.route({
-    method: ['POST', 'PUT', 'DELETE', 'PATCH', 'HEAD'],
+    method: ['POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS'],
     url,
     handler: async (_, reply) => {
       reply.hijack();
@@ -114,7 +120,7 @@ function get(
 }
 
 async function health(
-  scope: GatewayScope,
+  scope: HealthScope,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<void> {
@@ -137,7 +143,7 @@ async function unhealthyReason(node: NodeFace, query: Query): Promise<string | n
 }
 
 async function probe(
-  scope: GatewayScope,
+  scope: HealthScope,
   path: string,
   names: readonly CheckName[],
   request: FastifyRequest,

@@ -3,7 +3,7 @@ export interface Mutant {
   readonly name: string;
   /** The rule that is broken, as one sentence. */
   readonly rule: string;
-  readonly area: 'consensus' | 'storage' | 'service';
+  readonly area: 'consensus' | 'storage' | 'service' | 'access';
   readonly file: string;
   readonly find: string;
   readonly replace: string;
