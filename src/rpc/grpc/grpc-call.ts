@@ -152,7 +152,10 @@ export abstract class GrpcCall implements StreamOwner {
   }
 
   goOn(): void {
-    this.attempt(() => this.takeMessages());
+    this.attempt(() => {
+      if (this.areRequestsOver) this.requestsEnded();
+      else this.takeMessages();
+    });
   }
 
   onReset(): void {
@@ -306,10 +309,6 @@ export class UnaryGrpcCall extends GrpcCall {
 
   protected override request(message: object): void {
     this.message = message;
-  }
-
-  override goOn(): void {
-    this.attempt(() => this.requestsEnded());
   }
 
   protected override requestsEnded(): void {
