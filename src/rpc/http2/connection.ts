@@ -89,6 +89,8 @@ export abstract class Http2Connection<Owner = unknown> {
   isOver = false;
   /** Bytes of answers that wait for windows. */
   waitingBytes = 0;
+  /** Of these, on streams that may be left unread. */
+  patientBytes = 0;
   protected readonly streams = new Map<number, Http2Stream<Owner>>();
   /** No new streams: GOAWAY was sent, or came from the end that takes them. */
   protected isLeaving = false;
@@ -252,8 +254,7 @@ export abstract class Http2Connection<Owner = unknown> {
     if (stream.isClosed || stream.endsAfterData) return true;
     if (bytes.length > 0 && !this.sendAtOnce(stream, bytes)) {
       stream.waiting.push(bytes);
-      stream.waitingBytes += bytes.length;
-      this.waitingBytes += bytes.length;
+      this.count(stream, bytes.length);
       this.flow(stream);
     }
     if (stream.waitingBytes < FULL_BYTES) return true;
@@ -701,8 +702,7 @@ export abstract class Http2Connection<Owner = unknown> {
       this.sendWindow -= length;
       stream.sentLate += length;
       this.hasSent = true;
-      stream.waitingBytes -= length;
-      this.waitingBytes -= length;
+      this.count(stream, -length);
       if (end === first.length) {
         stream.waiting.shift();
         stream.offset = 0;
@@ -764,11 +764,17 @@ export abstract class Http2Connection<Owner = unknown> {
     this.maybeEnd();
   }
 
+  /** So many bytes more, or less, wait on it. */
+  private count(stream: Http2Stream<Owner>, bytes: number): void {
+    stream.waitingBytes += bytes;
+    this.waitingBytes += bytes;
+    if (stream.isPatient) this.patientBytes += bytes;
+  }
+
   private close(stream: Http2Stream<Owner>): void {
     stream.isClosed = true;
     stream.waiting.length = 0;
-    this.waitingBytes -= stream.waitingBytes;
-    stream.waitingBytes = 0;
+    this.count(stream, -stream.waitingBytes);
     stream.trailers = null;
   }
 
