@@ -5,7 +5,8 @@
  * 256 B. Prints puts per second and the 99th percentile, after a check that every key is there and
  * all members are equal. `get` reads the same keys linearizably. `load` writes a million keys (32 B
  * key, 256 B value) in transactions and prints load rate, memory and restart times. `rpc` compares the
- * gRPC codec with another one (rpc.ts), `micro` measures hot pieces alone (micro.ts).
+ * gRPC codec with another one (rpc.ts), `micro` measures hot pieces alone (micro.ts), `profile` shows where the
+ * processor time of a put goes (profile.ts).
  *
  * Servers are real processes with data in a temporary folder; nothing is written to the repository.
  * Options: --seconds N, --repetitions N, --in-flight N, --connections N, --keys N, --all-members.
@@ -17,6 +18,7 @@ import { removeTempFolders } from '../test/support/temp-folder.js';
 import { waitFor } from '../test/support/wait.js';
 import { httpRequest, type LoadResult, percentile, runLoad } from './http-load.js';
 import { benchMicro } from './micro.js';
+import { benchProfile } from './profile.js';
 import { describeRun, spread, thousands } from './report.js';
 import { benchRpc } from './rpc.js';
 import { UsageError, wholeNumber } from './usage.js';
@@ -231,8 +233,10 @@ function optionsOf(args: readonly string[]) {
 async function main(args: readonly string[]): Promise<void> {
   const { values, positionals } = optionsOf(args);
   const [what = 'put', more] = positionals;
-  if (!['put', 'get', 'load', 'rpc', 'micro'].includes(what) || more !== undefined) {
-    throw new UsageError(`no benchmark is called ${more ?? what}: put, get, load, rpc or micro`);
+  if (!['put', 'get', 'load', 'rpc', 'micro', 'profile'].includes(what) || more !== undefined) {
+    throw new UsageError(
+      `no benchmark is called ${more ?? what}: put, get, load, rpc, micro or profile`,
+    );
   }
   const inFlight = wholeNumber('in-flight', values['in-flight']);
   const settings: Settings = {
@@ -246,6 +250,7 @@ async function main(args: readonly string[]): Promise<void> {
   if (what === 'load') await benchLoad(settings);
   else if (what === 'micro') await benchMicro(say);
   else if (what === 'rpc') await benchRpc(settings, say);
+  else if (what === 'profile') await benchProfile(settings, say);
   else await benchPutGet(what === 'get' ? 'get' : 'put', settings);
 }
 

@@ -13,8 +13,7 @@
  * oldest goes. While that cannot be done, lines are dropped from twice the size on. Files are for their
  * owner alone (mode 0600).
  */
-import { existsSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
+import { access, open, rename } from 'node:fs/promises';
 import { pino } from 'pino';
 import { FatalError } from './errors.js';
 import type { Logger } from './logger.js';
@@ -68,6 +67,8 @@ export class AuditLog implements AuditSink {
     );
     this.bytes = bytes;
     this.stream = pino.destination({ dest: path, sync: false, mode: 0o600, maxLength: queueBytes });
+    // Called at the end of the process: it tries again for ever while the disk takes nothing.
+    this.stream.flushSync = () => undefined;
     this.stream.on('drop', () => {
       this.isRefused = true;
     });
@@ -113,7 +114,10 @@ export class AuditLog implements AuditSink {
     this.isClosed = true;
     const { stream } = this;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, CLOSE_MS);
+      const timer = setTimeout(() => {
+        stream.destroy();
+        resolve();
+      }, CLOSE_MS);
       stream.once('close', () => {
         clearTimeout(timer);
         resolve();
@@ -143,7 +147,7 @@ export class AuditLog implements AuditSink {
     const { path, keep } = this.options;
     try {
       // It is not there when it was renamed before, and the next one could not be opened.
-      if (existsSync(path)) {
+      if (await isThere(path)) {
         for (let at = keep; at > 0; at -= 1) {
           await renameIfThere(nameOf(path, at - 1), nameOf(path, at));
         }
@@ -184,6 +188,13 @@ export class AuditLog implements AuditSink {
 
 function nameOf(path: string, at: number): string {
   return at === 0 ? path : `${path}.${at}`;
+}
+
+function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function renameIfThere(from: string, to: string): Promise<void> {

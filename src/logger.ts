@@ -20,14 +20,25 @@ export interface LogOutput {
 
 export function openLog(level: string, bindings: Readonly<Record<string, string>>): LogOutput {
   let dropped = 0;
+  /** It took nothing when it was written to last. */
+  let isStuck = false;
   const stream = pino.destination({ fd: 2, sync: false, maxLength: MAX_QUEUED_BYTES });
   stream.on('drop', () => {
     dropped += 1;
   });
   stream.on('error', () => {
-    // Standard error is gone (closed pipe). There is nowhere to say so.
+    // Standard error is gone (closed pipe), or a file on a full disk. There is nowhere to say so.
     dropped += 1;
+    isStuck = true;
   });
+  stream.on('write', () => {
+    isStuck = false;
+  });
+  const flushSync = stream.flushSync.bind(stream);
+  // Also called at the end of the process. It tries again for ever while nothing is taken.
+  stream.flushSync = () => {
+    if (!isStuck) flushSync();
+  };
   const logger = pino(
     {
       level,

@@ -25,6 +25,7 @@ import type { ClusterNode } from './cluster-node.js';
 import type { ClientAddress, Config } from './config.js';
 import { ConnectionLimit } from './connection-limit.js';
 import { FatalError, KvError } from './errors.js';
+import { EventLoopDelay } from './event-loop.js';
 import { settleIdentity } from './joining.js';
 import { AlarmCause } from './kv/alarms.js';
 import { NodeStateFolders } from './kv/io/state-folders.js';
@@ -154,6 +155,9 @@ export async function startServer(
     await end();
     throw error;
   }
+  // Not before: to recover a long log takes turns of any length.
+  const eventLoop = new EventLoopDelay();
+  eventLoop.observe(metrics);
   const clientPorts = listeners.map(portOf).filter((port) => port !== null);
   const clientSockets = config.listenClient.flatMap((each) => ('path' in each ? each.path : []));
   if (config.join.length > 0) askForVote(node, logger);
@@ -172,6 +176,7 @@ export async function startServer(
     node,
     clientPorts,
     stop: async () => {
+      eventLoop.stop();
       compaction?.stop();
       await backups?.stop();
       await end();

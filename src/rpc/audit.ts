@@ -389,12 +389,11 @@ function factsOfTxn(request: Txn, response: object | null): Facts {
   let chars = 0;
   let leftOut = 0;
   for (const op of opsOf(request, response)) {
-    const size = JSON.stringify(op).length;
-    if (chars + size > LINE_CHARS_MAX) leftOut += 1;
-    else {
-      ops.push(op);
-      chars += size;
-    }
+    const facts = leftOut === 0 ? factsOfOp(op) : null;
+    // Behind the first that is left out none is looked at: a refused request may have tens of thousands.
+    chars += facts === null ? 0 : JSON.stringify(facts).length;
+    if (facts !== null && chars <= LINE_CHARS_MAX) ops.push(facts);
+    else leftOut += 1;
   }
   const { succeeded } = (response ?? {}) as Encodable<'TxnResponse'>;
   return {
@@ -404,17 +403,22 @@ function factsOfTxn(request: Txn, response: object | null): Facts {
   };
 }
 
-function* opsOf(txn: Txn, response: Encodable<'TxnResponse'> | null): Generator<Facts> {
+type Op = Txn['success'][number];
+
+/** Those of nested transactions in their place. */
+function* opsOf(txn: Txn, response: Encodable<'TxnResponse'> | null): Generator<Op> {
   let taken = [...txn.success, ...txn.failure];
   if (response !== null) taken = [...(response.succeeded === true ? txn.success : txn.failure)];
   for (const [at, op] of taken.entries()) {
-    if (op.requestPut !== null) yield { op: 'put', ...underKey(op.requestPut) };
-    if (op.requestDeleteRange !== null) yield { op: 'delete', ...range(op.requestDeleteRange) };
-    if (op.requestRange !== null) yield { op: 'range', ...range(op.requestRange) };
-    if (op.requestTxn !== null) {
-      yield* opsOf(op.requestTxn, response?.responses?.[at]?.responseTxn ?? null);
-    }
+    if (op.requestTxn === null) yield op;
+    else yield* opsOf(op.requestTxn, response?.responses?.[at]?.responseTxn ?? null);
   }
+}
+
+function factsOfOp({ requestPut, requestDeleteRange, requestRange }: Op): Facts {
+  if (requestPut !== null) return { op: 'put', ...underKey(requestPut) };
+  if (requestDeleteRange !== null) return { op: 'delete', ...range(requestDeleteRange) };
+  return requestRange === null ? { op: 'none' } : { op: 'range', ...range(requestRange) };
 }
 
 /** Printable ASCII as it is, a backslash twice, any other byte as \xNN: to be searched for, and one text for

@@ -33,7 +33,7 @@ export interface CallContext extends CalledContext {
 }
 
 /** As after the deadline, but surely without an effect. */
-const OVERDUE: WireError = { ...DEADLINE_EXCEEDED, facts: factsOf('TIMEOUT_NO_EFFECT') };
+export const NOT_BEGUN: WireError = { ...DEADLINE_EXCEEDED, facts: factsOf('TIMEOUT_NO_EFFECT') };
 
 const NEVER = Number.POSITIVE_INFINITY;
 const UNIT_MS: Readonly<Record<string, number>> = {
@@ -154,7 +154,7 @@ export class Call {
 
   /** What the client is told of a failure; reports what no caller can act on. */
   explain(error: unknown): WireError {
-    if (error instanceof OverdueError) return OVERDUE;
+    if (error instanceof OverdueError) return NOT_BEGUN;
     if (!(error instanceof KvError)) this.scope.onUnexpected(error);
     else if (this.isClientTimeout(error)) return { ...DEADLINE_EXCEEDED, facts: error };
     return wireError(error);

@@ -3,9 +3,9 @@
  * line for each client, and the clients take turns.
  *
  * A handshake costs a processor time and some tens of kilobytes, before anybody knows who calls: a fraction
- * of a millisecond with a key for P-256, six with one for RSA of 4096 bits. So they are begun at a bounded
- * pace, by number and by what they have cost, few at a time, and a client that begins many or never ends one
- * waits for itself. Pure: time is an argument. Used by acceptor.ts.
+ * of a millisecond with a key for P-256, more than four with one for RSA of 4096 bits (`openssl speed`). So
+ * they are begun at a bounded pace, by number and by what they have cost, few at a time, and a client that
+ * begins many or never ends one waits for itself. Pure: time is an argument. Used by acceptor.ts.
  *
  * Invariants:
  * 1. At most `waiting` wait and `underWay` are under way; of one client `waitingEach` and `underWayEach`.

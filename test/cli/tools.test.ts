@@ -37,7 +37,7 @@ describe('a tool that is called wrongly', () => {
     ['chaos', '--minutes x', '--minutes must be a number'],
     ['chaos', '--faults rain', 'rain'],
     ['bench', '--seconds x', '--seconds must be a whole number from 1, not "x"'],
-    ['bench', 'sleep', 'no benchmark is called sleep: put, get, load, rpc or micro'],
+    ['bench', 'sleep', 'no benchmark is called sleep: put, get, load, rpc, micro or profile'],
     ['versus', 'sleep', 'nothing is called sleep; there are workloads, failover, million, soak'],
     ['versus', '--only swims', 'no workload or family is called "swims"; there are put-1'],
     ['versus', '--pairs 0', '--pairs must be a whole number from 1, not "0"'],

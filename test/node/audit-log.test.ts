@@ -2,6 +2,7 @@
  * The file of the audit log on a real disk: whose it is, how large it and its predecessors get, and what
  * becomes of lines that the disk does not take in time.
  */
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -10,6 +11,7 @@ import { FatalError } from '../../src/errors.js';
 import { Metrics } from '../../src/metrics.js';
 import { keptLog } from '../support/kept-log.js';
 import { tempFolder } from '../support/temp-folder.js';
+import { transpiledProgram } from '../support/transpiled-program.js';
 import { waitFor } from '../support/wait.js';
 
 const opened: AuditLog[] = [];
@@ -148,4 +150,22 @@ describe('the file of the audit log', () => {
     expect(await figure('kvd_audit_dropped_total')).toBeGreaterThan(70);
     expect(lines).toEqual([expect.stringContaining('cannot begin its next file: EISDIR')]);
   });
+
+  it.each(['close', 'exit'])(
+    'keeps no process from its end when its disk is full: %s',
+    (way) => {
+      const program = transpiledProgram('test/support/audit-writer.ts');
+      const script = 'ulimit -f 16 && exec "$0" "$@"';
+      const args = ['-c', script, process.execPath, program, newPath(), way];
+      const { status, signal, stdout, stderr } = spawnSync('sh', args, {
+        encoding: 'utf8',
+        timeout: 15_000,
+        killSignal: 'SIGKILL',
+      });
+
+      expect(stdout).toContain('cannot be written: EFBIG');
+      expect({ status, signal, stderr }).toEqual({ status: 74, signal: null, stderr: '' });
+    },
+    20_000,
+  );
 });

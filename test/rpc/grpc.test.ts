@@ -517,6 +517,26 @@ describe('a server', () => {
       expect(answers()).toBeLessThan(100);
     });
 
+    it('ends those that wait with their deadline', async () => {
+      ask(1, 60);
+      await waitFor('the first answers', 5000, () => answers() >= 8);
+      await staysFalse('more of them', 100, () => answers() >= 40);
+      lazy.ask(1001, RANGE, large, true, { 'grpc-timeout': '200m' });
+      await waitFor('its end', 2000, () => lazy.headersOf(1001)['grpc-status'] === '4');
+    });
+
+    it('does not let them wait for watches that it does not read', async () => {
+      lazy.close();
+      lazy = new RawHttp2(served.port, [4, 0]);
+      const create = encodeProtobuf('WatchRequest', { createRequest: { key: 'large' } });
+      for (let id = 1; id < 40; id += 2) lazy.ask(id, WATCH, create, false);
+      await waitFor('the watches', 2000, () => node.watches.counts().watchers === 20);
+      await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
+      lazy.ask(101, RANGE, range('a'));
+      lazy.widen(101, 1000);
+      await waitFor('the answer', 2000, () => lazy.headersOf(101)['grpc-status'] === '0');
+    });
+
     it('does nothing for calls that are called off meanwhile', async () => {
       ask(1, 60);
       await waitFor('the first answers', 5000, () => answers() >= 8);

@@ -43,6 +43,7 @@ afterEach(async () => {
 });
 
 const putting = encodeProtobuf('PutRequest', { key: 'a', value: Buffer.from('1') });
+const puttingMuch = encodeProtobuf('PutRequest', { key: 'a', value: Buffer.alloc(100_000) });
 const ranging = encodeProtobuf('RangeRequest', { key: 'large' });
 const watching = encodeProtobuf('WatchRequest', { createRequest: { key: 'large' } });
 
@@ -51,6 +52,14 @@ function head(id: number, path: string, type = 'application/grpc'): Buffer {
 }
 
 const data = (id: number, bytes: Buffer): Buffer => frame(0, 0, id, bytes);
+/** A message, cut as frames must be. */
+function pieces(message: Uint8Array): Buffer[] {
+  const bytes = prefixed(message);
+  return Array.from({ length: Math.ceil(bytes.length / 16_384) }, (_, at) =>
+    bytes.subarray(at * 16_384, (at + 1) * 16_384),
+  );
+}
+
 const isLate = (id: number) => () => raw.headersOf(id)['grpc-status'] !== undefined;
 
 async function livesOn(): Promise<void> {
@@ -65,6 +74,7 @@ describe('a request', () => {
     ['of which half a message comes', PUT, [prefixed(putting).subarray(0, 9)]],
     ['of which half a prefix comes', PUT, [prefixed(putting).subarray(0, 3)]],
     ['that does not end', PUT, [prefixed(putting)]],
+    ['that is larger than a turn has time for, and does not end', PUT, pieces(puttingMuch)],
     ['for a lock that does not end', LOCK, [prefixed(Buffer.alloc(0))]],
     ['of a range in parts that does not come', RANGE_STREAM, []],
     ['of a stream of answers that does not come', HEALTH, []],
@@ -106,6 +116,16 @@ describe('a request', () => {
     raw.write(frame(0, 1, 1));
     await waitFor('the answer', 2000, isLate(1));
     expect(raw.headersOf(1)['grpc-status']).toBe('0');
+  });
+
+  it('that is larger than a turn has time for is not late when it waits by right', async () => {
+    const wish = encodeProtobuf('LockRequest', { name: 'l'.repeat(60_000) });
+    for (const id of [1, 3]) {
+      raw.write(head(id, LOCK), ...pieces(wish).map((part) => data(id, part)), frame(0, 1, id));
+    }
+    await waitFor('the first', 2000, isLate(1));
+    expect(raw.headersOf(1)['grpc-status']).toBe('0');
+    await staysFalse('an end of the second', 3 * REQUEST_MS, isLate(3));
   });
 
   it('of a stream may come whenever it likes', async () => {

@@ -51,6 +51,7 @@ class Books {
       ...{ window: INITIAL_WINDOW, written: 0, sent: 0, isDrainOwed: false },
       ...{ isFinished: false, hasTrailers: false, hasEnded: false, isReset: false },
     }));
+    for (const { stream } of this.accounts.slice(1)) stream.isPatient = true;
     this.streams = new Map(this.accounts.map(({ stream }) => [stream.id, stream]));
   }
 
@@ -117,17 +118,18 @@ class Books {
       account.hasEnded = (flags & Flag.EndStream) !== 0;
       if (account.hasEnded) expect(type === FrameType.Headers).toBe(account.hasTrailers);
     }
-    let waiting = 0;
+    let [waiting, patient] = [0, 0];
     for (const account of this.accounts) {
       if (account.isReset) continue;
       const left = account.written - account.sent;
       waiting += left;
+      if (account.stream.isPatient) patient += left;
       // Nothing waits that might go.
       expect(left > 0 && account.window > 0 && this.window > 0).toBe(false);
       expect(account.hasEnded).toBe(account.isFinished && left === 0);
       if (left === 0 && !account.isFinished) expect(account.isDrainOwed).toBe(false);
     }
-    expect(this.sender.waitingBytes).toBe(waiting);
+    expect(this.sender).toMatchObject({ waitingBytes: waiting, patientBytes: patient });
   }
 
   /** As connection.ts does. */

@@ -10,7 +10,7 @@ import type { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamHandler, StreamSession, UnaryHandler } from '../api/handler.js';
 import { decodeProtobuf } from '../api/protobuf.js';
-import { Call, type CallScope, callContext, endWithoutLeader } from '../call.js';
+import { Call, type CallScope, callContext, endWithoutLeader, NOT_BEGUN } from '../call.js';
 import {
   DEADLINE_EXCEEDED,
   factsOf,
@@ -152,7 +152,10 @@ export abstract class GrpcCall implements StreamOwner {
   }
 
   goOn(): void {
-    this.attempt(() => this.takeMessages());
+    this.attempt(() => {
+      if (this.areRequestsOver) this.requestsEnded();
+      else this.takeMessages();
+    });
   }
 
   onReset(): void {
@@ -230,14 +233,20 @@ export abstract class GrpcCall implements StreamOwner {
   protected release(): void {
     this.isOver = true;
     this.assembler.drop();
-    if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
+    this.disarmDeadline();
     this.departure?.abort();
   }
 
   /** Ends the call when the client's deadline has passed, in `ms`. */
-  protected armDeadline(ms: number): void {
+  protected armDeadline(ms: number, error = DEADLINE_EXCEEDED): void {
+    this.disarmDeadline();
     if (ms > MAX_TIMER_MS) return;
-    this.deadlineTimer = setTimeout(() => this.end(DEADLINE_EXCEEDED), Math.max(0, ms));
+    this.deadlineTimer = setTimeout(() => this.end(error), Math.max(0, ms));
+  }
+
+  protected disarmDeadline(): void {
+    if (this.deadlineTimer !== null) clearTimeout(this.deadlineTimer);
+    this.deadlineTimer = null;
   }
 
   /** At least one, then as many as the turn has time for and the service wants. */
@@ -308,23 +317,11 @@ export class UnaryGrpcCall extends GrpcCall {
     this.message = message;
   }
 
-  override goOn(): void {
-    this.attempt(() => this.requestsEnded());
-  }
-
   protected override requestsEnded(): void {
     const { message, wire } = this;
     if (message === null) throw malformed('the call has no message');
     if (wire.isUnread()) throw new MessageError(UNREAD);
     const { scope, method } = this.call;
-    if (method.isLarge && wire.isCrowded()) {
-      if (!wire.park()) throw new MessageError(UNREAD);
-      this.keepParked(this.messageBytes);
-      return;
-    }
-    this.keepParked(0);
-    // Not to be kept until the answer is read.
-    this.message = null;
     // Only calls that may last for ever are worth the cost of a signal.
     if (method.waits) this.departure = new AbortController();
     const signal = this.departure?.signal ?? null;
@@ -335,9 +332,20 @@ export class UnaryGrpcCall extends GrpcCall {
       method.waits,
       signal,
     );
+    const leftMs = this.call.context.clientDeadline - scope.node.now();
+    if (method.isLarge && wire.isCrowded()) {
+      if (!wire.park()) throw new MessageError(UNREAD);
+      this.keepParked(this.messageBytes);
+      this.armDeadline(leftMs, NOT_BEGUN);
+      return;
+    }
+    this.disarmDeadline();
+    this.keepParked(0);
+    // Not to be kept until the answer is read.
+    this.message = null;
     // All others are ended by the deadline of the node.
     if (method.waits) {
-      this.armDeadline(this.call.context.clientDeadline - scope.node.now());
+      this.armDeadline(leftMs);
       const end = (error: KvError): void => this.fail(error);
       this.unfollowLeader = endWithoutLeader(scope.node, this.call.context, end);
     }

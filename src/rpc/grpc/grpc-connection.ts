@@ -39,7 +39,7 @@ const FULL_BYTES = 256 * 1024;
 const UNSENT_BYTES_MAX = 4 * 1024 * 1024;
 /** Answers that wait for windows or for the socket before new calls and large answers are refused. */
 const UNREAD_BYTES_MAX = 64 * 1024 * 1024;
-/** Answers that wait before further large ones do. */
+/** Answers that wait before further large ones do; watches, which may wait for ever, do not count. */
 const CROWD_BYTES = 8 * 1024 * 1024;
 const PARKED_MAX = 1000;
 /** Of messages that are not complete, or not answered yet, over all calls. */
@@ -291,7 +291,8 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       wire: new StreamWire(this, stream),
       messageBytesMax,
     };
-    const { handler } = served;
+    const { handler, method } = served;
+    stream.isPatient = !method.isShort;
     if (handler.kind === 'unary') stream.owner = new UnaryGrpcCall(options, handler.call);
     else {
       const call = new StreamGrpcCall(options);
@@ -384,7 +385,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   }
 
   isCrowded(): boolean {
-    return this.unread() > CROWD_BYTES;
+    return this.unread() - this.http2.patientBytes > CROWD_BYTES;
   }
 
   park(stream: Http2Stream<StreamOwner>): boolean {

@@ -166,6 +166,11 @@ export abstract class Http2Connection<Owner = unknown> {
     return this.sender.waitingBytes;
   }
 
+  /** Of these, on streams that may be left unread. */
+  get patientBytes(): number {
+    return this.sender.patientBytes;
+  }
+
   get openStreams(): number {
     return this.streams.size;
   }

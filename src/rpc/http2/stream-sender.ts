@@ -13,7 +13,7 @@
  * Invariants: 1. No data leaves beyond the window of its stream or of the connection; the latter never is
  * negative. 2. Frames of a stream leave in the order of their calls, trailers behind all data, nothing
  * behind the end. 3. A stream is in `queue` only while it has data and a window and the connection has none.
- * 4. `waitingBytes` is the sum over all streams. 5. After a `write` that said false comes one `onDrained`,
+ * 4. `waitingBytes` and `patientBytes` are sums over all streams. 5. After a `write` that said false comes one `onDrained`,
  * unless the stream ends first.
  */
 import { ConnectionError } from './connection-error.js';
@@ -45,6 +45,8 @@ const TABLE_OF_NOTHING = Buffer.from([0x20]);
 export class StreamSender<Owner> {
   /** Bytes that wait for windows. */
   waitingBytes = 0;
+  /** Of these, on streams that may be left unread. */
+  patientBytes = 0;
   /** Headers or data were sent since somebody took this back. */
   hasSent = false;
   /** Bytes that a new stream may send. */
@@ -131,8 +133,7 @@ export class StreamSender<Owner> {
     if (stream.isClosed || stream.endsAfterData) return true;
     if (bytes.length > 0 && !this.sendAtOnce(stream, bytes)) {
       stream.waiting.push(bytes);
-      stream.waitingBytes += bytes.length;
-      this.waitingBytes += bytes.length;
+      this.count(stream, bytes.length);
       this.flow(stream);
     }
     if (stream.waitingBytes < FULL_BYTES) return true;
@@ -152,9 +153,15 @@ export class StreamSender<Owner> {
   drop(stream: Http2Stream<Owner>): void {
     this.queue.delete(stream);
     stream.waiting.length = 0;
-    this.waitingBytes -= stream.waitingBytes;
-    stream.waitingBytes = 0;
+    this.count(stream, -stream.waitingBytes);
     stream.trailers = null;
+  }
+
+  /** So many bytes more, or less, wait on it. */
+  private count(stream: Http2Stream<Owner>, bytes: number): void {
+    stream.waitingBytes += bytes;
+    this.waitingBytes += bytes;
+    if (stream.isPatient) this.patientBytes += bytes;
   }
 
   /** The usual case: nothing waits, and all fits one frame and the windows. */
@@ -193,8 +200,7 @@ export class StreamSender<Owner> {
       this.window -= length;
       stream.sentLate += length;
       this.hasSent = true;
-      stream.waitingBytes -= length;
-      this.waitingBytes -= length;
+      this.count(stream, -length);
       if (end === first.length) {
         stream.waiting.shift();
         stream.offset = 0;

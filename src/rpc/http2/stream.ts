@@ -36,6 +36,8 @@ export class Http2Stream<Owner = unknown> {
   readonly waiting: Buffer[] = [];
   offset = 0;
   waitingBytes = 0;
+  /** What waits may do so for as long as the peer likes: nothing else is to wait for that. */
+  isPatient = false;
   /** Header block that goes out behind what waits; with it the stream ends. */
   trailers: Buffer | null = null;
   /** The stream ends behind what waits. */
