@@ -49,8 +49,9 @@ describe('a client that asks for nothing', () => {
     client.write(pings(19_500));
     const began = performance.now();
     await waitFor('all answers', 5000, () => pongs(client) === 19_500);
-    // Four thousand are free, eight thousand a second are read behind them.
-    expect(performance.now() - began).toBeGreaterThan(1800);
+    // Four thousand are free, eight thousand a second are read behind them; those of the last turn are
+    // answered before they are paid for.
+    expect(performance.now() - began).toBeGreaterThan(1600);
     client.close();
   });
 
