@@ -125,7 +125,8 @@ it('--rate-per-user refuses with 429 and goes on when time has passed', async ()
   const refused = first.filter(({ status }) => status === 429);
   expect(refused.length).toBeGreaterThan(0);
   expect(refused[0]?.text).toContain('etcdserver: too many requests');
-  expect(first.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(20);
+  // Who waited for the server to be ready has asked for its status.
+  expect(first.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(15);
 
   await waitFor('a token', 10_000, async () => (await ask()).status === 200);
   const { text } = await post(port, '/metrics', {}, 'GET');
