@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Flag, FrameType, Http2Code, Setting } from '../../src/rpc/http2/frame.js';
 import { encodeHeaders } from '../../src/rpc/http2/hpack-encoder.js';
+import { newPots } from '../../src/rpc/http2/pace.js';
 import { Http2ServerConnection, type ServerEvents } from '../../src/rpc/http2/server-connection.js';
 import type { Http2Stream } from '../../src/rpc/http2/stream.js';
 import {
@@ -615,7 +616,29 @@ describe('how fast a peer is read', () => {
     expect(said).toBeLessThan(6_000_000);
   });
 
+  it('is as fast as it goes, and nothing is owed, when nobody else has been there lately', () => {
+    const pots = newPots(0);
+    connection = new Http2ServerConnection(served, 0, { pots });
+    const modest = new Http2ServerConnection(served, 0, { pots });
+    say(hello());
+    connection.worked(5_000_000, true);
+    expect(connection.waitMs(0)).toBe(0);
+    connection.worked(5_000_000, true);
+    modest.waitMs(0);
+    expect(connection.waitMs(0)).toBeGreaterThan(1000);
+    expect(connection.waitMs(90)).toBeGreaterThan(1000);
+    expect(connection.waitMs(110)).toBe(0);
+    modest.waitMs(120);
+    // The other kind is held to its pace in any case.
+    say(pings(14_000));
+    expect(connection.waitMs(1000)).toBeGreaterThan(0);
+  });
+
   it('is less when it asks for much that is cheap to ask for', () => {
+    const pots = newPots(0);
+    connection = new Http2ServerConnection(served, 0, { pots });
+    const modest = new Http2ServerConnection(served, 0, { pots });
+    modest.waitMs(0);
     say(hello());
     connection.worked(350_000, true);
     expect(connection.waitMs(0)).toBe(0);

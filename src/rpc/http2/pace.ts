@@ -5,7 +5,8 @@
  * budget (flood-budget.ts).
  *
  * All peers of a server draw on one pot, so that a hundred connections cost no more than one. Each earns a
- * little of its own besides, so that who asks for little never waits for those who ask for much.
+ * little of its own besides, so that who asks for little never waits for those who ask for much. While there
+ * is nobody who asks for little, work has no pace: nobody would gain by what is not done.
  */
 
 export interface PaceLimits {
@@ -30,6 +31,8 @@ export const WORK_PACE: PaceLimits = {
   ownMax: 20_000,
   ownPerMs: 5,
 };
+/** For so long after a modest peer was served, others are held to their pace. */
+const COMPANY_MS = 100;
 /** Of `ownMax`: what a new peer has, which may have been here a moment ago. */
 const OWN_AT_FIRST = 0.1;
 
@@ -38,6 +41,7 @@ export class PacePot {
   readonly limits: PaceLimits;
   /** Peers that wait because they owe. */
   debtors = 0;
+  private modestAt = Number.NEGATIVE_INFINITY;
   private level: number;
   private filledAt: number;
 
@@ -45,6 +49,16 @@ export class PacePot {
     this.limits = limits;
     this.level = limits.burst;
     this.filledAt = now;
+  }
+
+  /** A peer was served that lives on what it earns itself. */
+  sawModest(now: number): void {
+    this.modestAt = now;
+  }
+
+  /** Nobody but those who ask for much has been here lately. */
+  isForOne(now: number): boolean {
+    return now - this.modestAt > COMPANY_MS;
   }
 
   /** Takes what there is of so many units. */
@@ -84,6 +98,18 @@ export class Pace {
 
   spend(units: number): void {
     this.level -= units;
+  }
+
+  /** It has not used up what it earned itself. */
+  get isModest(): boolean {
+    return this.level > 0;
+  }
+
+  /** Nothing is owed any more. */
+  forgive(now: number): void {
+    this.level = Math.max(this.level, 0);
+    this.filledAt = now;
+    this.settle(false);
   }
 
   /** Ms until nothing may be owed; 0 = read on. To be asked again then: others draw on the pot, too. */
