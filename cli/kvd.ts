@@ -79,12 +79,15 @@ async function runMember(args: readonly string[]): Promise<void> {
 /** What to say when a listen address cannot be had; null for other failures. */
 function addressFailure(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
-  const { code, syscall, address, port } = error as NodeJS.ErrnoException & {
+  // What clients are to connect to is opened by listening.ts, which says what it was.
+  const failure = error.cause instanceof Error ? error.cause : error;
+  const { code, syscall, address, port } = failure as NodeJS.ErrnoException & {
     readonly address?: string;
     readonly port?: number;
   };
-  if (syscall !== 'listen') return null;
-  const other = 'with --listen-client-urls or --listen-peer-urls';
+  // A socket in the file system has no port, and listening.ts has said what is to be done.
+  if (syscall !== 'listen' || port === undefined || port < 0) return null;
+  const other = 'with --listen-client-urls, --listen-peer-urls or --listen-metrics-urls';
   const at = `port ${port} of ${address}`;
   switch (code) {
     case 'EADDRINUSE':

@@ -120,7 +120,9 @@ it('the port is open before that for clients, which a member that catches up ope
   member.launch();
 
   expect((await member.waitExit(20_000)).code).toBe(74);
-  expect(member.logs).toContain(`cannot listen on 127.0.0.1:${member.clientPort}`);
+  expect(member.logs).toContain(
+    `kvd: port ${member.clientPort} of 127.0.0.1 is in use: stop the program that has it`,
+  );
   expect(member.logs).toContain(SERVING);
 });
 
