@@ -23,7 +23,7 @@ import {
   resolveOptions,
 } from './client-options.js';
 import type { Endpoint } from './endpoints.js';
-import { EndpointRing, parseEndpoint } from './endpoints.js';
+import { EndpointRing } from './endpoints.js';
 import { Limit, pauseMs, sleep, TimeLimitError } from './limit.js';
 import { Login } from './login.js';
 import { AUTHENTICATE } from './rpc-table.js';
@@ -92,7 +92,7 @@ export class Caller {
 
   constructor(options: ClientOptions) {
     const { endpoints, protocol, tls, headers, ...rest } = resolveOptions(options);
-    this.ring = new EndpointRing(endpoints);
+    this.ring = new EndpointRing(endpoints, rest.isSecure);
     this.transport = new TRANSPORTS[protocol]({ tls, metadata: headers });
     this.timeoutMs = rest.timeoutMs;
     this.dialTimeoutMs = rest.dialTimeoutMs;
@@ -118,7 +118,7 @@ export class Caller {
     assertTime('timeoutMs', options.timeoutMs);
     const usualMs = method.waits ? Number.POSITIVE_INFINITY : this.timeoutMs;
     const deadline = performance.now() + (options.timeoutMs ?? usualMs);
-    const pinned = options.endpoint === undefined ? null : parseEndpoint(options.endpoint);
+    const pinned = options.endpoint === undefined ? null : this.ring.named(options.endpoint);
     const perRound = pinned === null ? this.ring.all.length : 1;
     let tries = 0;
     let allUnreachable = true;

@@ -51,6 +51,8 @@ export interface ResolvedOptions {
   readonly user: { readonly name: string; readonly password: string } | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly onTry: (line: string) => void;
+  /** Endpoints without a scheme speak TLS. */
+  readonly isSecure: boolean;
 }
 
 const OPTIONS = [
@@ -87,8 +89,11 @@ export function resolveOptions(options: ClientOptions): ResolvedOptions {
   if (typeof onTry !== 'function') throw wrong('onTry', 'a function', shown(onTry));
   assertTls(tls);
   assertHeaders(headers);
+  // Who brings certificates does not want to speak plain text, password and all, over a forgotten scheme.
+  const isSecure = tls.ca !== undefined || tls.cert !== undefined;
   return {
-    endpoints: endpoints.map(parseEndpoint),
+    endpoints: endpoints.map((each) => parseEndpoint(each, isSecure)),
+    isSecure,
     ...{ protocol, timeoutMs, dialTimeoutMs, waitForServer, tls, headers, onTry },
     user: userOf(options),
   };

@@ -18,9 +18,9 @@ export interface Endpoint {
 
 /**
  * Parses `host`, `host:port`, `[::1]:port`, `http://host:port`, `https://host:port` or
- * `unix:///path`. Throws TypeError for anything else.
+ * `unix:///path`. Throws TypeError for anything else. `isSecure`: without a scheme, `https` is meant.
  */
-export function parseEndpoint(text: string): Endpoint {
+export function parseEndpoint(text: string, isSecure = false): Endpoint {
   // Programs in JavaScript hear of it from nobody else.
   if (typeof text !== 'string') throw new TypeError(`an endpoint is text, not ${String(text)}`);
   const trimmed = text.trim();
@@ -28,7 +28,8 @@ export function parseEndpoint(text: string): Endpoint {
   if (socketPath !== undefined) {
     return { name: trimmed, secure: false, host: 'localhost', port: 0, socketPath };
   }
-  const withScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(trimmed) ? trimmed : `http://${trimmed}`;
+  const scheme = isSecure ? 'https' : 'http';
+  const withScheme = /^[a-z][a-z0-9+.-]*:\/\//i.test(trimmed) ? trimmed : `${scheme}://${trimmed}`;
   let url: URL;
   try {
     url = new URL(withScheme);
@@ -57,16 +58,24 @@ export function parseEndpoint(text: string): Endpoint {
 export function parseEndpoints(text: string): Endpoint[] {
   const parts = text.split(',').filter((part) => part.trim() !== '');
   if (parts.length === 0) throw new TypeError('no endpoint given: write host:port,...');
-  return parts.map(parseEndpoint);
+  return parts.map((part) => parseEndpoint(part));
 }
 
 export class EndpointRing {
   readonly all: readonly Endpoint[];
+  private readonly isSecure: boolean;
   private at = 0;
 
-  constructor(all: readonly Endpoint[]) {
+  /** `isSecure`: what is meant without a scheme. */
+  constructor(all: readonly Endpoint[], isSecure = false) {
     if (all.length === 0) throw new TypeError('a client needs at least one endpoint');
     this.all = all;
+    this.isSecure = isSecure;
+  }
+
+  /** One that somebody names, of this cluster. */
+  named(text: string): Endpoint {
+    return parseEndpoint(text, this.isSecure);
   }
 
   get current(): Endpoint {

@@ -13,7 +13,7 @@ import { createHash } from 'node:crypto';
 import { copyBytes, equalBytes } from '../bytes.js';
 import type { Caller } from './caller.js';
 import { ClientError } from './client-error.js';
-import { type Endpoint, parseEndpoint } from './endpoints.js';
+import type { Endpoint } from './endpoints.js';
 import { snapshotStream } from './streams.js';
 
 const DIGEST_BYTES = 32;
@@ -34,8 +34,7 @@ export async function* snapshot(
   const { ring } = caller;
   const tries = options.endpoint === undefined ? ring.all.length : 1;
   for (let attempt = 1; ; attempt += 1) {
-    const endpoint =
-      options.endpoint === undefined ? ring.current : parseEndpoint(options.endpoint);
+    const endpoint = options.endpoint === undefined ? ring.current : ring.named(options.endpoint);
     let hasBegun = false;
     try {
       for await (const part of fromOne(caller, endpoint, options)) {

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { KvdClient } from '../../src/client/client.js';
-import type { ClientOptions } from '../../src/client/client-options.js';
+import { type ClientOptions, resolveOptions } from '../../src/client/client-options.js';
 
 const endpoints = ['127.0.0.1:1'];
 
@@ -114,5 +114,22 @@ describe('options that are right', () => {
     [{ endpoints, headers: { authorization: 'Bearer abc' }, onTry: () => undefined }],
   ])('%o make a client', (options) => {
     expect(messageOf(options)).toBe('none');
+  });
+});
+
+describe('an endpoint without a scheme', () => {
+  const isSecure = (options: Partial<ClientOptions>): readonly boolean[] =>
+    resolveOptions({
+      endpoints: ['a:1', 'http://b:1', 'https://c:1'],
+      ...options,
+    }).endpoints.map(({ secure }) => secure);
+
+  it.each([
+    ['plain text', undefined, false],
+    ['plain text, without certificates', { rejectUnauthorized: false }, false],
+    ['TLS with a CA', { ca: 'pem' }, true],
+    ['TLS with a certificate', { cert: 'pem', key: 'pem' }, true],
+  ])('speaks %s', (_what, tls, bare) => {
+    expect(isSecure({ tls })).toEqual([bare, false, true]);
   });
 });
