@@ -15,11 +15,11 @@
  */
 import { access, open, rename } from 'node:fs/promises';
 import { pino } from 'pino';
+import { Complaints } from './complaints.js';
 import { FatalError } from './errors.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
 import type { AuditSink } from './rpc/audit.js';
-import { Complaints } from './tls/complaints.js';
 
 const QUEUE_BYTES = 8 * 1024 * 1024;
 const RETRY_MS = 5000;

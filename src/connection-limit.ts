@@ -10,10 +10,10 @@
  * seconds at most (Complaints).
  */
 import type { Socket } from 'node:net';
+import { clientKey } from './address.js';
+import { Complaints } from './complaints.js';
 import type { Logger } from './logger.js';
 import type { Metrics } from './metrics.js';
-import { clientKey } from './tls/address.js';
-import { Complaints } from './tls/complaints.js';
 
 export interface ConnectionLimitOptions {
   /** Of one address; 0 = no limit. */

@@ -15,10 +15,10 @@
  * Bound: BUCKETS_MAX users. The one that has been silent for longest is forgotten first, which gives it a
  * full bucket; whoever has that many addresses is not held by a limit on each.
  */
+import { clientKey } from '../address.js';
 import type { Actor } from '../auth/actor.js';
 import { KvError } from '../errors.js';
 import type { Counter } from '../metrics.js';
-import { clientKey } from '../tls/address.js';
 import type { Caller } from './caller.js';
 
 const BUCKETS_MAX = 65_536;

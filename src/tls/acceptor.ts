@@ -13,13 +13,14 @@
 import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { createServer, type SecureContextOptions, type Server, type TLSSocket } from 'node:tls';
+import { clientKey } from '../address.js';
+import { Complaints } from '../complaints.js';
 import type { Logger } from '../logger.js';
 import type { TlsSettings } from '../tls-options.js';
-import { clientKey } from './address.js';
 import { rememberCommonName } from './common-name.js';
-import { Complaints, handshakeText, PLAIN_TEXT } from './complaints.js';
 import type { Credentials, Material } from './credentials.js';
 import { HandshakeLine, type LineLimits } from './handshake-line.js';
+import { handshakeText, PLAIN_TEXT } from './handshake-words.js';
 import { commonName, namesAddress, objection, shownBy } from './verification.js';
 
 const HANDSHAKE_MS = 10_000;

@@ -5,12 +5,13 @@
  */
 import { connect, isIP, type Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
+import { Complaints } from '../complaints.js';
 import type { Logger } from '../logger.js';
 import { type HostPort, type PeerSockets, PLAIN_SOCKETS } from '../rpc/peer/peer-sockets.js';
 import type { TlsSettings } from '../tls-options.js';
 import { TlsAcceptor } from './acceptor.js';
-import { Complaints, calledText } from './complaints.js';
 import { Credentials } from './credentials.js';
+import { calledText } from './handshake-words.js';
 import { objection } from './verification.js';
 
 export class TlsPeerSockets implements PeerSockets {

@@ -6,9 +6,9 @@ import { X509Certificate } from 'node:crypto';
 import { lookup, reverse } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
+import { addressBytes, clientKey } from '../address.js';
 import type { TlsSettings } from '../tls-options.js';
-import { addressBytes, clientKey } from './address.js';
-import { verificationText } from './complaints.js';
+import { verificationText } from './handshake-words.js';
 import { serialKey } from './serial-number.js';
 
 /** Why the certificate of a verified handshake is not enough; null: it is. */

@@ -31,7 +31,7 @@ import {
   RevokedCertificate,
   Time,
 } from 'pkijs';
-import { addressBytes } from './address.js';
+import { addressBytes } from '../address.js';
 import { serialKey } from './serial-number.js';
 
 /** A certificate with its key. */

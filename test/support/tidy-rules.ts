@@ -27,7 +27,9 @@ interface Import {
 const PURE_BASE = ['assert', 'errors', 'int64', 'bytes', 'crc32c', 'prng'];
 const BASE = [
   ...PURE_BASE,
+  'address',
   'clock',
+  'complaints',
   'codec',
   'config',
   'options',
@@ -63,7 +65,7 @@ const ARROWS: Readonly<Record<string, Arrows>> = {
   'src/tls': { values: ['base', 'src/rpc/peer'], types: ['src/client/*'] },
   'src/rpc/api': { values: ['base', 'src/rpc', 'src/kv'], types: ['src/node.ts'] },
   'src/rpc': {
-    values: ['base', 'src/rpc/*', 'src/auth', 'src/kv', 'src/watch', 'src/tls/address.ts'],
+    values: ['base', 'src/rpc/*', 'src/auth', 'src/kv', 'src/watch'],
     types: ['src/node.ts', 'src/metrics.ts'],
   },
   'src/rpc/*': {

@@ -2,7 +2,7 @@
  * Who may begin a TLS handshake: turns, bounds and pace.
  */
 import { describe, expect, it } from 'vitest';
-import { addressBytes, clientKey } from '../../src/tls/address.js';
+import { addressBytes, clientKey } from '../../src/address.js';
 import { HandshakeLine, type LineLimits } from '../../src/tls/handshake-line.js';
 
 const WIDE: LineLimits = {
