@@ -100,14 +100,15 @@ export async function startServer(
     else logger.error({ err: error }, 'a request failed inside');
   };
   const { grpcKeepalive: keepalive, maxConcurrentStreams: maxStreams, corsOrigins, hosts } = config;
+  const grpc = new GrpcServer(node, { ...shared, onUnexpected, keepalive, maxStreams });
   const gateway = buildGateway(node, {
     ...shared,
     ...{ maxTxnOps, onUnexpected, corsOrigins, hosts },
+    onRequest: () => grpc.sawOther(),
     etcdVersion: ETCD_VERSION,
     kvdVersion: KVD_VERSION,
   });
   const metricsFace = buildMetricsFace(node, { metrics, onUnexpected, kvdVersion: KVD_VERSION });
-  const grpc = new GrpcServer(node, { ...shared, onUnexpected, keepalive, maxStreams });
   const faces = {
     http1: (socket: Socket, firstBytes: Buffer) => gateway.attach(socket, firstBytes),
     http2: (socket: Socket, firstBytes: Buffer) => grpc.attach(socket, firstBytes),

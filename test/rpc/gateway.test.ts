@@ -54,6 +54,21 @@ const KEY_MISSING = {
   code: 3,
 };
 
+it('tells of each request that comes, also of one that it refuses', async () => {
+  let told = 0;
+  await restart({
+    hosts: ['127.0.0.1'],
+    onRequest: () => {
+      told += 1;
+    },
+  });
+  await post(served.port, '/v3/kv/range', { key: b64('a') });
+  await post(served.port, '/v3/none', {});
+  expect(told).toBe(2);
+  await exchange(served.port, '/v3/kv/range', '{}', { headers: { host: 'elsewhere' } });
+  expect(told).toBe(3);
+});
+
 describe('unary calls', () => {
   it.each(['/v3', '/v3beta', '/v3alpha'])('are served under %s', async (prefix) => {
     const put = await post(served.port, `${prefix}/kv/put`, { key: b64('a'), value: b64('1') });

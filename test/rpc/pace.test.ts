@@ -2,7 +2,14 @@
 import { describe, expect, it } from 'vitest';
 import { Pace, type PaceLimits, PacePot } from '../../src/rpc/http2/pace.js';
 
-const LIMITS: PaceLimits = { burst: 1000, perMs: 10, ownMax: 100, ownPerMs: 1 };
+const LIMITS: PaceLimits = {
+  burst: 1000,
+  perMs: 10,
+  alonePerMs: 10,
+  ownMax: 100,
+  ownPerMs: 1,
+  ownAllPerMs: 50,
+};
 const STEP_MS = 7;
 
 /** What a peer does in so many ms that spends whenever it may. */
@@ -99,5 +106,53 @@ describe('the pace of peers', () => {
     const shared = staying.waitMs(0);
     gone.leave();
     expect(staying.waitMs(0)).toBeLessThan(shared);
+  });
+
+  it.each([1, 50])('is another while nobody asks for little, also for %i: a bound', (count) => {
+    const pot = new PacePot({ ...LIMITS, alonePerMs: 80 }, 0);
+    const ms = 100_000;
+    const spent = greed(peersOf(pot, count), 500, 0, ms);
+    const earned = LIMITS.burst + ms * 80 + count * ms * LIMITS.ownPerMs;
+    expect(spent).toBeLessThan(1.05 * earned);
+    // One that looks every 7 ms spends 500 each time at most.
+    expect(spent).toBeGreaterThan(0.9 * Math.min(earned, (count * 500 * ms) / STEP_MS));
+  });
+
+  it('has a bound for a thousand, too, who all live on what they earn themselves', () => {
+    const pot = new PacePot(LIMITS, 0);
+    const ms = 20_000;
+    const peers = peersOf(pot, 1000);
+    const spent = greed(peers, 50, 0, ms);
+    const earned = LIMITS.burst + ms * (LIMITS.perMs + LIMITS.ownAllPerMs);
+    const first = peers.length * (LIMITS.ownMax / 10 + 50);
+    expect(spent).toBeLessThan(1.05 * earned + first);
+    for (const peer of peers.slice(1)) peer.leave();
+    expect(pot.ownPerMs).toBe(LIMITS.ownPerMs);
+  });
+
+  it('is not turned round by peers that leave twice', () => {
+    const pot = new PacePot(LIMITS, 0);
+    const modest = new Pace(pot, 0);
+    for (const peer of peersOf(pot, 2)) {
+      peer.leave();
+      peer.leave();
+    }
+    for (let now = 0; now < 100_000; now += 100) {
+      modest.spend(80);
+      expect(modest.waitMs(now + 100)).toBe(0);
+    }
+  });
+
+  it('is the lower one as soon as somebody is served beside them, on another port, too', () => {
+    const pot = new PacePot({ ...LIMITS, alonePerMs: 80 }, 0);
+    const [peer] = peersOf(pot, 1) as [Pace];
+    const alone = greed([peer], 500, 5000, 15_000);
+    let beside = 0;
+    // A call may take long: who waits for its answer is still there.
+    for (let now = 15_000; now < 25_000; now += 900) {
+      pot.sawModest(now);
+      beside += greed([peer], 500, now, now + 900);
+    }
+    expect(beside).toBeLessThan(alone / 3);
   });
 });

@@ -40,6 +40,8 @@ export interface GatewayOptions {
   readonly handlers?: Handlers;
   /** Told of errors that are no KvError; the client gets "internal error". Default: a log line. */
   readonly onUnexpected?: (error: unknown) => void;
+  /** Each request, whatever becomes of it. */
+  readonly onRequest?: () => void;
   /** Origins whose pages may see answers, and names that this server goes by (access.ts). Default: all. */
   readonly corsOrigins?: readonly string[];
   readonly hosts?: readonly string[];
@@ -70,6 +72,7 @@ const DRAIN_MS = 3000;
 
 const NOT_FOUND: WireError = wireErrorOf(GrpcCode.NOT_FOUND, 'Not Found');
 const WRONG_METHOD: WireError = wireErrorOf(GrpcCode.UNIMPLEMENTED, 'Method Not Allowed');
+
 export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
   const metrics = options.metrics ?? new Metrics();
   const { logger } = options;
@@ -93,6 +96,7 @@ export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
     requestMs: 0,
     headersMs: options.headersMs,
     admit: (request, response) => {
+      options.onRequest?.();
       const isAdmitted = access.admit(request, response);
       if (!isAdmitted) refuseHost(request, response, scope);
       return isAdmitted;

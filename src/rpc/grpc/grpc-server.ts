@@ -78,6 +78,11 @@ export class GrpcServer {
     socket.once('close', () => this.connections.delete(connection));
   }
 
+  /** Somebody is served beside these connections (http2/pace.ts). */
+  sawOther(): void {
+    this.options.pots.work.sawModest(performance.now());
+  }
+
   /** Asks all clients to go elsewhere and waits for calls that end by themselves, at most DRAIN_MS. */
   async drain(): Promise<void> {
     for (const connection of this.connections) connection.shutdown();

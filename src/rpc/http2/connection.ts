@@ -37,7 +37,7 @@ import {
 import { HeaderBlock } from './header-block.js';
 import type { HeaderField } from './header-table.js';
 import { HpackDecoder, HpackError } from './hpack-decoder.js';
-import { newPots, Pace, type PacePot, type Pots } from './pace.js';
+import { newPots, Pace, type Pots } from './pace.js';
 import type { Http2Stream } from './stream.js';
 import { StreamSender } from './stream-sender.js';
 import { Turn } from './turn.js';
@@ -84,7 +84,6 @@ export abstract class Http2Connection<Owner = unknown> {
   /** Of what asks for nothing, and of what asks for much. */
   private readonly waste: Pace;
   private readonly work: Pace;
-  private readonly workPot: PacePot;
   /** What the beginning of a call costs beside a frame; its owner may know better. */
   callUnits = 20;
   protected readonly turn: Turn;
@@ -112,7 +111,6 @@ export abstract class Http2Connection<Owner = unknown> {
     });
     this.floods = new FloodBudget(DEFAULT_FLOOD_LIMITS, now);
     this.waste = new Pace(pots.waste, now);
-    this.workPot = pots.work;
     this.work = new Pace(pots.work, now);
     this.turn = new Turn(turnUnitsMax);
   }
@@ -140,11 +138,7 @@ export abstract class Http2Connection<Owner = unknown> {
 
   /** Ms for which the peer is not to be read, because it costs more than its share. */
   waitMs(now: number): number {
-    if (this.isOver) return 0;
-    const { work, workPot } = this;
-    if (work.isModest) workPot.sawModest(now);
-    else if (workPot.isForOne(now)) work.forgive(now);
-    return Math.max(this.waste.waitMs(now), work.waitMs(now));
+    return this.isOver ? 0 : Math.max(this.waste.waitMs(now), this.work.waitMs(now));
   }
 
   /** The peer has said what every peer says first. */

@@ -5,8 +5,9 @@
  * budget (flood-budget.ts).
  *
  * All peers of a server draw on one pot, so that a hundred connections cost no more than one. Each earns a
- * little of its own besides, so that who asks for little never waits for those who ask for much. While there
- * is nobody who asks for little, work has no pace: nobody would gain by what is not done.
+ * little of its own besides, so that who asks for little never waits for those who ask for much; what all of
+ * them earn so has a bound, because members must hear each other beside a thousand connections. While there
+ * is nobody who asks this server for little, the pot of work earns more.
  */
 
 export interface PaceLimits {
@@ -14,32 +15,49 @@ export interface PaceLimits {
   readonly burst: number;
   /** Units that the pot earns per ms: a thousand would be all of a processor. */
   readonly perMs: number;
+  /** The same while nobody asks for little. */
+  readonly alonePerMs: number;
   /** Units that a peer may save, and that it earns per ms. */
   readonly ownMax: number;
   readonly ownPerMs: number;
+  /** What all peers together earn so per ms, at most. */
+  readonly ownAllPerMs: number;
 }
 
 /** For what asks for nothing: pings, settings, calls that are called off at once. */
-export const WASTE_PACE: PaceLimits = { burst: 10_000, perMs: 20, ownMax: 500, ownPerMs: 1 };
+export const WASTE_PACE: PaceLimits = {
+  burst: 10_000,
+  perMs: 20,
+  alonePerMs: 20,
+  ownMax: 500,
+  ownPerMs: 1,
+  ownAllPerMs: 100,
+};
 /**
  * For work that is cheap to ask for: messages on streams, and what has to be unzipped. The messages of 16,000
- * renewals at once, then a quarter of a processor: 10,000 renewals a second, or 80 MB.
+ * renewals at once, then a quarter of a processor: 10,000 renewals a second, or 80 MB. Alone it is all of one:
+ * 40,000 renewals a second, of which a processor does some 65,000.
  */
 export const WORK_PACE: PaceLimits = {
   burst: 400_000,
   perMs: 250,
+  alonePerMs: 1000,
   ownMax: 20_000,
   ownPerMs: 5,
+  ownAllPerMs: 500,
 };
-/** For so long after a modest peer was served, others are held to their pace. */
-const COMPANY_MS = 100;
+/** For so long after somebody was served who asks for little, the others have less; longer than a call takes, so
+ *  that who waits for an answer is still there. */
+const COMPANY_MS = 1000;
 /** Of `ownMax`: what a new peer has, which may have been here a moment ago. */
 const OWN_AT_FIRST = 0.1;
 
 /** What all peers may spend. */
 export class PacePot {
   readonly limits: PaceLimits;
-  /** Peers that wait because they owe. */
+  /** Who draws on it. */
+  peers = 0;
+  /** Of them, those that wait because they owe. */
   debtors = 0;
   private modestAt = Number.NEGATIVE_INFINITY;
   private level: number;
@@ -51,20 +69,25 @@ export class PacePot {
     this.filledAt = now;
   }
 
-  /** A peer was served that lives on what it earns itself. */
+  /** Somebody was served who asks for little. */
   sawModest(now: number): void {
     this.modestAt = now;
   }
 
-  /** Nobody but those who ask for much has been here lately. */
-  isForOne(now: number): boolean {
-    return now - this.modestAt > COMPANY_MS;
+  /** Units per ms at this time. */
+  rate(now: number): number {
+    const { perMs, alonePerMs } = this.limits;
+    return now - this.modestAt > COMPANY_MS ? alonePerMs : perMs;
+  }
+
+  /** Units per ms that each peer earns of its own. */
+  get ownPerMs(): number {
+    return Math.min(this.limits.ownPerMs, this.limits.ownAllPerMs / this.peers);
   }
 
   /** Takes what there is of so many units. */
   take(units: number, now: number): number {
-    const { burst, perMs } = this.limits;
-    this.level = Math.min(burst, this.level + (now - this.filledAt) * perMs);
+    this.level = Math.min(this.limits.burst, this.level + (now - this.filledAt) * this.rate(now));
     this.filledAt = now;
     const taken = Math.min(units, this.level);
     this.level -= taken;
@@ -89,9 +112,11 @@ export class Pace {
   private level: number;
   private filledAt: number;
   private isDebtor = false;
+  private hasLeft = false;
 
   constructor(pot: PacePot, now: number) {
     this.pot = pot;
+    pot.peers += 1;
     this.level = pot.limits.ownMax * OWN_AT_FIRST;
     this.filledAt = now;
   }
@@ -100,34 +125,29 @@ export class Pace {
     this.level -= units;
   }
 
-  /** It has not used up what it earned itself. */
-  get isModest(): boolean {
-    return this.level > 0;
-  }
-
-  /** Nothing is owed any more. */
-  forgive(now: number): void {
-    this.level = Math.max(this.level, 0);
-    this.filledAt = now;
-    this.settle(false);
-  }
-
   /** Ms until nothing may be owed; 0 = read on. To be asked again then: others draw on the pot, too. */
   waitMs(now: number): number {
     const { pot } = this;
-    const { burst, ownMax, ownPerMs, perMs } = pot.limits;
+    const { ownPerMs } = pot;
+    const { burst, ownMax } = pot.limits;
+    // It has not used up what it earned itself.
+    if (this.level > 0) pot.sawModest(now);
     this.level = Math.min(ownMax, this.level + (now - this.filledAt) * ownPerMs);
     this.filledAt = now;
     if (this.level < 0) this.level += pot.take(-this.level, now);
     this.settle(this.level < 0);
     if (this.level >= 0) return 0;
     // Not longer than the pot takes to be full: what it earned from then on would be nobody's.
-    return Math.min(-this.level / (ownPerMs + perMs / pot.debtors), burst / perMs);
+    const rate = pot.rate(now);
+    return Math.min(-this.level / (ownPerMs + rate / pot.debtors), burst / rate);
   }
 
-  /** The peer has gone. */
+  /** The peer has gone. A connection may find that out twice, by its own goodbye and by its socket. */
   leave(): void {
     this.settle(false);
+    if (this.hasLeft) return;
+    this.hasLeft = true;
+    this.pot.peers -= 1;
   }
 
   private settle(isDebtor: boolean): void {
