@@ -33,7 +33,7 @@ export interface LevelOptions {
 
 const MIB = 1024 * 1024;
 const SCAN_CHUNK_BYTES = MIB;
-const SCAN_CHUNK_ENTRIES = 1000;
+const SCAN_CHUNK_ENTRIES = 256;
 /** Enough for every table: opening one again costs a read 12 us. */
 const OPEN_FILES_MAX = 1000;
 const TABLE_FILE_BYTES = 4 * MIB;
@@ -128,16 +128,31 @@ export class LevelBackend implements Backend {
       fillCache: false,
       highWaterMarkBytes: SCAN_CHUNK_BYTES,
     });
+    let hasRead = false;
     return {
       next: async () => {
         try {
           const entries = await iterator.nextv(SCAN_CHUNK_ENTRIES);
+          hasRead ||= entries.length > 0;
           return keysOnly ? entries.map(([key]) => [key, EMPTY] as const) : entries;
         } catch (error) {
           throw this.failure('scan', error);
         }
       },
-      close: () => iterator.close(),
+      close: async () => {
+        // It keeps its last chunk outside of the heap until it is collected, whenever that may be: a hash over
+        // 300,000 keys left 84 MB behind. The next chunk takes the place of the last one, and this one is small.
+        try {
+          if (hasRead) {
+            iterator.seek(range.from);
+            await iterator.nextv(1);
+          }
+        } catch {
+          // The store was closed meanwhile, or does not answer: whoever reads it hears of that.
+        } finally {
+          await iterator.close();
+        }
+      },
     };
   }
 
