@@ -563,6 +563,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       // The files are measured every few seconds only.
       dbSizeBytes: Math.max(inUseBytes, this.replica.store.approximateBytes()),
       dbSizeInUseBytes: inUseBytes,
+      recordsToRemove: this.replica.store.recordsToRemove,
       walBytes: this.options.log.diskBytes,
     };
   }

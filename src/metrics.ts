@@ -208,8 +208,11 @@ export class Metrics {
     gauge('etcd_server_quota_backend_bytes', 'Bytes that the store may take, 0 = no limit', () => {
       return node.machine.quotaBytes;
     });
-    gauge('kvd_garbage_revisions', 'Compacted revisions that are still to be removed', () => {
+    gauge('kvd_garbage_revisions', 'Compacted revisions that are still in the index', () => {
       return node.machine.store.garbageCount;
+    });
+    gauge('kvd_garbage_records', 'Records of compacted revisions that are still on disk', () => {
+      return node.status().recordsToRemove;
     });
     this.register('kvd_alarms', 'Alarms that stand, by member', 'gauge', () =>
       node.machine.alarms.map(({ memberId, alarm }) => ({

@@ -78,6 +78,8 @@ export interface NodeStatus {
   readonly role: 'follower' | 'pre-candidate' | 'candidate' | 'leader';
   readonly dbSizeBytes: number;
   readonly dbSizeInUseBytes: number;
+  /** Records of compacted revisions that are still on disk. */
+  readonly recordsToRemove: number;
   readonly walBytes: number;
 }
 

@@ -9,7 +9,7 @@ import { LevelBackend } from '../../src/kv/io/level-backend.js';
 import { NodeStateFolders } from '../../src/kv/io/state-folders.js';
 import type { StateStoreOptions } from '../../src/kv/io/state-store.js';
 import { StateStore } from '../../src/kv/io/state-store.js';
-import { MemoryStateFolders } from '../support/memory-backend.js';
+import { MemoryBackend, MemoryStateFolders } from '../support/memory-backend.js';
 import { assertRecord, markAt, recordOf, scanAll } from '../support/record-model.js';
 
 const MIB = 1024 * 1024;
@@ -170,12 +170,14 @@ for (const kind of ['LevelDB', 'memory'] as const) {
       await store.flush();
       await store.cleaned();
       expect((await store.readRevisions(1, 400, 100 * MIB)).records).toHaveLength(400);
+      expect(store.recordsToRemove).toBe(396);
 
       await store.checkpoint(markAt(2), 400, Buffer.alloc(0));
       await store.cleaned();
 
       const left = (await store.readRevisions(1, 400, 100 * MIB)).records;
       expect(left.map((record) => record.main)).toEqual([100, 200, 300, 400]);
+      expect(store.recordsToRemove).toBe(0);
       for (const main of [100, 200, 300, 400]) assertRecord(main, 0, store.read(main, 0));
       await store.close();
       const again = await StateStore.open(options);
@@ -199,6 +201,28 @@ for (const kind of ['LevelDB', 'memory'] as const) {
       expect(left.filter((record) => record.main === 7)).toHaveLength(200);
       expect(left.filter((record) => record.main > 7)).toHaveLength(246);
       expect(left.some((record) => record.main === 7 && record.sub % 3 === 2)).toBe(false);
+      await store.close();
+    });
+
+    it('takes for gone what it is asked for again behind the end of its page', async () => {
+      const store = await StateStore.open(freshOptions(kind));
+      writeRange(store, 1, 10);
+      await store.flush();
+      writeRange(store, 11, 20);
+      await store.flush();
+      // More than one batch, so that the page of the first ten has gone before the last question.
+      for (let at = 0; at < 400; at += 1) store.remove((at % 10) + 1, 0, false);
+      await store.checkpoint(markAt(1), 20, Buffer.alloc(0));
+      await store.cleaned();
+
+      const left = (await store.readRevisions(1, 20, 100 * MIB)).records;
+
+      expect(left.map((record) => record.main)).toEqual([11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
+      expect(store.recordsToRemove).toBe(0);
+      store.remove(1, 0, false);
+      await store.checkpoint(markAt(2), 20, Buffer.alloc(0));
+      await store.cleaned();
+      expect(store.recordsToRemove).toBe(0);
       await store.close();
     });
 
@@ -390,29 +414,99 @@ describe('StateStore in dead surroundings', () => {
     expect(onFatal).toHaveBeenCalledOnce();
   });
 
-  it('lets the event loop turn behind each small piece of a large removal', async () => {
-    let turns = 0;
-    const soon = (run: () => void): void => {
-      turns += 1;
-      systemClock.soon(run);
-    };
-    const clock = {
-      ...systemClock,
-      soon,
-      after: (_ms: number, run: () => void) => systemClock.after(0, run),
-    };
-    const store = await StateStore.open({ ...freshOptions('memory'), clock });
-    await store.checkpoint(markAt(1), 0, Buffer.alloc(0));
-    const runs = 16;
-    for (let main = runs * 8192; main > 0; main -= 1) store.remove(main, 0, false);
-    turns = 0;
+  describe('removes what a compaction forgets', () => {
+    const RECORDS = 6000;
 
-    await store.checkpoint(markAt(2), 0, Buffer.alloc(0));
-    await store.cleaned();
+    /** A store whose rests are short and counted. */
+    async function restless(): Promise<{ store: StateStore; rests: () => number }> {
+      let rests = 0;
+      const after = (ms: number, run: () => void) => {
+        if (ms >= 1) rests += 1;
+        return systemClock.after(0, run);
+      };
+      const clock = { ...systemClock, after };
+      const store = await StateStore.open({ ...freshOptions('memory'), clock });
+      writeRange(store, 1, RECORDS);
+      await store.checkpoint(markAt(1), RECORDS, Buffer.alloc(0));
+      return { store, rests: () => rests };
+    }
 
-    // Sixteen runs are sorted, and it takes fifteen merges to make one of them.
-    expect(turns).toBeGreaterThanOrEqual(runs + runs - 1);
-    await store.close();
+    /** In an order in which neighbours lie far apart, as keys are. */
+    function removeAll(store: StateStore, from: number, to: number): void {
+      const count = to - from + 1;
+      for (let at = 0; at < count; at += 1) store.remove(from + ((at * 1009) % count), 0, false);
+    }
+
+    async function clear(store: StateStore): Promise<void> {
+      removeAll(store, 1, RECORDS);
+      await store.checkpoint(markAt(2), RECORDS, Buffer.alloc(0));
+      await store.cleaned();
+    }
+
+    it('page by page, each once, and rests behind each batch', async () => {
+      const { store, rests } = await restless();
+      removeAll(store, 1, RECORDS);
+      const write = vi.spyOn(MemoryBackend.prototype, 'write');
+      const pages = new Map<string, number>();
+      const count = store.recordsToRemove;
+
+      await store.checkpoint(markAt(2), RECORDS, Buffer.alloc(0));
+      const before = rests();
+      await store.cleaned();
+
+      for (const [operations] of write.mock.calls) {
+        for (const { key, value } of operations.filter((each) => each.value === null)) {
+          const name = Buffer.from(key).toString('hex');
+          pages.set(name, (pages.get(name) ?? 0) + 1);
+          expect(value).toBeNull();
+        }
+      }
+      const batches = Math.floor(RECORDS / 250);
+      const all = write.mock.calls.flatMap(([operations]) => operations);
+      write.mockRestore();
+      expect(count).toBe(RECORDS);
+      expect(store.recordsToRemove).toBe(0);
+      expect(rests() - before).toBeGreaterThanOrEqual(batches);
+      // A batch may end in the middle of a page; what is written besides is the checkpoint.
+      expect(all.length).toBeLessThan(pages.size + 2 * batches + 20);
+      expect([...pages.values()].every((times) => times === 1)).toBe(true);
+      await store.close();
+    });
+
+    it('with a rest behind each piece of the search for their pages, too', async () => {
+      const { store, rests } = await restless();
+      const pieces = 8;
+      // All in front of the first page, so that there is nothing but the search.
+      await clear(store);
+      for (let at = 0; at < pieces * 2048; at += 1) store.remove(1, 0, false);
+      const before = rests();
+
+      await store.checkpoint(markAt(3), RECORDS, Buffer.alloc(0));
+      await store.cleaned();
+
+      expect(rests() - before).toBeGreaterThanOrEqual(pieces);
+      await store.close();
+    });
+
+    it('in a hurry when checkpoints ask for more than that', async () => {
+      const count = async (checkpoints: number): Promise<number> => {
+        const { store, rests } = await restless();
+        const before = rests();
+        const each = RECORDS / checkpoints;
+        const made: Promise<void>[] = [];
+        for (let at = 0; at < checkpoints; at += 1) {
+          removeAll(store, at * each + 1, (at + 1) * each);
+          made.push(store.checkpoint(markAt(at + 2), RECORDS, Buffer.alloc(0)));
+        }
+        await Promise.all(made);
+        await store.cleaned();
+        const needed = rests() - before;
+        await store.close();
+        return needed;
+      };
+
+      expect(await count(12)).toBeLessThan(0.8 * (await count(1)));
+    });
   });
 
   it('finds a flipped bit in a page when it reads it', async () => {

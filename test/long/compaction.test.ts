@@ -17,6 +17,9 @@ const KEYS = 10_000;
 const OPS = 100;
 const ROUNDS_AT_ONCE = 8;
 const TURN_MS_MAX = 50;
+const CLEAN_MS_MAX = 120_000;
+const DEFRAGMENT_MS = 5000;
+const WINDOW_MS = 250;
 
 /** Overwrites keys until the store is at the revision. One revision each: a transaction has only one. */
 async function overwrite(api: HttpApi, revisions: number): Promise<void> {
@@ -35,19 +38,42 @@ async function overwrite(api: HttpApi, revisions: number): Promise<void> {
   await Promise.all(Array.from({ length: ROUNDS_AT_ONCE }, worker));
 }
 
-async function timePuts(api: HttpApi, goesOn: () => Promise<boolean>): Promise<number[]> {
-  const times: number[] = [];
+interface Timed {
+  readonly at: number;
+  readonly ms: number;
+}
+
+async function timePuts(api: HttpApi, goesOn: () => Promise<boolean>): Promise<Timed[]> {
+  const times: Timed[] = [];
   for (let count = 0; count % 50 > 0 || (await goesOn()); count += 1) {
     const startedAt = performance.now();
     await api.put(`timed${count % 100}`, 'v'.repeat(100));
-    times.push(performance.now() - startedAt);
+    times.push({ at: startedAt, ms: performance.now() - startedAt });
   }
-  return times.sort((a, b) => a - b);
+  return times;
 }
 
-function figures(times: readonly number[]): string {
-  const at = (part: number): string => (times[Math.floor(times.length * part)] ?? 0).toFixed(1);
-  return `${times.length} puts, p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, most ${at(0.9999)} ms`;
+function part(times: readonly Timed[], share: number): number {
+  const sorted = times.map(({ ms }) => ms).sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length * share)] ?? 0;
+}
+
+/** The median of the window of WINDOW_MS whose puts were slowest: half a second of slow puts is no hundredth of
+ *  those of half a minute. */
+function worstMedian(times: readonly Timed[]): number {
+  const windows = new Map<number, Timed[]>();
+  for (const put of times) {
+    const window = Math.floor(put.at / WINDOW_MS);
+    windows.set(window, [...(windows.get(window) ?? []), put]);
+  }
+  // Those at the ends may hold one put only.
+  const whole = [...windows.values()].slice(1, -1);
+  return Math.max(...whole.map((puts) => part(puts, 0.5)));
+}
+
+function figures(times: readonly Timed[]): string {
+  const at = (share: number): string => part(times, share).toFixed(1);
+  return `${times.length} puts, p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, most ${at(0.9999)} ms, worst median of ${WINDOW_MS} ms ${worstMedian(times).toFixed(1)} ms`;
 }
 
 interface Turn {
@@ -84,10 +110,19 @@ it('a compaction of a million changes is no pause for who writes', {
   const cluster = await clusters.start({ size: 1, flags, environment });
   const { api } = cluster.member(0);
   await overwrite(api, REVISIONS);
+  let mostOnDisk = 0;
+  const garbage = async (): Promise<number> => {
+    const onDisk = await api.metric('kvd_garbage_records');
+    mostOnDisk = Math.max(mostOnDisk, onDisk);
+    return (await api.metric('kvd_garbage_revisions')) + onDisk;
+  };
+  // Looks at the garbage as often as there is some to look at, so that only the compaction differs.
   const until = (ms: number): (() => Promise<boolean>) => {
     const end = performance.now() + ms;
-    return async () => performance.now() < end;
+    return async () => (await garbage()) >= 0 && performance.now() < end;
   };
+  // What was overwritten goes to disk for a while.
+  await timePuts(api, until(8000));
   const before = await timePuts(api, until(10_000));
   const { header } = await api.range('k0');
   const bytes = async (): Promise<number> => api.metric('etcd_mvcc_db_total_size_in_bytes');
@@ -97,21 +132,20 @@ it('a compaction of a million changes is no pause for who writes', {
   const startedAt = performance.now();
   await api.compact(header.revision);
   const answered = performance.now() - startedAt;
-  // Behind the slices in memory come a checkpoint, the pages on disk, and LevelDB: some seconds more.
+  // Behind the slices in memory come a checkpoint, the pages on disk, and LevelDB, which gives the space back.
   let cleanSince = 0;
   const during = await timePuts(api, async () => {
-    const garbage = await api.metric('kvd_garbage_revisions');
-    if (garbage > 0) cleanSince = 0;
-    else if (cleanSince === 0) cleanSince = performance.now();
-    return cleanSince === 0 || performance.now() - cleanSince < 15_000;
+    const now = performance.now();
+    if (cleanSince === 0 && (await garbage()) === 0) cleanSince = now;
+    const isOver = cleanSince > 0 && now - cleanSince > DEFRAGMENT_MS;
+    return !isOver && now - startedAt < CLEAN_MS_MAX;
   });
   const took = performance.now() - startedAt;
   const turns = turnsOf(turnsFile, began);
   const after = await timePuts(api, until(10_000));
 
-  const ratio =
-    (during[Math.floor(during.length * 0.99)] ?? 0) /
-    (before[Math.floor(before.length * 0.99)] ?? 1);
+  const around = [...before, ...after];
+  const ratio = part(during, 0.99) / part(around, 0.99);
   process.stdout.write(
     [
       `compaction answered after ${answered.toFixed(1)} ms, timed for ${(took / 1000).toFixed(1)} s`,
@@ -119,12 +153,14 @@ it('a compaction of a million changes is no pause for who writes', {
       `during: ${figures(during)}`,
       `after:  ${figures(after)}`,
       `longest turn: ${longest(turns, 'took')}; that ran longest: ${longest(turns, 'ran')}`,
-      `p99 during / before: ${ratio.toFixed(2)}; store ${(bytesBefore / 2 ** 20).toFixed(0)} MiB before, ${((await bytes()) / 2 ** 20).toFixed(0)} MiB after`,
+      `p99 during / quiet: ${ratio.toFixed(2)}; store ${(bytesBefore / 2 ** 20).toFixed(0)} MiB before, ${((await bytes()) / 2 ** 20).toFixed(0)} MiB after`,
       '',
     ].join('\n'),
   );
   expect(answered).toBeLessThan(1000);
-  // Aimed at: below 2. A busy machine moves both windows.
-  expect(ratio).toBeLessThan(4);
+  expect(cleanSince).toBeGreaterThan(0);
+  expect(mostOnDisk).toBeGreaterThan(REVISIONS / 2);
+  // Aimed at: below 2. The quiet windows are short, and each has its own luck.
+  expect(ratio).toBeLessThan(3);
   expect(Math.max(0, ...turns.map(({ ran }) => ran))).toBeLessThan(TURN_MS_MAX);
 });

@@ -231,6 +231,7 @@ export class LocalNode implements NodeFace {
       role: this.leader === this.memberId ? 'leader' : 'follower',
       dbSizeBytes: 4096,
       dbSizeInUseBytes: 2048,
+      recordsToRemove: 0,
       walBytes: 64,
     };
   }

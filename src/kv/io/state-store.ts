@@ -70,6 +70,8 @@ const SIZE_MAX_AGE_MS = 5000;
 
 export class StateStore implements RecordStore {
   readonly generation: number;
+  /** Records that nobody needs any more and that may still be on disk. */
+  recordsToRemove = 0;
   private readonly backend: Backend;
   private readonly folders: StateFolders;
   private readonly clusterId: number;
@@ -112,15 +114,13 @@ export class StateStore implements RecordStore {
     this.onDrain = options.onDrain ?? (() => {});
     this.cache = new RecordCache(options.cacheBytes ?? 32 * MIB);
     this.slots = new CheckpointSlots(backend);
-    this.cleaner = new PageCleaner(
-      backend,
-      this.directory,
-      this.clock,
-      (error) => {
-        this.fail(error);
+    this.cleaner = new PageCleaner(backend, this.directory, this.clock, {
+      onError: (error) => this.fail(error),
+      onRemoved: (records) => {
+        this.recordsToRemove -= records;
       },
-      () => this.maybeDefragment(),
-    );
+      onIdle: () => this.maybeDefragment(),
+    });
     this.writer = new PageWriter(backend, this.overlay, this.directory, this.clock, {
       onFlushed: (ms) => {
         options.onCommitted?.(ms);
@@ -197,6 +197,7 @@ export class StateStore implements RecordStore {
 
   remove(main: number, sub: number, isTombstone: boolean): void {
     (isTombstone ? this.tombstones : this.removals).add(main, sub);
+    this.recordsToRemove += 1;
   }
 
   /** Resolves when every record written before the call is in the byte store, though not durable. */
