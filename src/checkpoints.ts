@@ -1,10 +1,10 @@
 /**
  * When the state of this member is made durable, and how far the log may forget.
  *
- * A checkpoint starts after `snapshotCount` applied entries or 64 MiB of them, one at a time. When the
+ * A checkpoint starts after `snapshotCount` applied entries or 32 MiB of them, one at a time. When the
  * state's own files are durable the log records the mark; only then entries are dropped: never beyond
  * the newest recorded mark, `catchupEntries` of them are kept for members that lag, but not more than
- * 64 MiB, because the kept entries stay in memory; and none that a snapshot on its way to a peer will
+ * 32 MiB, because the kept entries stay in memory; and none that a snapshot on its way to a peer will
  * need (thesis 5.1.3).
  */
 import type { Driver } from './raft/io/driver.js';
@@ -12,8 +12,8 @@ import type { SnapshotMeta } from './raft/message.js';
 import type { StateReplica } from './state-replica.js';
 import { markOf } from './state-replica.js';
 
-const MAX_BYTES_BETWEEN = 64 * 2 ** 20;
-const MAX_BYTES_KEPT = 64 * 2 ** 20;
+const MAX_BYTES_BETWEEN = 32 * 2 ** 20;
+const MAX_BYTES_KEPT = 32 * 2 ** 20;
 
 export interface CheckpointOptions {
   readonly snapshotCount: number;
