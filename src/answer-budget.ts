@@ -16,8 +16,9 @@ import { KvError } from './errors.js';
 import type { Command } from './kv/command.js';
 import { NEWEST, NOTHING } from './kv/key-index.js';
 import { upperBoundOf } from './kv/key-range.js';
+import { hasFilters, passes } from './kv/range-scan.js';
 import { decodeRecord } from './kv/record.js';
-import { type RangeRequest, type RequestOp, SortOrder, SortTarget } from './kv/request.js';
+import { type RangeRequest, type RequestOp, rangeOf, SortOrder, SortTarget } from './kv/request.js';
 import type { Store } from './kv/store.js';
 import { conditionHolds } from './kv/txn.js';
 
@@ -116,17 +117,18 @@ export class RangeMeasure {
     const { index } = store;
     const where = index.locate(slot, this.pinned);
     if (where === NOTHING) return;
-    let mod = index.mainOf(slot);
-    let create = index.createOf(slot);
+    let modRevision = index.mainOf(slot);
+    let createRevision = index.createOf(slot);
     let recordBytes = index.bytesOf(slot);
     if (where !== NEWEST) {
       // Of older revisions the index knows where they are, and no more.
-      mod = index.nodeMain(where);
-      const record = store.records.read(mod, index.nodeSub(where));
+      modRevision = index.nodeMain(where);
+      const sub = index.nodeSub(where);
+      const record = store.records.read(modRevision, sub);
       recordBytes = record.length;
-      create = decodeRecord(mod, index.nodeSub(where), record, key).create;
+      createRevision = decodeRecord(modRevision, sub, record, key).create;
     }
-    if (!passes(request, mod, create)) return;
+    if (!passes(request, { modRevision, createRevision })) return;
     const needsValue = !request.keysOnly || request.sortTarget === SortTarget.Value;
     const bytes = PAIR_BYTES + (needsValue ? recordBytes : key.length);
     if (this.chosen === 0) this.budget.spend(bytes);
@@ -154,7 +156,7 @@ function measureWrite(store: Store, op: RequestOp, budget: AnswerBudget): void {
       measureNow(store, op, budget);
       return;
     case 'deleteRange':
-      if (op.prevKv) measureNow(store, { ...ALL, key: op.key, rangeEnd: op.rangeEnd }, budget);
+      if (op.prevKv) measureNow(store, rangeOf({ key: op.key, rangeEnd: op.rangeEnd }), budget);
       return;
     case 'txn': {
       const branch = conditionHolds(store, op) ? op.success : op.failure;
@@ -186,32 +188,4 @@ function measureNow(store: Store, request: RangeRequest, budget: AnswerBudget): 
   const pinned = request.revision === 0 ? store.revision : request.revision;
   const measure = new RangeMeasure(store, request, pinned, budget);
   while (!measure.advance(Number.MAX_SAFE_INTEGER));
-}
-
-const ALL: RangeRequest = {
-  kind: 'range',
-  key: '',
-  rangeEnd: '',
-  limit: 0,
-  revision: 0,
-  sortOrder: SortOrder.None,
-  sortTarget: SortTarget.Key,
-  keysOnly: false,
-  countOnly: false,
-  minModRevision: 0,
-  maxModRevision: 0,
-  minCreateRevision: 0,
-  maxCreateRevision: 0,
-};
-
-function hasFilters(request: RangeRequest): boolean {
-  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
-  return minModRevision + maxModRevision + minCreateRevision + maxCreateRevision > 0;
-}
-
-function passes(request: RangeRequest, mod: number, create: number): boolean {
-  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
-  if (mod < minModRevision || create < minCreateRevision) return false;
-  if (maxModRevision > 0 && mod > maxModRevision) return false;
-  return maxCreateRevision === 0 || create <= maxCreateRevision;
 }

@@ -226,7 +226,8 @@ export class RangeScan {
   }
 }
 
-function hasFilters(request: RangeRequest): boolean {
+/** Some keys of the range may be left out of its answer. */
+export function hasFilters(request: RangeRequest): boolean {
   return (
     request.minModRevision !== 0 ||
     request.maxModRevision !== 0 ||
@@ -235,7 +236,11 @@ function hasFilters(request: RangeRequest): boolean {
   );
 }
 
-function passes(request: RangeRequest, hit: Hit): boolean {
+/** No filter of the request leaves this pair out. */
+export function passes(
+  request: RangeRequest,
+  hit: { readonly modRevision: number; readonly createRevision: number },
+): boolean {
   const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
   if (minModRevision !== 0 && hit.modRevision < minModRevision) return false;
   if (maxModRevision !== 0 && hit.modRevision > maxModRevision) return false;

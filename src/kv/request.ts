@@ -30,6 +30,25 @@ export interface RangeRequest {
   readonly maxCreateRevision: number;
 }
 
+/** A range at the newest revision, of one key if nothing else is said. */
+export function rangeOf(wish: Partial<RangeRequest> & { readonly key: string }): RangeRequest {
+  return {
+    kind: 'range',
+    rangeEnd: '',
+    limit: 0,
+    revision: 0,
+    sortOrder: SortOrder.None,
+    sortTarget: SortTarget.Key,
+    keysOnly: false,
+    countOnly: false,
+    minModRevision: 0,
+    maxModRevision: 0,
+    minCreateRevision: 0,
+    maxCreateRevision: 0,
+    ...wish,
+  };
+}
+
 export interface PutRequest {
   readonly kind: 'put';
   readonly key: string;

@@ -6,8 +6,8 @@
  * tables belong to entries that will be applied again and are skipped. Records that compaction has
  * passed but that were not removed yet are taken in like the others, because only the next record of
  * the same key shows that they are garbage, and forgotten again at the end, to be collected like the
- * garbage of any compaction. That is safe while removals reach the disk in the order in which they were made: then a pair
- * is never left without the tombstone behind it.
+ * garbage of any compaction. That is safe because a tombstone leaves the disk only when the removal of every
+ * pair before it is durable (io/removals.ts): a pair is never left without it.
  *
  * Leases come from the tables and so exist before the keys that hang on them. A record costs about
  * a microsecond; values are not copied.

@@ -12,6 +12,7 @@ import { DEFAULT_BUMP } from '../../src/backup/restore.js';
 import { settleIdentity } from '../../src/joining.js';
 import { AlarmType } from '../../src/kv/command.js';
 import type { PutRequest } from '../../src/kv/request.js';
+import { rangeOf } from '../../src/kv/request.js';
 import type { StateMachine } from '../../src/kv/state-machine.js';
 import type { RangeAnswer } from '../../src/kv/store.js';
 import { decodeTables } from '../../src/kv/tables.js';
@@ -22,12 +23,7 @@ import { command } from '../support/kv-arbitraries.js';
 import { LocalNode } from '../support/local-node.js';
 import { tempFolder } from '../support/temp-folder.js';
 
-const ALL = {
-  kind: 'range' as const,
-  ...({ key: '\0', rangeEnd: '\0', limit: 0, sortOrder: 0, sortTarget: 0 } as const),
-  ...{ keysOnly: false, countOnly: false, minModRevision: 0, maxModRevision: 0 },
-  ...{ minCreateRevision: 0, maxCreateRevision: 0 },
-};
+const ALL = rangeOf({ key: '\0', rangeEnd: '\0' });
 
 /** Everything that a client could read, at one revision; bytes as text, which compares quickly. */
 function readAt(machine: StateMachine, revision: number): unknown {

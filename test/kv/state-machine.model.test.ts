@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Command } from '../../src/kv/command.js';
 import type { KvEvent } from '../../src/kv/event.js';
-import type { OpResponse, RangeRequest } from '../../src/kv/request.js';
+import { type OpResponse, type RangeRequest, rangeOf } from '../../src/kv/request.js';
 import type { Applied } from '../../src/kv/state-machine.js';
 import { eventFromRecord } from '../../src/kv/store.js';
 import { checkTxn } from '../../src/kv/validate.js';
@@ -240,18 +240,4 @@ const arbitraryPut = {
   ignoreValue: false,
   ignoreLease: false,
 };
-const arbitraryRange: RangeRequest = {
-  kind: 'range',
-  key: '',
-  rangeEnd: '',
-  limit: 0,
-  revision: 0,
-  sortOrder: 0,
-  sortTarget: 0,
-  keysOnly: false,
-  countOnly: false,
-  minModRevision: 0,
-  maxModRevision: 0,
-  minCreateRevision: 0,
-  maxCreateRevision: 0,
-};
+const arbitraryRange = rangeOf({ key: '' });

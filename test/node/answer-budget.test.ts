@@ -7,12 +7,13 @@ import { AnswerBudget, assertWriteFits, RangeMeasure } from '../../src/answer-bu
 import { systemClock } from '../../src/clock.js';
 import type { KvError } from '../../src/errors.js';
 import type { Command } from '../../src/kv/command.js';
-import type {
-  KeyValue,
-  PutRequest,
-  RangeRequest,
-  RequestOp,
-  TxnRequest,
+import {
+  type KeyValue,
+  type PutRequest,
+  type RangeRequest,
+  type RequestOp,
+  rangeOf,
+  type TxnRequest,
 } from '../../src/kv/request.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
@@ -22,21 +23,7 @@ import { MachineRig } from '../support/machine-rig.js';
 
 const RECORD_EXTRA_BYTES = 64 + 80;
 
-const ALL: RangeRequest = {
-  kind: 'range',
-  key: 'k',
-  rangeEnd: 'l',
-  limit: 0,
-  revision: 0,
-  sortOrder: 0,
-  sortTarget: 0,
-  keysOnly: false,
-  countOnly: false,
-  minModRevision: 0,
-  maxModRevision: 0,
-  minCreateRevision: 0,
-  maxCreateRevision: 0,
-};
+const ALL = rangeOf({ key: 'k', rangeEnd: 'l' });
 
 const PUT: PutRequest = {
   kind: 'put',

@@ -8,6 +8,7 @@
 import { expect, test } from 'vitest';
 import type { ClusterNode } from '../../src/cluster-node.js';
 import type { KvError } from '../../src/errors.js';
+import { rangeOf } from '../../src/kv/request.js';
 import { Prng } from '../../src/prng.js';
 import type { InProcessMember } from '../support/in-process-cluster.js';
 import { InProcessCluster, put } from '../support/in-process-cluster.js';
@@ -83,21 +84,7 @@ test(`writes happen once, or as often as was claimed, through every fault (${REP
   await cluster.converged();
 
   const { store } = (leader.node as ClusterNode).machine;
-  const found = store.range({
-    kind: 'range',
-    key: 'k',
-    rangeEnd: 'l',
-    limit: 0,
-    revision: 0,
-    sortOrder: 0,
-    sortTarget: 0,
-    keysOnly: false,
-    countOnly: false,
-    minModRevision: 0,
-    maxModRevision: 0,
-    minCreateRevision: 0,
-    maxCreateRevision: 0,
-  });
+  const found = store.range(rangeOf({ key: 'k', rangeEnd: 'l' }));
   if ('error' in found || found.kind !== 'range') throw new Error('the range was refused');
   const versions = new Map(found.kvs.map(({ key, version }) => [key, version]));
   expect([...versions].filter(([, version]) => version !== 1)).toEqual([]);

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Clock, systemClock } from '../../src/clock.js';
 import type { Command } from '../../src/kv/command.js';
-import type { KeyValue, RangeRequest } from '../../src/kv/request.js';
+import { type KeyValue, type RangeRequest, rangeOf } from '../../src/kv/request.js';
 import type { RangeAnswer } from '../../src/kv/store.js';
 import type { RangePart } from '../../src/node.js';
 import { readRangeParts } from '../../src/range-parts.js';
@@ -33,21 +33,7 @@ class CountedTurns implements Clock {
 
 const always = (): void => undefined;
 
-const all: RangeRequest = {
-  kind: 'range',
-  key: '\0',
-  rangeEnd: '\0',
-  limit: 0,
-  revision: 0,
-  sortOrder: 0,
-  sortTarget: 0,
-  keysOnly: false,
-  countOnly: false,
-  minModRevision: 0,
-  maxModRevision: 0,
-  minCreateRevision: 0,
-  maxCreateRevision: 0,
-};
+const all = rangeOf({ key: '\0', rangeEnd: '\0' });
 
 function read(rig: MachineRig, wish: Partial<RangeRequest>, partBytes?: number) {
   const machine = () => rig.machine;

@@ -4,7 +4,7 @@
  */
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.js';
-import type { RangeRequest } from '../../src/kv/request.js';
+import { type RangeRequest, rangeOf } from '../../src/kv/request.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
 import { put } from '../support/in-process-cluster.js';
@@ -16,21 +16,8 @@ function rigWith(keys: number): MachineRig {
   return rig;
 }
 
-const rangeAt = (revision: number): RangeRequest => ({
-  kind: 'range',
-  key: 'k',
-  rangeEnd: 'l',
-  limit: 0,
-  revision,
-  sortOrder: 0,
-  sortTarget: 0,
-  keysOnly: true,
-  countOnly: false,
-  minModRevision: 0,
-  maxModRevision: 0,
-  minCreateRevision: 0,
-  maxCreateRevision: 0,
-});
+const rangeAt = (revision: number): RangeRequest =>
+  rangeOf({ key: 'k', rangeEnd: 'l', revision, keysOnly: true });
 
 test('a read of an old revision goes on in the state of a snapshot that still has it', async () => {
   const [before, after] = [rigWith(3000), rigWith(3500)];

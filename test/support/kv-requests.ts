@@ -1,10 +1,11 @@
 /** Short ways to write requests: everything that is not named has its default. */
-import type {
-  DeleteRangeRequest,
-  PutRequest,
-  RangeRequest,
-  RequestOp,
-  TxnRequest,
+import {
+  type DeleteRangeRequest,
+  type PutRequest,
+  type RangeRequest,
+  type RequestOp,
+  rangeOf,
+  type TxnRequest,
 } from '../../src/kv/request.js';
 
 export function bytesOf(text: string): Uint8Array {
@@ -33,22 +34,7 @@ export function range(
   rangeEnd = '',
   fields: Partial<RangeRequest> = {},
 ): RangeRequest {
-  return {
-    kind: 'range',
-    key,
-    rangeEnd,
-    limit: 0,
-    revision: 0,
-    sortOrder: 0,
-    sortTarget: 0,
-    keysOnly: false,
-    countOnly: false,
-    minModRevision: 0,
-    maxModRevision: 0,
-    minCreateRevision: 0,
-    maxCreateRevision: 0,
-    ...fields,
-  };
+  return rangeOf({ key, rangeEnd, ...fields });
 }
 
 export function txn(

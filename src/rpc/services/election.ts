@@ -8,20 +8,12 @@
 
 import { equalBytes } from '../../bytes.js';
 import { KvError } from '../../errors.js';
-import { SortOrder, SortTarget } from '../../kv/request.js';
+import { rangeOf, SortOrder, SortTarget } from '../../kv/request.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
 import type { Decoded, Encodable } from '../api/schema.js';
 import type { Place } from './fair-queue.js';
-import {
-  awaitTurn,
-  deletionOf,
-  guarded,
-  queueEnd,
-  queuePrefix,
-  rangeOf,
-  withPlace,
-} from './fair-queue.js';
+import { awaitTurn, deletionOf, guarded, queueEnd, queuePrefix, withPlace } from './fair-queue.js';
 import { header } from './header.js';
 import { Observation } from './observation.js';
 

@@ -22,7 +22,7 @@ import { KvError } from '../../errors.js';
 import type { Int64 } from '../../int64.js';
 import { hexInt64 } from '../../int64.js';
 import type { Compare, KeyValue, RangeRequest, TxnRequest } from '../../kv/request.js';
-import { CompareResult, SortOrder, SortTarget } from '../../kv/request.js';
+import { CompareResult, rangeOf, SortOrder, SortTarget } from '../../kv/request.js';
 import type { NodeFace, ReadOutcome, RequestContext } from '../../node.js';
 import type { WatchSink, WatchStream } from '../../watch/io/watch-service.js';
 import type { WatchCreate, WatchPermit } from '../../watch/watch-message.js';
@@ -112,24 +112,6 @@ export function guarded(
 export function deletionOf(key: string, createRevision: Int64): TxnRequest {
   const operation = { kind: 'deleteRange', key, rangeEnd: '', prevKv: false } as const;
   return guarded(key, createRevision, operation);
-}
-
-export function rangeOf(wish: Partial<RangeRequest> & { readonly key: string }): RangeRequest {
-  return {
-    kind: 'range',
-    rangeEnd: '',
-    limit: 0,
-    revision: 0,
-    sortOrder: SortOrder.None,
-    sortTarget: SortTarget.Key,
-    keysOnly: false,
-    countOnly: false,
-    minModRevision: 0,
-    maxModRevision: 0,
-    minCreateRevision: 0,
-    maxCreateRevision: 0,
-    ...wish,
-  };
 }
 
 /** Tries again while the cluster is in trouble, until the client goes or, if given, the deadline. */

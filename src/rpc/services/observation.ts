@@ -16,7 +16,7 @@
  */
 import { asError } from '../../errors.js';
 import type { KeyValue } from '../../kv/request.js';
-import { SortOrder, SortTarget } from '../../kv/request.js';
+import { rangeOf, SortOrder, SortTarget } from '../../kv/request.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { WatchStream } from '../../watch/io/watch-service.js';
 import type { WatchEvent, WatchResponse } from '../../watch/watch-message.js';
@@ -24,7 +24,7 @@ import { EventType } from '../../watch/watch-message.js';
 import { watchPermit } from '../access.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
 import type { Decoded, Encodable } from '../api/schema.js';
-import { queueEnd, queuePrefix, rangeOf, waitOut } from './fair-queue.js';
+import { queueEnd, queuePrefix, waitOut } from './fair-queue.js';
 import { header } from './header.js';
 
 export class Observation implements StreamSession<Decoded<'LeaderRequest'>> {
