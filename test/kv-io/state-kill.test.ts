@@ -43,9 +43,10 @@ async function runUntilKilled(
   delayMs: number,
 ): Promise<{ index: number; revision: number }> {
   const child = spawn(process.execPath, [program, dataDir], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
+  let complaints = '';
   let seen = 0;
   child.stdout.on('data', (data: Buffer) => {
     output += data.toString();
@@ -54,10 +55,13 @@ async function runUntilKilled(
       setTimeout(() => child.kill('SIGKILL'), delayMs);
     seen = lines;
   });
-  const signal = await new Promise<string | null>((resolve) => {
-    child.on('close', (_code, by) => resolve(by));
+  child.stderr.on('data', (data: Buffer) => {
+    complaints += data.toString();
   });
-  expect(signal).toBe('SIGKILL');
+  const ended = await new Promise((resolve) => {
+    child.on('close', (code, signal) => resolve({ code, signal, complaints }));
+  });
+  expect(ended).toEqual({ code: null, signal: 'SIGKILL', complaints: '' });
   const last = output.split('\n').at(-2) ?? '';
   const [index, revision] = last.split(' ').map(Number) as [number, number];
   return { index, revision };
