@@ -118,6 +118,20 @@ describe('the pace of peers', () => {
     expect(spent).toBeGreaterThan(0.9 * Math.min(earned, (count * 500 * ms) / STEP_MS));
   });
 
+  it('takes nobody for company of himself who also says what costs nothing', () => {
+    const pot = new PacePot({ ...LIMITS, alonePerMs: 80 }, 0);
+    const [peer] = peersOf(pot, 1) as [Pace];
+    let spent = 0;
+    for (let now = 2000; now < 12_000; now += 1) {
+      // Each wait is asked for several times: a window update or an acknowledgement in a read of its own.
+      for (let at = 0; at < 3; at += 1) peer.waitMs(now + at / 4);
+      if (peer.waitMs(now + 0.9) > 0) continue;
+      peer.spend(200);
+      spent += 200;
+    }
+    expect(spent).toBeGreaterThan(10_000 * 70);
+  });
+
   it('has a bound for a thousand, too, who all live on what they earn themselves', () => {
     const pot = new PacePot(LIMITS, 0);
     const ms = 20_000;

@@ -112,6 +112,8 @@ export class Pace {
   private level: number;
   private filledAt: number;
   private isDebtor = false;
+  /** When it last needed the pot. */
+  private drewAt = Number.NEGATIVE_INFINITY;
   private hasLeft = false;
 
   constructor(pot: PacePot, now: number) {
@@ -130,11 +132,14 @@ export class Pace {
     const { pot } = this;
     const { ownPerMs } = pot;
     const { burst, ownMax } = pot.limits;
-    // It has not used up what it earned itself.
-    if (this.level > 0) pot.sawModest(now);
+    // It lives on what it earns itself. Who does not is read between two messages, too, when he owes nothing.
+    if (this.level > 0 && now - this.drewAt > COMPANY_MS) pot.sawModest(now);
     this.level = Math.min(ownMax, this.level + (now - this.filledAt) * ownPerMs);
     this.filledAt = now;
-    if (this.level < 0) this.level += pot.take(-this.level, now);
+    if (this.level < 0) {
+      this.drewAt = now;
+      this.level += pot.take(-this.level, now);
+    }
     this.settle(this.level < 0);
     if (this.level >= 0) return 0;
     // Not longer than the pot takes to be full: what it earned from then on would be nobody's.
