@@ -6,10 +6,11 @@
  * all members are equal. `get` reads the same keys linearizably. `load` writes a million keys (32 B
  * key, 256 B value) in transactions and prints load rate, memory and restart times. `rpc` compares the
  * gRPC codec with another one (rpc.ts), `micro` measures hot pieces alone (micro.ts), `profile` shows where the
- * processor time of a put goes (profile.ts).
+ * processor time of a put, or of another workload of versus/, goes (profile.ts).
  *
  * Servers are real processes with data in a temporary folder; nothing is written to the repository.
- * Options: --seconds N, --repetitions N, --in-flight N, --connections N, --keys N, --all-members.
+ * Options: --seconds N, --repetitions N, --in-flight N, --connections N, --keys N, --all-members,
+ * --workload ID.
  */
 import { parseArgs } from 'node:util';
 import { Cluster, type Member, serverCommand } from '../test/support/cluster-processes.js';
@@ -22,6 +23,7 @@ import { benchProfile } from './profile.js';
 import { describeRun, spread, thousands } from './report.js';
 import { benchRpc } from './rpc.js';
 import { UsageError, wholeNumber } from './usage.js';
+import { workloadNamed } from './versus/workloads.js';
 
 const VALUE_BYTES = 256;
 const TXN_PUTS = 100;
@@ -219,13 +221,14 @@ function optionsOf(args: readonly string[]) {
         'in-flight': { type: 'string', default: '100' },
         connections: { type: 'string', default: '20' },
         keys: { type: 'string' },
+        workload: { type: 'string', default: 'put-100' },
         'all-members': { type: 'boolean', default: false },
       },
     });
   } catch (error) {
     const [sentence] = (error as Error).message.split('. ');
     throw new UsageError(
-      `${sentence}; there are --seconds --repetitions --in-flight --connections --keys --all-members`,
+      `${sentence}; there are --seconds --repetitions --in-flight --connections --keys --workload --all-members`,
     );
   }
 }
@@ -250,8 +253,12 @@ async function main(args: readonly string[]): Promise<void> {
   if (what === 'load') await benchLoad(settings);
   else if (what === 'micro') await benchMicro(say);
   else if (what === 'rpc') await benchRpc(settings, say);
-  else if (what === 'profile') await benchProfile(settings, say);
-  else await benchPutGet(what === 'get' ? 'get' : 'put', settings);
+  else if (what === 'profile') {
+    await benchProfile(
+      { seconds: settings.seconds, workload: workloadNamed(values.workload) },
+      say,
+    );
+  } else await benchPutGet(what === 'get' ? 'get' : 'put', settings);
 }
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));

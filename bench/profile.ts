@@ -1,7 +1,8 @@
 /**
- * `npm run bench -- profile`: where the processor time of a put goes, on the leader and on a follower.
+ * `npm run bench -- profile`: where the processor time of a put goes, on the leader and on a follower, or
+ * that of what another workload does (`--workload`, by its id in versus/).
  *
- * Three members run under Node's sampling profiler while puts of 256 B come over gRPC. A sample belongs to
+ * Three members run under Node's sampling profiler while it is done over gRPC. A sample belongs to
  * the innermost function of kvd on its stack, whatever Node and the kernel did on its behalf: `own` is time in
  * kvd's code itself, `below` is time in what it called. Only samples from the measured time count. What the
  * process used beyond its main thread (the pool that syncs the log, the collector's helpers) is a row of its
@@ -10,21 +11,21 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Cluster, type Member, serverCommand } from '../test/support/cluster-processes.js';
+import { type Member, serverCommand } from '../test/support/cluster-processes.js';
 import { describeRun, thousands } from './report.js';
-import { closedLoop } from './versus/load.js';
-import { Wire } from './versus/wire.js';
-import { connectionsFor, KeySpace, put, VALUE, VALUE_BYTES } from './versus/workload.js';
+import { Site } from './versus/site.js';
+import type { Workload } from './versus/workload.js';
 
 export interface ProfileSettings {
   readonly seconds: number;
-  readonly inFlight: number;
+  readonly workload: Workload;
 }
 
 const WARM_UP_MS = 3000;
 const INTERVAL_US = 500;
-/** Rows below it are summed up. */
-const SMALLEST_US = 0.3;
+/** Of one operation: rows below this share are summed up. */
+const SMALLEST = 0.006;
+const FUNCTIONS_SHOWN = 25;
 
 /** The first that fits a path behind `dist/`. */
 const AREAS: readonly (readonly [area: string, path: RegExp])[] = [
@@ -62,46 +63,45 @@ interface Place {
 /** Microseconds in all. */
 interface Account {
   readonly areas: Map<string, { own: number; below: number }>;
+  /** By the innermost function, Node's own ones, too. */
+  readonly functions: Map<string, number>;
   busy: number;
 }
 
 export async function benchProfile(
-  settings: ProfileSettings,
+  { seconds, workload }: ProfileSettings,
   say: (text: string) => void,
 ): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'kvd-profile-'));
   const [node = '', ...program] = serverCommand();
   const profiler = ['--cpu-prof', '--cpu-prof-interval', String(INTERVAL_US)];
   const command = [node, ...profiler, '--cpu-prof-dir', folder, ...program];
-  const cluster = await Cluster.start({ size: 3, command });
+  const site = await Site.start({ name: 'kvd', version: '', command });
+  const { cluster } = site;
   try {
-    const { inFlight, seconds } = settings;
     const leader = await cluster.waitLeader();
-    const keys = new KeySpace('put');
-    const wires = await Promise.all(
-      Array.from({ length: connectionsFor(inFlight) }, () => Wire.connect(leader.clientPort)),
-    );
-    const work = { wires, next: () => put(keys.fresh(), VALUE) };
-    await closedLoop(work, inFlight, WARM_UP_MS);
+    const prepared = await workload.prepare(site);
+    await prepared.run(WARM_UP_MS);
     const cpuBefore = cluster.members.map(({ cpuMs }) => cpuMs);
     const from = microseconds();
-    const { done, elapsedMs } = await closedLoop(work, inFlight, seconds * 1000);
+    const { done, elapsedMs } = await prepared.run(seconds * 1000);
     const to = microseconds();
     const cpu = cluster.members.map(({ cpuMs }, at) => cpuMs - (cpuBefore[at] as number));
-    for (const wire of wires) wire.close();
+    site.closeAll();
     if ((await cluster.waitLeader()) !== leader) throw new Error('the leader has changed');
     say(describeRun(serverCommand()));
-    say(
-      `${thousands((done * 1000) / elapsedMs)} puts/s of ${VALUE_BYTES} B with ${inFlight} in flight, under the profiler\n`,
-    );
+    const rate = thousands((done * 1000) / elapsedMs);
+    say(`${workload.title}: ${rate} ${workload.unit}/s under the profiler; us of each\n`);
     for (const member of [leader, cluster.others(leader)[0] as Member]) {
       await member.terminate();
       const account = accountOf(profileIn(folder), from, to);
       const cpuUs = (cpu[cluster.members.indexOf(member)] as number) * 1000;
-      say(table(member === leader ? 'leader' : 'follower', account, cpuUs, done));
+      const title = member === leader ? 'leader' : 'follower';
+      say(areaTable(title, account, cpuUs, done));
+      say(functionTable(title, account, done));
     }
   } finally {
-    await cluster.stop();
+    await site.stop();
     rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -122,7 +122,8 @@ function profileIn(folder: string): CpuProfile {
 
 function accountOf(profile: CpuProfile, from: number, to: number): Account {
   const places = placesOf(profile);
-  const account: Account = { areas: new Map(), busy: 0 };
+  const names = new Map(profile.nodes.map(({ id, callFrame }) => [id, nameOf(callFrame)]));
+  const account: Account = { areas: new Map(), functions: new Map(), busy: 0 };
   let at = profile.startTime;
   for (const [index, sample] of profile.samples.entries()) {
     const us = profile.timeDeltas[index] as number;
@@ -134,9 +135,16 @@ function accountOf(profile: CpuProfile, from: number, to: number): Account {
     if (isOwn) sums.own += us;
     else sums.below += us;
     account.areas.set(area, sums);
+    const name = names.get(sample) as string;
+    account.functions.set(name, (account.functions.get(name) ?? 0) + us);
     account.busy += us;
   }
   return account;
+}
+
+function nameOf({ functionName, url }: CpuProfile['nodes'][number]['callFrame']): string {
+  const path = /\/(?:dist|node_modules)\/(.*)$/.exec(url)?.[1] ?? url;
+  return `${functionName === '' ? '(anonymous)' : functionName}${path === '' ? '' : ` ${path}`}`;
 }
 
 /** Of each node of the tree; null: idle. */
@@ -163,12 +171,13 @@ function areaOf(url: string): string | null {
   return AREAS.find(([, pattern]) => pattern.test(path))?.[0] ?? null;
 }
 
-function table(title: string, { areas, busy }: Account, cpuUs: number, puts: number): string {
+function areaTable(title: string, { areas, busy }: Account, cpuUs: number, done: number): string {
+  const whole = Math.max(cpuUs, busy) / done;
   const rows = [...areas]
-    .map(([area, { own, below }]) => ({ area, own: own / puts, below: below / puts }))
+    .map(([area, { own, below }]) => ({ area, own: own / done, below: below / done }))
     .sort((a, b) => b.own + b.below - (a.own + a.below));
   const isLarge = (row: { own: number; below: number }): boolean =>
-    row.own + row.below >= SMALLEST_US;
+    row.own + row.below >= SMALLEST * whole;
   const small = rows.filter((row) => !isLarge(row));
   const sum = { area: 'all others', own: 0, below: 0 };
   for (const { own, below } of small) {
@@ -178,18 +187,23 @@ function table(title: string, { areas, busy }: Account, cpuUs: number, puts: num
   const shown = [
     ...rows.filter(isLarge),
     ...(small.length === 0 ? [] : [sum]),
-    { area: 'other threads', own: 0, below: Math.max(0, cpuUs - busy) / puts },
+    { area: 'other threads', own: 0, below: Math.max(0, cpuUs - busy) / done },
   ];
   const lines = shown.map(
     ({ area, own, below }) =>
       `| ${area} | ${own.toFixed(1)} | ${below.toFixed(1)} | ${(own + below).toFixed(1)} |`,
   );
-  const whole = (Math.max(cpuUs, busy) / puts).toFixed(1);
   return [
-    `| ${title}: us per put | own | below | both |`,
+    `| ${title} | own | below | both |`,
     '| --- | --- | --- | --- |',
     ...lines,
-    `| all | | | ${whole} |`,
+    `| all | | | ${whole.toFixed(1)} |`,
     '',
   ].join('\n');
+}
+
+function functionTable(title: string, { functions }: Account, done: number): string {
+  const rows = [...functions].sort(([, a], [, b]) => b - a).slice(0, FUNCTIONS_SHOWN);
+  const lines = rows.map(([name, us]) => `| ${name} | ${(us / done).toFixed(2)} |`);
+  return [`| ${title}, by function | own |`, '| --- | --- |', ...lines, ''].join('\n');
 }

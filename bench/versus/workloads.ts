@@ -1,4 +1,5 @@
 /** All that both contestants are asked to do, in the order in which it is done. */
+import { UsageError } from '../usage.js';
 import { LEASE_WORKLOADS } from './lease-workloads.js';
 import { PUT_WORKLOADS } from './put-workloads.js';
 import { READ_WORKLOADS } from './read-workloads.js';
@@ -11,3 +12,11 @@ export const WORKLOADS: readonly Workload[] = [
   ...WATCH_WORKLOADS,
   ...LEASE_WORKLOADS,
 ];
+
+export function workloadNamed(id: string): Workload {
+  const workload = WORKLOADS.find((each) => each.id === id);
+  if (workload !== undefined) return workload;
+  throw new UsageError(
+    `no workload is called "${id}"; there are ${WORKLOADS.map((each) => each.id).join(' ')}`,
+  );
+}
