@@ -18,6 +18,7 @@ import { takeDevFolder } from './dev-folder.js';
 import type { ObservedMember } from './dev-status.js';
 import { StatusLine } from './dev-status.js';
 import { type DevTls, openDevTls } from './dev-tls.js';
+import { NODE_FLAGS } from './node-flags.js';
 
 interface DevOptions {
   readonly nodes: number;
@@ -178,6 +179,7 @@ class Cluster {
     const child = spawn(
       process.execPath,
       [
+        ...NODE_FLAGS,
         PROGRAM,
         ...['--name', member.name],
         ...['--data-dir', member.folder],

@@ -22,6 +22,7 @@ import { createHash, randomInt } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
+import { NODE_FLAGS } from '../../cli/node-flags.js';
 import { FaultProxy } from './fault-proxy.js';
 import { HttpApi } from './http-api.js';
 import { tempFolder } from './temp-folder.js';
@@ -71,7 +72,7 @@ export function serverCommand(): readonly string[] {
   if (other !== undefined && other !== '') return other.split(' ');
   const compiled = resolve(process.env['KVD_DIST'] || 'dist', 'cli', 'kvd.js');
   if (!existsSync(compiled)) throw new Error(`${compiled} is missing: run "npm run build" first`);
-  return [process.execPath, compiled];
+  return [process.execPath, ...NODE_FLAGS, compiled];
 }
 
 const PORTS_FROM = 10_000;
