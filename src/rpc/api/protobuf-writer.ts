@@ -21,6 +21,12 @@ export class ReverseWriter {
     return this.bytes.length - this.at;
   }
 
+  byte(value: number): void {
+    this.room(1);
+    this.at -= 1;
+    this.bytes[this.at] = value;
+  }
+
   raw(payload: Uint8Array): void {
     this.room(payload.length);
     this.at -= payload.length;
@@ -53,6 +59,10 @@ export class ReverseWriter {
       bytes[this.at] = value;
       return;
     }
+    if (value < 2 ** 31) {
+      this.smallVarint(value);
+      return;
+    }
     let length = 1;
     for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) length += 1;
     this.at -= length;
@@ -62,6 +72,18 @@ export class ReverseWriter {
       bytes[at++] = (rest % 0x80) | 0x80;
       rest = Math.floor(rest / 0x80);
     }
+    bytes[at] = rest;
+  }
+
+  /** Two to five bytes, without a division. */
+  private smallVarint(value: number): void {
+    const { bytes } = this;
+    let length = 2;
+    for (let rest = value >>> 14; rest > 0; rest >>>= 7) length += 1;
+    this.at -= length;
+    let at = this.at;
+    let rest = value;
+    for (; rest >= 0x80; rest >>>= 7) bytes[at++] = (rest & 0x7f) | 0x80;
     bytes[at] = rest;
   }
 
