@@ -28,7 +28,7 @@ import { contestants } from './site.js';
 import { SLICE_SECONDS, type Slice, soak } from './soak.js';
 import { type Line, summarise, tableOf } from './summary.js';
 import type { Workload } from './workload.js';
-import { WORKLOADS } from './workloads.js';
+import { WORKLOADS, workloadNamed } from './workloads.js';
 
 const NAMES = ['kvd', 'etcd'] as const;
 const WHAT = ['workloads', 'failover', 'million', 'soak'] as const;
@@ -165,7 +165,8 @@ async function main(args: string[]): Promise<void> {
       drawSoak(await soak(both[0], minutes, say), out);
       break;
     case 'workloads': {
-      const results = await playRounds({ ...plan, contestants: both, say });
+      const startUp = ['put-100', 'get-linearizable-100'].map(workloadNamed);
+      const results = await playRounds({ ...plan, startUp, contestants: both, say });
       const lines = summarise(plan.workloads, NAMES, results);
       say(`\n${tableOf(lines, NAMES)}`);
       const length = `${plan.pairs} pairs of ${plan.seconds} s`;

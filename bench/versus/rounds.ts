@@ -34,10 +34,15 @@ export interface Plan {
   readonly workloads: readonly Workload[];
   readonly pairs: number;
   readonly seconds: number;
-  /** Not counted. */
+  /** In front of the first workload of a round, so that it is not the one that finds a program that was just started:
+   *  what is measured stands for one that runs for weeks. */
+  readonly startUp: readonly Workload[];
+  /** Of each workload and not counted. */
   readonly warmSeconds: number;
   readonly say: (text: string) => void;
 }
+
+const START_UP_MS = 3000;
 
 export async function playRounds(plan: Plan): Promise<Result[]> {
   const results: Result[] = [];
@@ -54,6 +59,10 @@ async function playRound(plan: Plan, contestant: Contestant, pair: number): Prom
   const site = await Site.start(contestant);
   try {
     const results: Result[] = [];
+    for (const workload of plan.startUp) {
+      await (await workload.prepare(site)).run(START_UP_MS);
+      site.closeAll();
+    }
     for (const workload of plan.workloads) {
       const result = await measure(plan, site, workload, pair);
       results.push(result);

@@ -39,6 +39,9 @@ interface Hit {
   readonly lease: Int64;
 }
 
+/** Of `slot`: the range is more than one key. */
+const MANY = -2;
+
 export class RangeScan {
   /** Set when `advance` ended without an answer. */
   failure: ErrorCode | null = null;
@@ -53,6 +56,9 @@ export class RangeScan {
   /** From the tree, when the pinned revision was the newest; -1 = the walk counts. */
   private readonly countAtHead: number;
   private readonly arena = new ValueArena();
+  /** Of the one key that is asked for, -1 if it is not known. It stays true while entries are applied: a key that
+   *  gets the slot of one that was removed has no revision that the scan could see. */
+  private readonly slot: number;
   private from: string;
   private to: string | null;
   private phase: 'walk' | 'load' | 'done' = 'walk';
@@ -68,6 +74,7 @@ export class RangeScan {
     this.pinned = request.revision === 0 ? this.headRevision : request.revision;
     this.from = request.key;
     this.to = upperBoundOf(request.key, request.rangeEnd);
+    this.slot = request.rangeEnd === '' ? store.index.find(request.key) : MANY;
     const byKey = request.sortTarget === SortTarget.Key;
     this.backward = byKey && request.sortOrder === SortOrder.Descend;
     const filtered = hasFilters(request);
@@ -76,7 +83,7 @@ export class RangeScan {
     const firstOnly = !filtered && limit > 0 && (byKey || request.sortOrder === SortOrder.None);
     this.wanted = firstOnly ? limit + (byKey ? 0 : 1) : Number.POSITIVE_INFINITY;
     const atHead = this.pinned === this.headRevision;
-    this.countAtHead = atHead ? countNow(store, request, this.from, this.to) : -1;
+    this.countAtHead = atHead ? this.countNow() : -1;
     if (request.countOnly && this.countAtHead >= 0) this.phase = 'done';
   }
 
@@ -112,8 +119,20 @@ export class RangeScan {
     return this.countAtHead >= 0 ? this.countAtHead : this.walkedCount;
   }
 
+  private countNow(): number {
+    const { index } = this.store;
+    if (this.slot === MANY) return index.keys.countLive(this.from, this.to);
+    return this.slot >= 0 && index.versionOf(this.slot) > 0 ? 1 : 0;
+  }
+
   private walk(maxKeys: number): void {
     const { index } = this.store;
+    if (this.slot !== MANY) {
+      const where = this.slot < 0 ? NOTHING : index.locate(this.slot, this.pinned);
+      if (where !== NOTHING) this.take(this.from, this.slot, where);
+      this.endWalk();
+      return;
+    }
     let left = maxKeys;
     let last = '';
     const visit = (key: string, slot: number): boolean => {
@@ -143,7 +162,11 @@ export class RangeScan {
     this.walkedCount += 1;
     if (this.request.countOnly) return;
     if (this.natural) {
-      if (this.kvs.length < this.wanted) this.kvs.push(this.pairOf(this.hitOf(key, slot, where)));
+      if (this.kvs.length >= this.wanted) return;
+      const isNewest = where === NEWEST;
+      this.kvs.push(
+        isNewest ? this.newestPair(key, slot) : this.pairOf(this.hitOf(key, slot, where)),
+      );
       return;
     }
     if (this.hits.length >= this.wanted) return;
@@ -183,12 +206,26 @@ export class RangeScan {
     };
   }
 
+  private newestPair(key: string, slot: number): KeyValue {
+    const { index, lessor } = this.store;
+    const modRevision = index.mainOf(slot);
+    return {
+      key,
+      createRevision: index.createOf(slot),
+      modRevision,
+      version: index.versionOf(slot),
+      value: this.request.keysOnly ? NO_VALUE : this.readValue(modRevision, index.subOf(slot), key),
+      lease: lessor.idOf(index.leaseSlotOf(slot)),
+    };
+  }
+
   private valueOf(hit: Hit): Uint8Array {
-    if (hit.value !== null) return hit.value;
-    const { records } = this.store;
-    const bytes = records.read(hit.modRevision, hit.sub);
-    const record = decodeRecord(hit.modRevision, hit.sub, bytes, hit.key);
-    return this.arena.copy(recordValue(record, bytes));
+    return hit.value ?? this.readValue(hit.modRevision, hit.sub, hit.key);
+  }
+
+  private readValue(main: number, sub: number, key: string): Uint8Array {
+    const bytes = this.store.records.read(main, sub);
+    return this.arena.copy(recordValue(decodeRecord(main, sub, bytes, key), bytes));
   }
 
   private pairOf(hit: Hit): KeyValue {
@@ -246,13 +283,6 @@ export function passes(
   if (maxModRevision !== 0 && hit.modRevision > maxModRevision) return false;
   if (minCreateRevision !== 0 && hit.createRevision < minCreateRevision) return false;
   return maxCreateRevision === 0 || hit.createRevision <= maxCreateRevision;
-}
-
-function countNow(store: Store, request: RangeRequest, from: string, to: string | null): number {
-  const { index } = store;
-  if (request.rangeEnd !== '') return index.keys.countLive(from, to);
-  const slot = index.find(request.key);
-  return slot >= 0 && index.versionOf(slot) > 0 ? 1 : 0;
 }
 
 /** Null when the walk made the order already. */

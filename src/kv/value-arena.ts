@@ -9,8 +9,10 @@
 const FIRST_BLOCK_BYTES = 512;
 const LAST_BLOCK_BYTES = 65_536;
 
+const NOTHING_YET = new Uint8Array(0);
+
 export class ValueArena {
-  private block = new Uint8Array(0);
+  private block = NOTHING_YET;
   private used = 0;
   private nextBytes = FIRST_BLOCK_BYTES;
 
