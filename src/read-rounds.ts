@@ -33,8 +33,9 @@ export class ReadRounds {
   private count = 0;
   private nextRound = 1;
   /** Who waits with which signal. One listener for all: a stream has one signal and may have thousands of
-   *  renewals waiting, and a listener is found by looking at all of them. */
-  private readonly bySignal = new Map<AbortSignal, Set<Reader>>();
+   *  renewals waiting, and a listener is found by looking at all of them. It stays as long as the stream: to take
+   *  it away and add it again for each renewal cost a tenth of all of it. */
+  private readonly bySignal = new WeakMap<AbortSignal, Set<Reader>>();
 
   get pending(): number {
     return this.count;
@@ -61,7 +62,7 @@ export class ReadRounds {
           if (reader.done) return;
           reader.done = true;
           this.count -= 1;
-          if (signal !== null) this.unfollow(signal, reader);
+          if (signal !== null) this.bySignal.get(signal)?.delete(reader);
           if (error === null) resolve();
           else reject(error);
         },
@@ -152,14 +153,6 @@ export class ReadRounds {
     }
     this.bySignal.set(signal, new Set([reader]));
     signal.addEventListener('abort', this.onAbort);
-  }
-
-  private unfollow(signal: AbortSignal, reader: Reader): void {
-    const readers = this.bySignal.get(signal);
-    readers?.delete(reader);
-    if (readers?.size !== 0) return;
-    this.bySignal.delete(signal);
-    signal.removeEventListener('abort', this.onAbort);
   }
 
   private readonly onAbort = (event: Event): void => {

@@ -30,7 +30,7 @@ function bytesWritten(pid: number): number {
   return Number(/^write_bytes: (\d+)/m.exec(text)?.[1] ?? 0);
 }
 
-/** A metric without labels, summed over the members; 0 where there is none of this name. */
+/** A metric by its name and labels as they are printed, summed over the members; 0 where there is none. */
 export async function metricOf(members: readonly Member[], name: string): Promise<number> {
   const values = await Promise.all(
     members.map(async ({ clientUrl }) => {

@@ -1,7 +1,7 @@
 /**
  * kvd and etcd side by side: `npm run bench:versus`. See docs/benchmarks.md for the method.
  *
- * With a word: `failover`, `million` (keys) or `soak` instead of the workloads.
+ * With a word instead of the workloads: `failover`, `million` (keys), `stalls` or `soak`, these two of kvd alone.
  *
  *   --quick           one pair, 2 s each: a look, no claim
  *   --pairs N         pairs of rounds, 7 by default
@@ -9,8 +9,8 @@
  *   --only a,b        workloads by their ids or families
  *   --etcd PATH       another etcd than the one in PATH
  *   --rounds N        of failover, 10 by default
- *   --keys N          of million, 1,000,000 by default
- *   --minutes N       of soak (kvd alone), 60 by default
+ *   --keys N          of million and stalls, 1,000,000 by default
+ *   --minutes N       of soak, 60 by default
  *   --out FOLDER      writes results.json, tables.md and a plot for each family; the plots of a soak
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -26,12 +26,13 @@ import { chartOf, plotOf, type Series } from './plot.js';
 import { playRounds } from './rounds.js';
 import { contestants } from './site.js';
 import { SLICE_SECONDS, type Slice, soak } from './soak.js';
+import { stalls } from './stalls.js';
 import { type Line, summarise, tableOf } from './summary.js';
 import type { Workload } from './workload.js';
 import { WORKLOADS, workloadNamed } from './workloads.js';
 
 const NAMES = ['kvd', 'etcd'] as const;
-const WHAT = ['workloads', 'failover', 'million', 'soak'] as const;
+const WHAT = ['workloads', 'failover', 'million', 'stalls', 'soak'] as const;
 type What = (typeof WHAT)[number];
 
 interface Options {
@@ -160,6 +161,9 @@ async function main(args: string[]): Promise<void> {
       break;
     case 'million':
       for (const each of both) await million(each, keys, say);
+      break;
+    case 'stalls':
+      await stalls(both[0], keys, say);
       break;
     case 'soak':
       drawSoak(await soak(both[0], minutes, say), out);

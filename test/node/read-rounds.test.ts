@@ -53,20 +53,16 @@ describe('read rounds', () => {
     expect(reads.pending).toBe(0);
   });
 
-  test('thousands of reads of one client share one ear for its departure', async () => {
+  test('thousands of reads of one client share one ear for its departure, the later ones, too', async () => {
     const reads = new ReadRounds();
     const controller = new AbortController();
     const { signal } = controller;
     let listeners = 0;
-    const { addEventListener, removeEventListener } = signal;
+    const { addEventListener } = signal;
     Object.assign(signal, {
       addEventListener: (...args: Parameters<typeof addEventListener>) => {
         listeners += 1;
         addEventListener.apply(signal, args);
-      },
-      removeEventListener: (...args: Parameters<typeof removeEventListener>) => {
-        listeners -= 1;
-        removeEventListener.apply(signal, args);
       },
     });
     const wait = (): Promise<void>[] =>
@@ -77,13 +73,11 @@ describe('read rounds', () => {
     reads.collect(0, () => true);
     reads.onConfirmed(1, 5, 5);
     await Promise.all(first);
-    expect(listeners).toBe(0);
 
     const second = wait();
     expect(listeners).toBe(1);
     controller.abort();
     expect(await Promise.all(second.map(state))).toEqual(second.map(() => 'CANCELED'));
-    expect(listeners).toBe(0);
     expect(reads.pending).toBe(0);
   });
 

@@ -1,0 +1,89 @@
+/**
+ * How long a member keeps its event loop while it does what is large: a million keys come in, all are compacted
+ * over, a snapshot is taken, ranges of 100,000 keys are read. As the members measure it themselves
+ * (src/event-loop.ts): the quantile is of the last one to two minutes, the longest turn of their whole life,
+ * so a step that made it longer shows.
+ */
+import type { Member } from '../../test/support/cluster-processes.js';
+import { waitFor } from '../../test/support/wait.js';
+import { thousands } from '../report.js';
+import { metricOf } from './figures.js';
+import { load } from './million.js';
+import { type Contestant, endOf, Site } from './site.js';
+import { message, methodHead, type Wire } from './wire.js';
+import { HEADS, KeySpace } from './workload.js';
+
+const RANGE_KEYS = 100_000;
+const RANGES = 20;
+const OVERWRITTEN = 300_000;
+const PATIENCE_MS = 180_000;
+const SNAPSHOT = methodHead('/etcdserverpb.Maintenance/Snapshot');
+const COMPACT = methodHead('/etcdserverpb.KV/Compact');
+
+export async function stalls(
+  contestant: Contestant,
+  keyCount: number,
+  say: (text: string) => void,
+): Promise<void> {
+  const site = await Site.start(contestant);
+  const { members } = site.cluster;
+  try {
+    const keys = new KeySpace('stalls');
+    const step = async (title: string, run: () => Promise<unknown>): Promise<void> => {
+      const began = performance.now();
+      await run();
+      const seconds = ((performance.now() - began) / 1000).toFixed(1);
+      const told = await Promise.all(members.map(delaysOf));
+      say(`${title}, ${seconds} s: ${told.join('; ')}`);
+    };
+    say('event loop, each member: 99.9th percentile and longest turn so far, ms');
+    await step(`load of ${thousands(keyCount)} keys`, () => load(site, keys, keyCount));
+    const [wire] = (await site.connect(1, 'leader')) as [Wire];
+    await step(`${RANGES} ranges of ${thousands(RANGE_KEYS)} keys`, () => readRanges(wire, keys));
+    await step('a snapshot', () => takeSnapshot(wire));
+    await step('checkpoints and a compaction', () => compactOver(site, keys));
+    await site.assertEqual();
+  } finally {
+    await site.stop();
+  }
+}
+
+async function delaysOf(member: Member): Promise<string> {
+  const name = 'kvd_event_loop_delay_seconds{quantile="0.999"}';
+  const quantile = await metricOf([member], name);
+  const longest = await metricOf([member], 'kvd_event_loop_delay_max_seconds');
+  return `${(quantile * 1000).toFixed(1)} and ${(longest * 1000).toFixed(0)}`;
+}
+
+async function readRanges(wire: Wire, keys: KeySpace): Promise<void> {
+  const { prefix } = keys;
+  const body = message('RangeRequest', { key: prefix, rangeEnd: endOf(prefix), limit: RANGE_KEYS });
+  for (let at = 0; at < RANGES; at += 1) await wire.ask(HEADS.range, body);
+}
+
+function takeSnapshot(wire: Wire): Promise<void> {
+  return new Promise((resolve, reject) => {
+    wire.call(SNAPSHOT, message('SnapshotRequest', {}), {
+      onMessage: () => undefined,
+      onEnd: (failure) => (failure === null ? resolve() : reject(new Error(failure))),
+    });
+  });
+}
+
+/** Writes old keys again, and has what they replaced removed. */
+async function compactOver(site: Site, keys: KeySpace): Promise<void> {
+  const again = new KeySpace('stalls');
+  await load(site, again, OVERWRITTEN);
+  const revision = await site.assertEqual();
+  const [wire] = (await site.connect(1, 'leader')) as [Wire];
+  const rangeEnd = endOf(again.prefix);
+  await wire.ask(
+    methodHead('/etcdserverpb.KV/DeleteRange'),
+    message('DeleteRangeRequest', { key: again.prefix, rangeEnd }),
+  );
+  await wire.ask(COMPACT, message('CompactionRequest', { revision: revision + 1 }));
+  await waitFor('the space to be given back', PATIENCE_MS, async () => {
+    return (await metricOf(site.cluster.members, 'kvd_garbage_records')) === 0 ? true : null;
+  });
+  await keys.verify(site);
+}
