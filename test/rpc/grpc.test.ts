@@ -14,6 +14,7 @@ import { stream, unary } from '../../src/rpc/api/handler.js';
 import { decodeJson, encodeJson } from '../../src/rpc/api/json.js';
 import { decodeProtobuf, encodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import type { Decoded, Encodable, MessageName } from '../../src/rpc/api/schema.js';
+import { encodeInTurns, longRange } from '../../src/rpc/grpc/served-method.js';
 import { percentEncoded } from '../../src/rpc/grpc/status.js';
 import { apiHandlers } from '../../src/rpc/handlers.js';
 import { anyMessage, plain } from '../support/any-message.js';
@@ -163,6 +164,63 @@ describe('a unary call', () => {
     await client.call(PUT, put('large', value));
     const { kvs } = answer('RangeResponse', await client.call(RANGE, range('large')));
     expect(Buffer.from(kvs[0]?.value as Uint8Array).equals(value)).toBe(true);
+  });
+
+  it('for many keys is answered with the bytes that are made at once, and holds nobody up', async () => {
+    const kvs = Array.from({ length: 20_500 }, (_, at) => ({
+      key: `k${at}`,
+      modRevision: at + 1,
+      value: Buffer.alloc(100, 'v'),
+    }));
+    const response = { header: { revision: 7 }, kvs, more: true, count: 40_000 };
+    await serveInstead(
+      'etcdserverpb.KV/Range',
+      unary(async () => response),
+    );
+
+    const { messages } = await client.call(RANGE, range('k'));
+
+    expect(messages[0]?.equals(encodeProtobuf('RangeResponse', response))).toBe(true);
+    // The client shares the event loop, so turns are counted where only the encoder takes them.
+    let turns = 0;
+    await encodeInTurns(response, () => {
+      turns += 1;
+      return false;
+    });
+    expect(turns).toBe(21);
+    expect(longRange({ kvs: kvs.slice(0, 1000) })).toBe(null);
+  });
+
+  it('whose client goes away while its answer is made is forgotten', async () => {
+    const answered: object[] = [];
+    const kvs = new Proxy([] as object[], {
+      get: (_target, property) => {
+        if (property === 'length') return 1_000_000;
+        if (property !== 'slice') return undefined;
+        return (from: number, to: number) => {
+          answered.push({ from, to });
+          return Array.from({ length: to - from }, (_, at) => ({ key: `k${from + at}` }));
+        };
+      },
+    });
+    await serveInstead(
+      'etcdserverpb.KV/Range',
+      unary(async () => ({ kvs })),
+    );
+    const gone = client.call(RANGE, range('k')).catch(() => undefined);
+    await waitFor('the answer to begin', 10_000, () => answered.length > 0);
+
+    client.close();
+    await gone;
+
+    const many = answered.length;
+    await waitFor('the server to stop', 10_000, async () => {
+      const before = answered.length;
+      await pause(50);
+      return answered.length === before;
+    });
+    expect(answered.length).toBeLessThan(1000);
+    expect(many).toBeGreaterThan(0);
   });
 
   it('without a message, with two, and with half of one, is malformed', async () => {

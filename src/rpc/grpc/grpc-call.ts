@@ -10,6 +10,7 @@ import type { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamHandler, StreamSession, UnaryHandler } from '../api/handler.js';
 import { decodeProtobuf } from '../api/protobuf.js';
+import type { Encodable } from '../api/schema.js';
 import { Call, type CallScope, callContext, endWithoutLeader, NOT_BEGUN } from '../call.js';
 import {
   DEADLINE_EXCEEDED,
@@ -20,7 +21,7 @@ import {
 } from '../error-mapping.js';
 import type { CallHead } from './call-head.js';
 import { type MessageAccount, MessageAssembler, MessageError } from './message-assembler.js';
-import type { ServedMethod } from './served-method.js';
+import { encodeInTurns, longRange, type ServedMethod } from './served-method.js';
 import { errorHead, errorTrailers } from './status.js';
 
 /** What a call says to its peer. */
@@ -208,13 +209,23 @@ export abstract class GrpcCall implements StreamOwner {
   /** False: wait for `onDrained`. */
   protected answer(response: object): boolean {
     const bytes = this.served.encode(response);
-    const mayBeRefused = bytes.length > SMALL_BYTES || this.call.method.responseStream;
+    this.beginAnswer(bytes.length);
+    return this.wire.message(bytes);
+  }
+
+  /** The pieces of one message. */
+  protected answerInPieces(pieces: readonly Buffer[]): void {
+    this.beginAnswer(pieces.reduce((sum, piece) => sum + piece.length, 0));
+    for (const piece of pieces) this.wire.message(piece);
+  }
+
+  private beginAnswer(bytes: number): void {
+    const mayBeRefused = bytes > SMALL_BYTES || this.call.method.responseStream;
     if (mayBeRefused && this.wire.isUnread()) throw new MessageError(UNANSWERED);
-    this.bytes += bytes.length;
-    if (this.isAsked) this.wire.worked((ANSWER_UNITS * bytes.length) / 1024, true);
+    this.bytes += bytes;
+    if (this.isAsked) this.wire.worked((ANSWER_UNITS * bytes) / 1024, true);
     if (!this.hasHead) this.wire.head();
     this.hasHead = true;
-    return this.wire.message(bytes);
   }
 
   protected end(error: WireError | null): void {
@@ -356,6 +367,11 @@ export class UnaryGrpcCall extends GrpcCall {
     ) => Promise<object>;
     serve(scope.node, message, this.call.context).then(
       (response) => {
+        const long = method.response === 'RangeResponse' ? longRange(response) : null;
+        if (long !== null) {
+          void this.answerInTurns(long);
+          return;
+        }
         this.attempt(() => {
           this.answer(response);
           this.end(null);
@@ -363,6 +379,19 @@ export class UnaryGrpcCall extends GrpcCall {
       },
       (error: unknown) => this.attempt(() => this.fail(error)),
     );
+  }
+
+  private async answerInTurns(response: Encodable<'RangeResponse'>): Promise<void> {
+    try {
+      const pieces = await encodeInTurns(response, () => this.isOver);
+      if (pieces === null) return;
+      this.attempt(() => {
+        this.answerInPieces(pieces);
+        this.end(null);
+      });
+    } catch (error) {
+      this.attempt(() => this.fail(error));
+    }
   }
 
   protected override release(): void {
