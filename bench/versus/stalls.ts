@@ -1,9 +1,11 @@
 /**
- * How long a member keeps its event loop while it does what is large: a million keys come in, all are compacted
- * over, a snapshot is taken, ranges of 100,000 keys are read. As the members measure it themselves
+ * How long a member keeps its event loop while it does what is large: a million keys come in, ranges of 100,000 keys
+ * are read, a snapshot is taken, all keys are written again and what they replaced is compacted away. As the members measure it themselves
  * (src/event-loop.ts): the quantile is of the last one to two minutes, the longest turn of their whole life,
  * so a step that made it longer shows.
  */
+import type { Int64 } from '../../src/int64.js';
+import { decodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import type { Member } from '../../test/support/cluster-processes.js';
 import { waitFor } from '../../test/support/wait.js';
 import { thousands } from '../report.js';
@@ -11,11 +13,11 @@ import { metricOf } from './figures.js';
 import { load } from './million.js';
 import { type Contestant, endOf, Site } from './site.js';
 import { message, methodHead, type Wire } from './wire.js';
-import { HEADS, KeySpace } from './workload.js';
+import { HEADS, KeySpace, VALUE } from './workload.js';
 
 const RANGE_KEYS = 100_000;
 const RANGES = 20;
-const OVERWRITTEN = 300_000;
+const TXN_PUTS = 100;
 const PATIENCE_MS = 180_000;
 const SNAPSHOT = methodHead('/etcdserverpb.Maintenance/Snapshot');
 const COMPACT = methodHead('/etcdserverpb.KV/Compact');
@@ -72,16 +74,16 @@ function takeSnapshot(wire: Wire): Promise<void> {
 
 /** Writes old keys again, and has what they replaced removed. */
 async function compactOver(site: Site, keys: KeySpace): Promise<void> {
-  const again = new KeySpace('stalls');
-  await load(site, again, OVERWRITTEN);
-  const revision = await site.assertEqual();
   const [wire] = (await site.connect(1, 'leader')) as [Wire];
-  const rangeEnd = endOf(again.prefix);
-  await wire.ask(
-    methodHead('/etcdserverpb.KV/DeleteRange'),
-    message('DeleteRangeRequest', { key: again.prefix, rangeEnd }),
-  );
-  await wire.ask(COMPACT, message('CompactionRequest', { revision: revision + 1 }));
+  let revision: Int64 = 0;
+  for (let at = 0; at < keys.used; at += TXN_PUTS) {
+    const success = Array.from({ length: TXN_PUTS }, (_, place) => ({
+      requestPut: { key: keys.at(at + place), value: VALUE },
+    }));
+    const answer = await wire.ask(HEADS.txn, message('TxnRequest', { success }));
+    revision = decodeProtobuf('TxnResponse', answer).header?.revision ?? 0;
+  }
+  await wire.ask(COMPACT, message('CompactionRequest', { revision }));
   await waitFor('the space to be given back', PATIENCE_MS, async () => {
     return (await metricOf(site.cluster.members, 'kvd_garbage_records')) === 0 ? true : null;
   });
