@@ -39,3 +39,26 @@ it('a barrier among writes that take their time is no failure', async () => {
   expect(written).toBeGreaterThan(ROUNDS);
   await backend.close();
 });
+
+it('a write that waits for such a barrier has copied what it was given', async () => {
+  const backend = await LevelBackend.open(tempFolder('barrier'));
+  let isOver = false;
+  const large = Buffer.alloc(256 * 1024, 'v');
+  const writers = Array.from({ length: WRITERS }, async () => {
+    while (!isOver) await backend.write([{ key: keyOf(1), value: large }]);
+  });
+  const barriers = (async () => {
+    for (let round = 0; round < ROUNDS; round += 1) await backend.barrier();
+    isOver = true;
+  })();
+  const value = Buffer.alloc(64);
+  for (let at = 100; !isOver; at += 1) {
+    value.fill(at);
+    const written = backend.write([{ key: keyOf(at), value }]);
+    value.fill(0);
+    await written;
+    expect(backend.get(keyOf(at))?.[0]).toBe(at & 255);
+  }
+  await Promise.all([...writers, barriers]);
+  await backend.close();
+});

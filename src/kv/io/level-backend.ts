@@ -97,32 +97,29 @@ export class LevelBackend implements Backend {
   }
 
   async write(operations: readonly PutOperation[], options?: WriteOptions): Promise<void> {
-    while (this.alone !== null) await this.alone;
-    const done = this.writeNow(operations, options);
-    const settled = done.then(ignore, ignore);
-    this.writing.add(settled);
     try {
-      await done;
-    } finally {
-      this.writing.delete(settled);
-    }
-  }
-
-  private async writeNow(
-    operations: readonly PutOperation[],
-    options?: WriteOptions,
-  ): Promise<void> {
-    try {
+      // Copied now; who calls may use its bytes again.
       const batch = this.level.batch();
       for (const { key, value } of operations) {
         if (value === null) batch.del(key);
         else batch.put(key, value);
       }
-      await batch.write({ sync: options?.sync === true });
+      while (this.alone !== null) await this.alone;
+      await this.underWay(batch.write({ sync: options?.sync === true }));
       // The log file may be new, and LevelDB does not make its name durable.
       if (options?.sync === true) await syncFolder(this.name);
     } catch (error) {
       throw this.failure('write', error);
+    }
+  }
+
+  private async underWay(writing: Promise<void>): Promise<void> {
+    const settled = writing.then(ignore, ignore);
+    this.writing.add(settled);
+    try {
+      await writing;
+    } finally {
+      this.writing.delete(settled);
     }
   }
 

@@ -4,8 +4,8 @@
  *
  * `paths` are below the version prefix; the first is the usual one, the rest are old aliases. A method
  * without one is served over gRPC alone.
- * `waits` marks calls that may rightly last for ever (a lock that somebody else holds) or as long as the state is
- * large: only the client's own deadline ends them. `isShort` marks those that end by themselves as soon as their answer is
+ * `waits` marks calls that may rightly last for ever (a lock that somebody else holds): only the
+ * client's own deadline ends them. `isShort` marks those that end by themselves as soon as their answer is
  * read: a server that stops waits for them, and a client that does not read them loses them. `isLarge` marks
  * those whose answer may be of any size: they wait for a client that has not read what it asked for before.
  */
@@ -96,9 +96,8 @@ export const METHODS: readonly Method[] = [
   method(MAINTENANCE, 'Alarm', ['/maintenance/alarm']),
   method(MAINTENANCE, 'Status', ['/maintenance/status']),
   method(MAINTENANCE, 'Defragment', ['/maintenance/defragment']),
-  // A hash over many millions of records takes longer than the deadline of other calls.
-  method(MAINTENANCE, 'Hash', ['/maintenance/hash'], { waits: true, isShort: true }),
-  method(MAINTENANCE, 'HashKV', ['/maintenance/hashkv'], { waits: true, isShort: true }),
+  method(MAINTENANCE, 'Hash', ['/maintenance/hash']),
+  method(MAINTENANCE, 'HashKV', ['/maintenance/hashkv']),
   method(MAINTENANCE, 'Snapshot', ['/maintenance/snapshot'], { stream: 'out', isShort: true }),
   method(MAINTENANCE, 'MoveLeader', ['/maintenance/transfer-leadership']),
   method(MAINTENANCE, 'Downgrade', ['/maintenance/downgrade']),

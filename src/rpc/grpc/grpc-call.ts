@@ -20,8 +20,9 @@ import {
   wireErrorOf,
 } from '../error-mapping.js';
 import type { CallHead } from './call-head.js';
+import type { LongAnswers } from './long-answers.js';
 import { type MessageAccount, MessageAssembler, MessageError } from './message-assembler.js';
-import { encodeInTurns, longRange, type ServedMethod } from './served-method.js';
+import type { ServedMethod } from './served-method.js';
 import { errorHead, errorTrailers } from './status.js';
 
 /** What a call says to its peer. */
@@ -30,6 +31,8 @@ export interface CallWire extends MessageAccount {
   head(): void;
   /** False: wait for `onDrained`. */
   message(bytes: Buffer): boolean;
+  /** One message whose bytes lie in several places. */
+  pieces(pieces: readonly Buffer[]): void;
   /** The client leaves more unread than is kept for one. */
   isUnread(): boolean;
   /** It leaves so much unread that large answers wait until it has read some of it. */
@@ -216,12 +219,17 @@ export abstract class GrpcCall implements StreamOwner {
   /** The pieces of one message. */
   protected answerInPieces(pieces: readonly Buffer[]): void {
     this.beginAnswer(pieces.reduce((sum, piece) => sum + piece.length, 0));
-    for (const piece of pieces) this.wire.message(piece);
+    this.wire.pieces(pieces);
+  }
+
+  /** Throws when the client leaves too much unread to get more. */
+  protected assertRead(): void {
+    if (this.wire.isUnread()) throw new MessageError(UNANSWERED);
   }
 
   private beginAnswer(bytes: number): void {
     const mayBeRefused = bytes > SMALL_BYTES || this.call.method.responseStream;
-    if (mayBeRefused && this.wire.isUnread()) throw new MessageError(UNANSWERED);
+    if (mayBeRefused) this.assertRead();
     this.bytes += bytes;
     if (this.isAsked) this.wire.worked((ANSWER_UNITS * bytes) / 1024, true);
     if (!this.hasHead) this.wire.head();
@@ -367,9 +375,8 @@ export class UnaryGrpcCall extends GrpcCall {
     ) => Promise<object>;
     serve(scope.node, message, this.call.context).then(
       (response) => {
-        const long = method.response === 'RangeResponse' ? longRange(response) : null;
-        if (long !== null) {
-          void this.answerInTurns(long);
+        if (this.served.long?.isLong(response) === true) {
+          void this.answerInTurns(this.served.long, response);
           return;
         }
         this.attempt(() => {
@@ -381,9 +388,15 @@ export class UnaryGrpcCall extends GrpcCall {
     );
   }
 
-  private async answerInTurns(response: Encodable<'RangeResponse'>): Promise<void> {
+  private async answerInTurns(
+    answers: LongAnswers,
+    response: Encodable<'RangeResponse'>,
+  ): Promise<void> {
     try {
-      const pieces = await encodeInTurns(response, () => this.isOver);
+      const pieces = await answers.encode(response, () => {
+        if (!this.isOver) this.assertRead();
+        return !this.isOver;
+      });
       if (pieces === null) return;
       this.attempt(() => {
         this.answerInPieces(pieces);

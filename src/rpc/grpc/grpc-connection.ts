@@ -325,17 +325,29 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   /** False: wait for `onDrained`. */
   write(stream: Http2Stream<StreamOwner>, bytes: Buffer): boolean {
     const isTaken = this.http2.write(stream, bytes);
+    this.noteAnswer(stream, bytes.length);
     this.mark();
-    if (stream.owner?.isShort === true) {
-      this.hasAnswers = true;
-      // Calls that bring large answers are begun a few at a time: nobody can tell beforehand.
-      if (bytes.length + this.answerBytes > LARGE_BYTES) {
-        this.answerBytes += (bytes.length - this.answerBytes) / 8;
-        this.http2.callUnits = CALL_UNITS + this.answerBytes / BYTES_PER_UNIT;
-      }
-    }
     if (isTaken && this.isFull && stream.owner?.wantsDrain === true) this.paused.add(stream.owner);
     return isTaken && !this.isFull;
+  }
+
+  /** One answer in several pieces. */
+  writeAll(stream: Http2Stream<StreamOwner>, pieces: readonly Buffer[]): void {
+    for (const piece of pieces) this.http2.write(stream, piece);
+    this.noteAnswer(
+      stream,
+      pieces.reduce((sum, { length }) => sum + length, 0),
+    );
+    this.mark();
+  }
+
+  /** Calls that bring large answers are begun a few at a time: nobody can tell beforehand. */
+  private noteAnswer(stream: Http2Stream<StreamOwner>, bytes: number): void {
+    if (stream.owner?.isShort !== true) return;
+    this.hasAnswers = true;
+    if (bytes + this.answerBytes <= LARGE_BYTES) return;
+    this.answerBytes += (bytes - this.answerBytes) / 8;
+    this.http2.callUnits = CALL_UNITS + this.answerBytes / BYTES_PER_UNIT;
   }
 
   respond(stream: Http2Stream<StreamOwner>, block: Buffer, isEnd: boolean): void {
@@ -572,6 +584,10 @@ class StreamWire implements CallWire {
 
   message(bytes: Buffer): boolean {
     return this.connection.write(this.stream, bytes);
+  }
+
+  pieces(pieces: readonly Buffer[]): void {
+    this.connection.writeAll(this.stream, pieces);
   }
 
   isUnread(): boolean {

@@ -8,6 +8,7 @@ import { METHODS, type Method, methodKey } from '../api/methods.js';
 import { encodeField, encodeProtobuf } from '../api/protobuf.js';
 import type { Encodable } from '../api/schema.js';
 import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import { LongAnswers, PREFIX_BYTES } from './long-answers.js';
 
 export interface ServedMethod {
   readonly method: Method;
@@ -15,48 +16,16 @@ export interface ServedMethod {
   readonly counters: RpcCounters;
   /** The message with its prefix, ready to be sent. */
   readonly encode: (response: object) => Buffer;
+  /** For answers that are too long for one turn of the event loop; null: there are none. */
+  readonly long: LongAnswers | null;
 }
-
-/** Pairs that are encoded in one turn of the event loop: a fraction of a millisecond. */
-const PAIRS_OF_A_TURN = 1000;
-
-/** The answer to a range of so many keys that nobody should wait while it is encoded; null: it is none. */
-export function longRange(response: object): Encodable<'RangeResponse'> | null {
-  const { kvs } = response as Encodable<'RangeResponse'>;
-  if (kvs === undefined || kvs === null || kvs.length <= PAIRS_OF_A_TURN) return null;
-  return response as Encodable<'RangeResponse'>;
-}
-
-/**
- * The pieces of the same bytes as `encode`, each made in a turn of its own: 100,000 pairs at once held the event loop for
- * 200 ms. Elements of a list stand one behind the other in a message, so pieces of the list do, too. Null: `isOver`.
- */
-export async function encodeInTurns(
-  { header, kvs, more, count }: Encodable<'RangeResponse'>,
-  isOver: () => boolean,
-): Promise<readonly Buffer[] | null> {
-  const pairs = kvs ?? [];
-  const first = encodeProtobuf('RangeResponse', { header }, PREFIX_BYTES);
-  const pieces = [first];
-  for (let at = 0; at < pairs.length; at += PAIRS_OF_A_TURN) {
-    pieces.push(encodeField('RangeResponse', 'kvs', pairs.slice(at, at + PAIRS_OF_A_TURN)));
-    await new Promise((resolve) => setImmediate(resolve));
-    if (isOver()) return null;
-  }
-  pieces.push(encodeProtobuf('RangeResponse', { more, count }));
-  const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
-  first.writeUInt32BE(bytes - PREFIX_BYTES, 1);
-  return pieces;
-}
-
-/** A byte for compression, four for the length. */
-const PREFIX_BYTES = 5;
 
 export function servedMethods(
   handlers: Handlers,
   metrics: Metrics,
 ): ReadonlyMap<string, ServedMethod> {
   const served = new Map<string, ServedMethod>();
+  const longAnswers = new LongAnswers();
   for (const method of METHODS) {
     const handler = handlers.get(methodKey(method));
     if (handler === undefined) continue;
@@ -65,7 +34,8 @@ export function servedMethods(
       method.response === 'WatchResponse'
         ? watchEncoder()
         : (response: object) => prefixed(encodeProtobuf(method.response, response, PREFIX_BYTES));
-    served.set(`/${methodKey(method)}`, { method, handler, counters, encode });
+    const long = method.response === 'RangeResponse' ? longAnswers : null;
+    served.set(`/${methodKey(method)}`, { method, handler, counters, encode, long });
   }
   return served;
 }
