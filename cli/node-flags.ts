@@ -2,8 +2,8 @@
  * What Node should be started with to run a member; dev.ts and the tests do, and operations.md says so. A process
  * cannot set it for itself: V8 reads it once, before any code runs.
  *
- * The young generation: what a member makes for a request lives until the answer, and with the default of 16 MiB
- * each collection finds much of it alive and copies it, to throw it away soon after. 32 MiB took 13 to 17 % of
- * the processor time of a put away, for 40 MB of memory; 64 MiB no more than that.
+ * The semi-space, where V8 keeps what was made last: what a member makes for a request lives until the answer, and
+ * with the default of 16 MiB each collection finds much of it alive and copies it, to throw it away soon
+ * after. 32 MiB took 13 to 17 % of the processor time of a put away, for 30 MB of memory; 64 MiB no more.
  */
 export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=32'];

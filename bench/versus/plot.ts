@@ -22,6 +22,7 @@ export function plotOf(family: string, lines: readonly Line[], names: readonly s
     ].join('\n');
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="13">
+<title>${escaped(family)}: rate of ${escaped(names[0] ?? '')} over rate of ${escaped(names[1] ?? '')}</title>
 <rect width="${WIDTH}" height="${height}" fill="#fff"/>
 <text x="16" y="24" font-size="16">${escaped(family)}: rate of ${escaped(names[0] ?? '')} over rate of ${escaped(names[1] ?? '')}</text>
 <text x="16" y="42" fill="#555">median of the pairs; the thin line spans all pairs</text>
@@ -70,6 +71,7 @@ export function chartOf(
   );
   const minutes = Math.round(((count - 1) * stepSeconds) / 60);
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="13">
+<title>${escaped(title)} (${escaped(unit)})</title>
 <rect width="${width}" height="${height}" fill="#fff"/>
 <text x="${left}" y="22" font-size="16">${escaped(title)} (${escaped(unit)})</text>
 ${legend.join('\n')}

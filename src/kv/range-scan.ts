@@ -206,6 +206,7 @@ export class RangeScan {
     };
   }
 
+  /** As `pairOf(hitOf(...))`, without the object between them: most pairs of most ranges are made here. */
   private newestPair(key: string, slot: number): KeyValue {
     const { index, lessor } = this.store;
     const modRevision = index.mainOf(slot);

@@ -1,8 +1,9 @@
 /**
  * The bounds of the watch hub, with the values that a member uses unless told otherwise.
  *
- * They decide memory and batching only. What a watcher is given does not depend on them, which is why
- * the tests run the hub with tiny ones.
+ * They decide memory and batching. What a watcher is given does not depend on them, which is why the tests
+ * run the hub with tiny ones, but for one case: who is behind a compaction is served while the recent
+ * window has its events, and cancelled when it has them no more (catch-up.ts).
  */
 import type { BatchLimits } from './batch.js';
 import type { WindowLimits } from './revision-window.js';
@@ -16,7 +17,7 @@ export interface HubOptions {
 }
 
 export const DEFAULT_HUB_OPTIONS: HubOptions = {
-  // Who is further behind reads history from the store. Each event is half a dozen objects here, which the
+  // Who is further behind reads history from the store, if it is not compacted. Each event is half a dozen objects here, which the
   // collector copies until they are old: with 100,000 and 64 MiB a put cost 7 to 30 % more.
   recent: { revisionsMax: 16_384, bytesMax: 16 * 1024 * 1024 },
   batch: {

@@ -47,7 +47,8 @@ export const WORK_PACE: PaceLimits = {
   ownAllPerMs: 500,
 };
 /** For so long after somebody was served who asks for little, the others have less; longer than a call takes, so
- *  that who waits for an answer is still there. */
+ *  that who waits for an answer is still there. And for so long who drew on the pot is not somebody who asks for
+ *  little. */
 const COMPANY_MS = 1000;
 /** Of `ownMax`: what a new peer has, which may have been here a moment ago. */
 const OWN_AT_FIRST = 0.1;
@@ -112,7 +113,8 @@ export class Pace {
   private level: number;
   private filledAt: number;
   private isDebtor = false;
-  /** When it last needed the pot. */
+  /** When it last needed the pot. Who floods is read between two messages, too, for a window update or a ping, and
+   *  owes nothing then: without this it took itself for somebody who asks for little. */
   private drewAt = Number.NEGATIVE_INFINITY;
   private hasLeft = false;
 
@@ -132,7 +134,7 @@ export class Pace {
     const { pot } = this;
     const { ownPerMs } = pot;
     const { burst, ownMax } = pot.limits;
-    // It lives on what it earns itself. Who does not is read between two messages, too, when he owes nothing.
+    // It lives on what it earns itself.
     if (this.level > 0 && now - this.drewAt > COMPANY_MS) pot.sawModest(now);
     this.level = Math.min(ownMax, this.level + (now - this.filledAt) * ownPerMs);
     this.filledAt = now;
