@@ -221,7 +221,7 @@ function optionsOf(args: readonly string[]) {
         'in-flight': { type: 'string', default: '100' },
         connections: { type: 'string', default: '20' },
         keys: { type: 'string' },
-        workload: { type: 'string', default: 'put-100' },
+        workload: { type: 'string' },
         'all-members': { type: 'boolean', default: false },
       },
     });
@@ -255,7 +255,7 @@ async function main(args: readonly string[]): Promise<void> {
   else if (what === 'rpc') await benchRpc(settings, say);
   else if (what === 'profile') {
     await benchProfile(
-      { seconds: settings.seconds, workload: workloadNamed(values.workload) },
+      { seconds: settings.seconds, workload: workloadNamed(values.workload ?? `put-${inFlight}`) },
       say,
     );
   } else await benchPutGet(what === 'get' ? 'get' : 'put', settings);
