@@ -620,8 +620,7 @@ describe('watch', () => {
     await waitFor('the creation', 10_000, () => client.chunks().length === 1);
     client.socket.pause();
     const value = b64('x'.repeat(100_000));
-    // 15 MB, which the window of recent events holds: this node has no history.
-    const writes = 150;
+    const writes = 200;
     for (let count = 0; count < writes; count += 1) {
       await post(served.port, '/v3/kv/put', { key: b64('b'), value });
     }

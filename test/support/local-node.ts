@@ -80,6 +80,8 @@ export class LocalNode implements NodeFace {
       clock: systemClock,
       pairAt: (key, revision) => this.pairAt(key, revision),
       readHistory: async (_from, to) => ({ revisions: [], next: to + 1 }),
+      // It has no history, so all that a test writes must be found here.
+      hub: { recent: { revisionsMax: 100_000, bytesMax: 64 * 1024 * 1024 } },
       currentRevision: () => this.machine.store.revision,
       compactRevision: () => this.machine.store.compactRevision,
       header: () => ({
