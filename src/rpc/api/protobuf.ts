@@ -1,6 +1,6 @@
 /**
  * Protocol buffers of the API, proto3: bytes to message and back, driven by the tables of schema.ts, as
- * json.ts is. Used by the gRPC face and by the client.
+ * json.ts is; only what is written most, KeyValue, is written without its table. Used by the gRPC face and by the client.
  *
  * In: fields in any order; of a field given twice the last counts, messages are merged, of a union the
  * last one stays; unknown fields, and known ones of another wire type, are skipped; repeated numbers
