@@ -38,7 +38,11 @@ describe('a tool that is called wrongly', () => {
     ['chaos', '--faults rain', 'rain'],
     ['bench', '--seconds x', '--seconds must be a whole number from 1, not "x"'],
     ['bench', 'sleep', 'no benchmark is called sleep: put, get, load, rpc, micro or profile'],
-    ['versus', 'sleep', 'nothing is called sleep; there are workloads, failover, million, stalls, soak'],
+    [
+      'versus',
+      'sleep',
+      'nothing is called sleep; there are workloads, failover, million, stalls, soak',
+    ],
     ['versus', '--only swims', 'no workload or family is called "swims"; there are put-1'],
     ['versus', '--pairs 0', '--pairs must be a whole number from 1, not "0"'],
     ['bench', '--fast', "Unknown option '--fast'; there are --seconds"],
