@@ -532,6 +532,12 @@ export class ClusterNode implements NodeFace, DriverHost {
     return await this.questions.ask('renew', id, context);
   }
 
+  renewLeaseNow(id: Int64, context: RequestContext): number | null {
+    this.assertSound();
+    this.assertMayUseLease(id, 'write', context);
+    return this.leases.renewNow(id);
+  }
+
   async leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo> {
     this.assertSound();
     await this.linearize(context);

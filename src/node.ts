@@ -150,6 +150,9 @@ export interface NodeFace {
   readonly minLeaseTtl: number;
   /** Renews by asking the leader; the granted TTL in seconds, or 0 for a lease that does not exist. */
   renewLease(id: Int64, context: RequestContext): Promise<number>;
+  /** The same without waiting, for a lease that exists, on a leader that was confirmed a moment ago. Null: it
+   *  takes `renewLease`. */
+  renewLeaseNow(id: Int64, context: RequestContext): number | null;
   leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo>;
   status(): NodeStatus;
   /** Hash of the store at a revision, 0 = the current one. */

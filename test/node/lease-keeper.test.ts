@@ -15,6 +15,9 @@ const context: RequestContext = { deadline: 1e9, signal: null, requireLeader: fa
 class Rig {
   time = 0;
   leases: LeaseState[] = [];
+  /** Questions to the majority, and how each is answered. */
+  asked = 0;
+  confirm = async (): Promise<void> => undefined;
   readonly proposed: { readonly command: Command; readonly done: () => void }[] = [];
   readonly keeper: LeaseKeeper;
 
@@ -28,7 +31,10 @@ class Rig {
       clock,
       electionMs: 500,
       machine: () => ({ lessor: { list: () => this.leases } }) as unknown as StateMachine,
-      confirm: async () => undefined,
+      confirm: () => {
+        this.asked += 1;
+        return this.confirm();
+      },
       context: () => context,
       propose: (command) =>
         new Promise<void>((resolve) => {
@@ -85,5 +91,125 @@ describe('renewals', () => {
     rig.keeper.promote(3);
 
     expect(await rig.keeper.renew(1, context)).toBe(0);
+  });
+});
+
+describe('renewals behind a confirmation', () => {
+  async function proven(): Promise<Rig> {
+    const rig = new Rig();
+    rig.leases = [{ id: 7, ttl: 60, remaining: 0 }];
+    rig.keeper.promote(3);
+    expect(rig.keeper.renewNow(7)).toBeNull();
+    await rig.keeper.renew(7, context);
+    return rig;
+  }
+
+  test('a renewal right behind one that was confirmed needs no other confirmation', async () => {
+    const rig = await proven();
+    rig.time = 10;
+
+    expect(rig.keeper.renewNow(7)).toBe(60);
+
+    expect(rig.asked).toBe(1);
+    expect(rig.keeper.counts.renewed).toBe(2);
+    rig.time = 10 + 59_999;
+    expect(rig.keeper.remainingSeconds(7)).toBe(0);
+    rig.time = 10 + 59_000;
+    expect(rig.keeper.remainingSeconds(7)).toBe(1);
+  });
+
+  test('a confirmation is worth twenty milliseconds, from when it was asked for', async () => {
+    const rig = new Rig();
+    rig.leases = [{ id: 7, ttl: 60, remaining: 0 }];
+    rig.keeper.promote(3);
+    let confirmed = (): void => undefined;
+    rig.confirm = () =>
+      new Promise((resolve) => {
+        confirmed = resolve;
+      });
+    const renewal = rig.keeper.renew(7, context);
+    rig.time = 15;
+    confirmed();
+    await renewal;
+
+    rig.time = 20;
+    expect(rig.keeper.renewNow(7)).toBe(60);
+    rig.time = 21;
+    expect(rig.keeper.renewNow(7)).toBeNull();
+  });
+
+  test('half way the next confirmation is asked for, once, and failing does no harm', async () => {
+    const rig = await proven();
+    rig.confirm = () => Promise.reject(new Error('no quorum'));
+
+    rig.time = 11;
+    expect(rig.keeper.renewNow(7)).toBe(60);
+    expect(rig.keeper.renewNow(7)).toBe(60);
+    expect(rig.asked).toBe(2);
+    await turn();
+    rig.confirm = async () => undefined;
+    expect(rig.keeper.renewNow(7)).toBe(60);
+    expect(rig.asked).toBe(3);
+    await turn();
+
+    rig.time = 30;
+    expect(rig.keeper.renewNow(7)).toBe(60);
+  });
+
+  test('a confirmation proves nothing once another term has begun', async () => {
+    const rig = await proven();
+
+    rig.keeper.demote();
+    expect(rig.keeper.renewNow(7)).toBeNull();
+    rig.keeper.promote(5);
+    expect(rig.keeper.renewNow(7)).toBeNull();
+  });
+
+  test('a confirmation that was asked for in another term, or as a follower, proves nothing', async () => {
+    const rig = new Rig();
+    rig.leases = [{ id: 7, ttl: 60, remaining: 0 }];
+    const confirmations: (() => void)[] = [];
+    rig.confirm = () => new Promise((resolve) => confirmations.push(resolve));
+    const renewals = [rig.keeper.renew(7, context)];
+    rig.keeper.promote(3);
+    renewals.push(rig.keeper.renew(7, context));
+    rig.keeper.demote();
+    rig.keeper.promote(5);
+    for (const confirmed of confirmations) confirmed();
+    await Promise.all(renewals);
+
+    expect(rig.keeper.renewNow(7)).toBeNull();
+  });
+
+  test('that there is no such lease takes the word of the majority: another leader may have granted it', async () => {
+    const rig = await proven();
+
+    expect(rig.keeper.renewNow(8)).toBeNull();
+    expect(await rig.keeper.renew(8, context)).toBe(0);
+    expect(rig.asked).toBe(2);
+  });
+
+  test('a lease whose time is up is not renewed without the word of the majority', async () => {
+    const rig = new Rig();
+    rig.leases = [
+      { id: 7, ttl: 1, remaining: 0 },
+      { id: 8, ttl: 60, remaining: 0 },
+    ];
+    rig.keeper.promote(3);
+    rig.time = 1499;
+    await rig.keeper.renew(8, context);
+    expect(rig.keeper.renewNow(8)).toBe(60);
+
+    rig.time = 1500;
+    expect(rig.keeper.renewNow(7)).toBeNull();
+  });
+
+  test('a note of remaining seconds is cleared through the log, however young the confirmation', async () => {
+    const rig = new Rig();
+    rig.leases = [{ id: 7, ttl: 600, remaining: 20 }];
+    rig.keeper.promote(3);
+    await rig.keeper.renew(8, context);
+
+    expect(rig.keeper.renewNow(7)).toBeNull();
   });
 });

@@ -445,6 +445,57 @@ describe('keep-alive stream', () => {
     ]);
   });
 
+  it('answers at once on a member that was just confirmed', async () => {
+    await call('Lease/LeaseGrant', { TTL: 60, ID: 5 });
+    node.isProven = true;
+    const { sent, ends, session } = open();
+
+    session.handle({ ID: 5 });
+    expect(sent.map(({ ID, TTL }) => [ID, TTL])).toEqual([[5, 60]]);
+    session.handle({ ID: 6 });
+    session.handle({ ID: 5 });
+    session.requestsEnded?.();
+    await waitFor('the end', 10_000, () => ends.length > 0);
+    expect(ends).toEqual([null]);
+    expect(sent.map(({ ID, TTL }) => [ID, TTL])).toEqual([
+      [5, 60],
+      [6, 0],
+      [5, 60],
+    ]);
+  });
+
+  it('does not answer a renewal before those that wait in front of it', async () => {
+    let release = (): void => undefined;
+    await call('Lease/LeaseGrant', { TTL: 60, ID: 2 });
+    node.hold = new Promise((resolve) => {
+      release = resolve;
+    });
+    const { sent, session } = open();
+
+    session.handle({ ID: 1 });
+    node.isProven = true;
+    session.handle({ ID: 2 });
+    expect(sent).toEqual([]);
+    release();
+    await waitFor('both answers', 10_000, () => sent.length === 2);
+
+    expect(sent.map(({ ID }) => ID)).toEqual([1, 2]);
+  });
+
+  it('sends nothing into a full sink on a member that was just confirmed', async () => {
+    await call('Lease/LeaseGrant', { TTL: 60, ID: 1 });
+    node.isProven = true;
+    const { sent, session } = open(() => false);
+
+    session.handle({ ID: 1 });
+    session.handle({ ID: 1 });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(sent.map(({ ID }) => ID)).toEqual([1]);
+
+    session.drained();
+    await waitFor('the second answer', 10_000, () => sent.length === 2);
+  });
+
   it('holds its answers while the sink is full', async () => {
     const { sent, ends, session } = open((count) => count > 1);
 

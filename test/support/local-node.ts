@@ -46,6 +46,8 @@ export class LocalNode implements NodeFace {
   leader = 1;
   isCorrupt = false;
   isLearner = false;
+  /** As if a majority had just confirmed this member: renewals need not wait. */
+  isProven = false;
   /** While set, writes and linearizable reads wait for it, at most until their deadline. */
   hold: Promise<void> | null = null;
   /** Thrown by the next write or linearizable read. */
@@ -210,6 +212,10 @@ export class LocalNode implements NodeFace {
   async renewLease(id: Int64, context: RequestContext): Promise<number> {
     await this.admit(context);
     return this.machine.lessor.get(id)?.ttl ?? 0;
+  }
+
+  renewLeaseNow(id: Int64): number | null {
+    return this.isProven ? (this.machine.lessor.get(id)?.ttl ?? null) : null;
   }
 
   async leaseTimeToLive(id: Int64, keys: boolean, context: RequestContext): Promise<LeaseInfo> {

@@ -104,14 +104,23 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
 
   handle(request: Decoded<'LeaseKeepAliveRequest'>): void {
     if (this.over) return;
+    const { ID: id } = request;
+    const header = currentHeader(this.node);
+    if (this.renewals.length === 0 && !this.paused) {
+      const ttl = this.node.renewLeaseNow(id, this.context);
+      if (ttl !== null) {
+        this.paused = !this.sink.send({ header, ID: id, TTL: ttl });
+        return;
+      }
+    }
     const { signal, requireLeader, actor } = this.context;
     const ttl = this.node.renewLease(
-      request.ID,
+      id,
       this.node.context(undefined, signal, requireLeader, actor),
     );
     // Its failure is seen when its turn to be answered comes; until then it must not count as lost.
     ttl.catch(() => undefined);
-    this.renewals.push({ id: request.ID, header: currentHeader(this.node), ttl });
+    this.renewals.push({ id, header, ttl });
     this.isFull = this.renewals.length >= PENDING_RENEWALS_MAX;
     void this.answer();
   }

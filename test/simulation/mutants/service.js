@@ -235,7 +235,7 @@ export const serviceMutants = [
     name: 'renewal-without-the-quorum',
     rule: 'a renewal is confirmed by a quorum, or a deposed leader renews what its successor ends',
     file: 'src/lease-keeper.ts',
-    find: '    await this.options.confirm(context);\n    let term',
+    find: '    await this.prove(context);\n    let term',
     replace: '    let term',
     options: ['--size', '3', '--script', ASLEEP],
   },
