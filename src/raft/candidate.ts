@@ -18,6 +18,7 @@
 import { NO_NODE, type NodeId } from './entry.js';
 import {
   handleAppend,
+  handleCommit,
   handleHeartbeat,
   handlePreVote,
   handleSnapshot,
@@ -122,6 +123,9 @@ function stepEither(raft: Raft, message: Message): void {
       return;
     case MessageKind.Heartbeat:
       handleHeartbeat(raft, message);
+      return;
+    case MessageKind.Commit:
+      handleCommit(raft, message);
       return;
     case MessageKind.Snapshot:
       handleSnapshot(raft, message);

@@ -29,6 +29,9 @@ export function stepFollower(raft: Raft, message: Message): void {
     case MessageKind.Heartbeat:
       handleHeartbeat(raft, message);
       return;
+    case MessageKind.Commit:
+      handleCommit(raft, message);
+      return;
     case MessageKind.Snapshot:
       handleSnapshot(raft, message);
       return;
@@ -131,6 +134,16 @@ export function handleHeartbeat(raft: Raft, message: Message): void {
     hintIndex: message.index,
     round: message.round,
   });
+}
+
+/** The commit moved, and no entries are due that could say so. Nothing is lost with this message: the next
+ *  append or heartbeat says the same, so it is not answered, and what does not fit is for them to find out. */
+export function handleCommit(raft: Raft, message: Message): void {
+  raft.followLeader(message.from);
+  const { log } = raft;
+  if (raft.quarantined || raft.pendingSnapshot !== null) return;
+  if (log.termAt(message.index) !== message.logTerm) return;
+  log.commitTo(Math.min(message.commit, message.index));
 }
 
 export function handleSnapshot(raft: Raft, message: Message): void {

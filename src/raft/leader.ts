@@ -107,6 +107,7 @@ export function stepLeader(raft: Raft, message: Message): void {
       return;
     case MessageKind.Append:
     case MessageKind.Heartbeat:
+    case MessageKind.Commit:
     case MessageKind.Snapshot:
       assert(false, `members ${raft.id} and ${message.from} both lead term ${raft.term}`);
       return;
@@ -284,8 +285,17 @@ function sendToPeer(raft: Raft, progress: Progress): void {
     sendAppend(raft, progress, true);
   }
   if (progress.nextIndex !== next) return;
-  const news = Math.min(log.committed, next - 1) > progress.sentCommit;
-  if (news || progress.emptyWanted) sendAppend(raft, progress, false);
+  if (progress.emptyWanted) sendAppend(raft, progress, false);
+  else if (Math.min(log.committed, next - 1) > progress.sentCommit) sendCommit(raft, progress);
+}
+
+/** For who has everything and does not know how much of it holds: readers and watchers wait for that there. */
+function sendCommit(raft: Raft, progress: Progress): void {
+  const { log } = raft;
+  const index = progress.nextIndex - 1;
+  const { committed: commit } = log;
+  raft.sendTo(progress.id, MessageKind.Commit, { index, logTerm: log.termAt(index), commit });
+  progress.sent(index, 0, commit);
 }
 
 function sendAppend(raft: Raft, progress: Progress, withEntries: boolean): void {

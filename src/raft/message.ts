@@ -18,6 +18,7 @@
  * | Heartbeat         | commit = min(match, commit), index = match, round           | now         |
  * | HeartbeatResponse | round, index = last durable index, hintIndex = the match of | now         |
  * |                   | the heartbeat (a late answer is then no false alarm)        |             |
+ * | Commit            | index/logTerm = an entry sent before, commit; no answer     | now         |
  * | TimeoutNow        | index/logTerm = leader's last, round = transfer id          | now         |
  * | TransferReject    | round = transfer id                                         | now         |
  * | ReadIndex         | round = requester's id; term 0                              | now         |
@@ -45,6 +46,7 @@ export const MessageKind = {
   ReadIndex: 11,
   ReadIndexResponse: 12,
   Snapshot: 13,
+  Commit: 14,
 } as const;
 export type MessageKind = (typeof MessageKind)[keyof typeof MessageKind];
 
@@ -143,7 +145,7 @@ export function needsDurability(kind: MessageKind): boolean {
 /** The gateway check for messages from a peer: what is wrong with it, or null. */
 export function messageProblem(message: Message): string | null {
   const { kind, term, index, logTerm, commit, hintIndex, hintTerm, round } = message;
-  if (!(kind >= MessageKind.PreVote && kind <= MessageKind.Snapshot)) return 'unknown kind';
+  if (!(kind >= MessageKind.PreVote && kind <= MessageKind.Commit)) return 'unknown kind';
   if (!isCount(term) || !isCount(index) || !isCount(logTerm) || !isCount(commit)) {
     return 'a number is out of range';
   }

@@ -46,6 +46,7 @@ function higherTerm(raft: Raft, message: Message): boolean {
       return false;
     case MessageKind.Append:
     case MessageKind.Heartbeat:
+    case MessageKind.Commit:
     case MessageKind.Snapshot:
       raft.becomeFollower(message.term, message.from, 'a leader has a higher term');
       return false;
@@ -69,6 +70,7 @@ function lowerTerm(raft: Raft, message: Message): boolean {
   switch (message.kind) {
     case MessageKind.Append:
     case MessageKind.Heartbeat:
+    case MessageKind.Commit:
       // Rejects index 0, which no append can be rejected at: it means the term and nothing else.
       raft.respond(message, MessageKind.AppendResponse, { reject: true });
       break;

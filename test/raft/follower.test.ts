@@ -149,6 +149,64 @@ describe('a candidate that hears a leader of its term', () => {
   });
 });
 
+describe('a follower that is told of a commit', () => {
+  const commitOf = (log: number[], fields: object): number => {
+    const raft = makeCore({ log, term: 9, commit: 1 });
+    expect(step(raft, from(2, K.Commit, 9, fields)).messages).toEqual([]);
+    return raft.commitIndex;
+  };
+
+  it('commits up to it, and says nothing', () => {
+    expect(commitOf([1, 1, 2, 2], { index: 4, logTerm: 2, commit: 3 })).toBe(3);
+    expect(commitOf([1, 1, 2, 2], { index: 4, logTerm: 2, commit: 4 })).toBe(4);
+  });
+
+  it('commits no further than the entry that is named: its own tail is unverified', () => {
+    expect(commitOf([1, 1, 2, 2], { index: 3, logTerm: 2, commit: 4 })).toBe(3);
+  });
+
+  it('commits nothing if that entry is missing here, or is another one', () => {
+    expect(commitOf([1, 1], { index: 4, logTerm: 2, commit: 4 })).toBe(1);
+    expect(commitOf([1, 1, 2, 2], { index: 4, logTerm: 3, commit: 4 })).toBe(1);
+  });
+
+  it('does not mind one that comes late', () => {
+    expect(commitOf([1, 1, 2, 2], { index: 1, logTerm: 1, commit: 1 })).toBe(1);
+    const compacted = makeCore({ before: { index: 5, term: 2 }, log: [2], commit: 6 });
+    step(compacted, from(2, K.Commit, 2, { index: 3, logTerm: 1, commit: 3 }));
+    expect(compacted.commitIndex).toBe(6);
+  });
+
+  it('hears its leader in it', () => {
+    const raft = makeCore({ log: [1, 1], voters: [1, 2, 3] });
+    for (let count = 0; count < 60; count += 1) {
+      tick(raft, 1);
+      step(raft, from(2, K.Commit, 1, { index: 2, logTerm: 1, commit: 2 }));
+    }
+    expect([raft.role, raft.leader]).toEqual([Role.Follower, 2]);
+  });
+
+  it('commits nothing after it has lost acknowledged entries', () => {
+    const raft = makeCore({ log: [1] });
+    step(raft, from(2, K.Heartbeat, 1, { commit: 5, index: 5 }));
+    step(raft, from(2, K.Commit, 1, { index: 1, logTerm: 1, commit: 1 }));
+    expect(raft.commitIndex).toBe(0);
+  });
+
+  it('follows who leads a higher term', () => {
+    const raft = makeCore({ log: [1, 1] });
+    step(raft, from(2, K.Commit, 5, { index: 2, logTerm: 1, commit: 2 }));
+    expect([raft.term, raft.leader, raft.commitIndex]).toEqual([5, 2, 2]);
+  });
+
+  it('tells a deposed leader the term', () => {
+    const raft = makeCore({ log: [1, 2] });
+    const output = step(raft, from(2, K.Commit, 1, { index: 1, logTerm: 1, commit: 1 }));
+    expect(output.messages).toMatchObject([{ kind: K.AppendResponse, term: 2, reject: true }]);
+    expect(raft.commitIndex).toBe(0);
+  });
+});
+
 describe('a follower that gets a heartbeat', () => {
   it('commits what the leader knows to be here', () => {
     const raft = makeCore({ log: [1, 1, 1] });

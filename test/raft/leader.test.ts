@@ -114,11 +114,33 @@ describe('replication', () => {
     raft.propose([payload()]);
     flush(raft);
     const output = acknowledge(raft, 2);
-    expect(ofKind(output, K.Append)).toMatchObject([
-      { to: 2, entries: [], commit: 2 },
-      { to: 3, entries: [], commit: 2 },
+    expect(output.messages).toMatchObject([
+      { kind: K.Commit, to: 2, index: 2, logTerm: raft.term, commit: 2 },
+      { kind: K.Commit, to: 3, index: 2, logTerm: raft.term, commit: 2 },
     ]);
-    expect(ofKind(acknowledge(raft, 3), K.Append)).toEqual([]);
+    expect(acknowledge(raft, 3).messages).toEqual([]);
+  });
+
+  it('tells the commit index with the entries that follow, if there are any', () => {
+    const raft = makeLeader();
+    raft.propose([payload()]);
+    flush(raft);
+    raft.step(from(2, K.AppendResponse, raft.term, { index: 2 }));
+    raft.propose([payload()]);
+    expect(flush(raft).messages).toMatchObject([
+      { kind: K.Append, to: 2, index: 2, commit: 2 },
+      { kind: K.Append, to: 3, index: 2, commit: 2 },
+    ]);
+  });
+
+  it('tells a peer without a whole window no more than what was sent to it', () => {
+    const raft = makeLeader({ maxInflightMessages: 1, maxMessageBytes: 1 });
+    raft.propose([payload(), payload()]);
+    flush(raft);
+    const output = acknowledge(raft, 2, 2);
+    expect(ofKind(output, K.Commit, 3)).toMatchObject([{ index: 2, commit: 2 }]);
+    expect(ofKind(output, K.Commit, 2)).toEqual([]);
+    expect(ofKind(acknowledge(raft, 2, 3), K.Commit, 3)).toEqual([]);
   });
 
   it('ignores an acknowledgement of what was never sent', () => {

@@ -45,6 +45,7 @@ const table: Record<Role, Record<MessageKind, Expected>> = {
     [K.ReadIndex]: answers(Follower, K.ReadIndexResponse),
     [K.ReadIndexResponse]: ignored(Follower),
     [K.Snapshot]: answers(Follower, K.AppendResponse),
+    [K.Commit]: ignored(Follower),
   },
   [PreCandidate]: {
     [K.PreVote]: answers(PreCandidate, K.PreVoteResponse),
@@ -60,6 +61,7 @@ const table: Record<Role, Record<MessageKind, Expected>> = {
     [K.ReadIndex]: answers(PreCandidate, K.ReadIndexResponse),
     [K.ReadIndexResponse]: ignored(PreCandidate),
     [K.Snapshot]: answers(Follower, K.AppendResponse),
+    [K.Commit]: ignored(Follower),
   },
   [Candidate]: {
     [K.PreVote]: answers(Candidate, K.PreVoteResponse),
@@ -75,6 +77,7 @@ const table: Record<Role, Record<MessageKind, Expected>> = {
     [K.ReadIndex]: answers(Candidate, K.ReadIndexResponse),
     [K.ReadIndexResponse]: ignored(Candidate),
     [K.Snapshot]: answers(Follower, K.AppendResponse),
+    [K.Commit]: ignored(Follower),
   },
   [Leader]: {
     [K.PreVote]: answers(Leader, K.PreVoteResponse),
@@ -92,6 +95,7 @@ const table: Record<Role, Record<MessageKind, Expected>> = {
     [K.ReadIndex]: ignored(Leader),
     [K.ReadIndexResponse]: ignored(Leader),
     [K.Snapshot]: impossible(Leader),
+    [K.Commit]: impossible(Leader),
   },
 };
 

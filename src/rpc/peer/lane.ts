@@ -17,7 +17,7 @@ import type { Frame, FrameHead } from './frame.js';
 import { encodeFrame, FrameError, FrameKind, FrameReader } from './frame.js';
 import type { HostPort, PeerSockets } from './peer-sockets.js';
 
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 export const MAX_FRAME_BYTES = 2 ** 28;
 export const MAX_HANDSHAKE_BYTES = 4096;
 const HANDSHAKE_MS = 5000;
