@@ -454,10 +454,15 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   async linearize(context: RequestContext): Promise<void> {
+    await this.joinRound(context);
+  }
+
+  /** As `linearize`, for callers that are asynchronous anyway: it may throw at once. */
+  private joinRound(context: RequestContext): Promise<void> {
     this.admit(context);
     const confirmed = this.reads.add(context);
     this.driver.wake();
-    await confirmed;
+    return confirmed;
   }
 
   async range(
@@ -467,12 +472,14 @@ export class ClusterNode implements NodeFace, DriverHost {
   ): Promise<ReadOutcome> {
     this.assertSound();
     if (serializable) this.assertRunning();
-    else await this.linearize(context);
+    else await this.joinRound(context);
     const check = (): void => this.assertInTime(context);
     this.assertMay(request, context);
     const { maxRangeBytes } = this.options.config;
-    const outcome = await readRange(() => this.machine, request, this.clock, check, maxRangeBytes);
-    // A long one may have gone on while the right to it was taken away.
+    const reading = readRange(() => this.machine, request, this.clock, check, maxRangeBytes);
+    if (!(reading instanceof Promise)) return reading;
+    const outcome = await reading;
+    // It may have gone on while the right to it was taken away.
     this.assertMay(request, context);
     return outcome;
   }

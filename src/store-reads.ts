@@ -30,16 +30,21 @@ const HASH_STEP_BYTES = 2 ** 20;
  * The revision of the answer is the one that was read, not the one that is current when a long read
  * ends: who lists and then watches from the next revision must miss nothing.
  * `machine` is asked again after each yield: a snapshot may have replaced it.
+ * No promise: it was short.
  */
-export async function readRange(
+export function readRange(
   machine: () => StateMachine,
   request: RangeRequest,
   clock: Clock,
   check: () => void,
   bytesMax = Number.POSITIVE_INFINITY,
-): Promise<ReadOutcome> {
+): ReadOutcome | Promise<ReadOutcome> {
   const plan = { succeeded: true, ranges: [request] };
-  const { revision, answers } = await readTogether(machine, () => plan, clock, check, bytesMax);
+  const reading = readTogether(machine, () => plan, clock, check, bytesMax);
+  return reading instanceof Promise ? reading.then(toRange) : toRange(reading);
+}
+
+function toRange({ revision, answers }: Reading): ReadOutcome {
   const [response] = answers;
   assert(response !== undefined, 'a range has one answer');
   return { revision, response };
@@ -78,33 +83,83 @@ interface Reading {
   readonly answers: readonly RangeAnswer[];
 }
 
-/** Plans, opens all ranges in the same turn, and then takes the time that they need: first to see that the
- *  answer fits, then to read it. */
-async function readTogether(
+/** Ranges that were opened in the same turn. */
+interface Attempt {
+  readonly store: Store;
+  readonly revision: number;
+  readonly succeeded: boolean;
+  readonly scans: readonly RangeScan[];
+  /** What is not finished: first to see that the answer fits, then to read it. */
+  readonly steps: Pick<RangeScan, 'advance'>[];
+}
+
+/** Plans and opens all ranges in the same turn, and then takes the turns that they need, if it takes more. */
+function readTogether(
   machine: () => StateMachine,
   plan: (store: Store) => ReadPlan,
   clock: Clock,
   check: () => void,
   bytesMax: number,
+): Reading | Promise<Reading> {
+  const begin = (): Attempt => beginReading(machine(), plan, bytesMax);
+  const attempt = begin();
+  advanceAll(attempt);
+  return readingOf(attempt) ?? readInTurns(machine, attempt, begin, clock, check);
+}
+
+function beginReading(
+  machine: StateMachine,
+  plan: (store: Store) => ReadPlan,
+  bytesMax: number,
+): Attempt {
+  const { store } = machine;
+  const { revision } = store;
+  const { succeeded, ranges } = plan(store);
+  const scans = ranges.map((request) => openScan(machine, request));
+  const steps = [...measuresOf(store, ranges, bytesMax), ...scans];
+  return { store, revision, succeeded, scans, steps };
+}
+
+/** Goes on until one step takes another turn. A step that is finished is not asked again. */
+function advanceAll({ steps }: Attempt): void {
+  while (steps.length > 0 && (steps[0] as Attempt['steps'][0]).advance(RANGE_STEP_KEYS)) {
+    steps.shift();
+  }
+}
+
+/** Null: it is not finished, or a compaction has overtaken it. */
+function readingOf({ steps, scans, revision, succeeded }: Attempt): Reading | null {
+  if (steps.length > 0) return null;
+  for (const { failure } of scans) if (failure !== null) return null;
+  return { revision, succeeded, answers: scans.map((scan) => scan.response()) };
+}
+
+async function readInTurns(
+  machine: () => StateMachine,
+  first: Attempt,
+  begin: () => Attempt,
+  clock: Clock,
+  check: () => void,
 ): Promise<Reading> {
-  for (let attempt = 0; ; attempt += 1) {
-    const { store } = machine();
-    const { revision } = store;
-    const { succeeded, ranges } = plan(store);
-    const scans = ranges.map((request) => openScan(machine(), request));
+  let attempt = first;
+  for (let restarts = 0; ; restarts += 1) {
+    const { store } = attempt;
     const isCurrent = (): boolean => machine().store === store;
-    for (const measure of measuresOf(store, ranges, bytesMax)) {
-      await finish(measure, isCurrent, clock, check);
+    while (isCurrent() && attempt.steps.length > 0) {
+      await new Promise<void>((resolve) => clock.soon(resolve));
+      check();
+      if (isCurrent()) advanceAll(attempt);
     }
-    for (const scan of scans) await finish(scan, isCurrent, clock, check);
-    if (isCurrent() && scans.every(({ failure }) => failure === null)) {
-      return { revision, succeeded, answers: scans.map((scan) => scan.response()) };
-    }
+    const reading = isCurrent() ? readingOf(attempt) : null;
+    if (reading !== null) return reading;
     // Compaction or a snapshot overtook a long read, which begins anew: one that asked for now finds
     // another now, and one that asked for a revision hears from the state whether it is compacted.
-    if (attempt < RANGE_RESTARTS) continue;
-    if (isCurrent()) throw readError('COMPACTED', machine());
-    throw new KvError('TIMEOUT_NO_EFFECT', 'the state was replaced while it was read; ask again');
+    if (restarts >= RANGE_RESTARTS) {
+      if (isCurrent()) throw readError('COMPACTED', machine());
+      throw new KvError('TIMEOUT_NO_EFFECT', 'the state was replaced while it was read; ask again');
+    }
+    attempt = begin();
+    advanceAll(attempt);
   }
 }
 
@@ -126,18 +181,6 @@ function measuresOf(
   return counted.map((request) => {
     return new RangeMeasure(store, request, request.revision || store.revision, budget);
   });
-}
-
-async function finish(
-  scan: Pick<RangeScan, 'advance'>,
-  isCurrent: () => boolean,
-  clock: Clock,
-  check: () => void,
-): Promise<void> {
-  while (isCurrent() && !scan.advance(RANGE_STEP_KEYS)) {
-    await new Promise<void>((resolve) => clock.soon(resolve));
-    check();
-  }
 }
 
 /** CRC-32C over the retained records up to `revision` in order; 0 = the current revision. */

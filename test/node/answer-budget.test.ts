@@ -127,7 +127,7 @@ describe('the measure of a range', () => {
 });
 
 describe('a read that is too large', () => {
-  const read = (rig: MachineRig, request: RangeRequest, most: number) =>
+  const read = async (rig: MachineRig, request: RangeRequest, most: number) =>
     readRange(
       () => rig.machine,
       request,
