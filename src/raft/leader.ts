@@ -286,7 +286,9 @@ function sendToPeer(raft: Raft, progress: Progress): void {
   }
   if (progress.nextIndex !== next) return;
   if (progress.emptyWanted) sendAppend(raft, progress, false);
-  else if (Math.min(log.committed, next - 1) > progress.sentCommit) sendCommit(raft, progress);
+  // Only when it is applied here: the client that waits for it comes first, and by then there may be entries
+  // that tell it.
+  else if (Math.min(log.applied, next - 1) > progress.sentCommit) sendCommit(raft, progress);
 }
 
 /** For who has everything and does not know how much of it holds: readers and watchers wait for that there. */

@@ -121,6 +121,19 @@ describe('replication', () => {
     expect(acknowledge(raft, 3).messages).toEqual([]);
   });
 
+  it('tells nobody of a commit before it has applied it', () => {
+    const raft = makeLeader();
+    raft.propose([payload()]);
+    flush(raft);
+    raft.step(from(2, K.AppendResponse, raft.term, { index: 2 }));
+    const ready = raft.takeReady();
+    expect([ready?.committed.length, ready?.sendNow]).toEqual([1, []]);
+    expect(raft.takeReady()).toBeNull();
+
+    raft.applied(2);
+    expect(ofKind(flush(raft), K.Commit)).toHaveLength(2);
+  });
+
   it('tells the commit index with the entries that follow, if there are any', () => {
     const raft = makeLeader();
     raft.propose([payload()]);

@@ -1,8 +1,9 @@
 /**
  * One connection of a gRPC client: its socket, its HTTP/2 state, and the calls on its streams.
  *
- * Everything that is said within one turn of the event loop leaves in one write: whoever has something to
- * say marks the connection, and the server flushes all marked ones at the end of the turn.
+ * What is said while sockets are read leaves in one write when all of them were; what is said later, right
+ * behind the step that says it: whoever has something to say marks the connection, and the server flushes all
+ * marked ones.
  *
  * Bounds: a socket that takes nothing is not read either, and is closed when it takes nothing of answers
  * for long; calls whose answers may be large wait while `CROWD_BYTES` of answers are not read, `PARKED_MAX` of
@@ -98,8 +99,10 @@ export interface ConnectionOptions {
   readonly unread: ServerLoad;
   readonly unfinished: ServerLoad;
   readonly pots: Pots;
-  /** Calls `flush` at the end of the turn. */
+  /** Calls `flush`, when all has been said that is being said now. */
   readonly mark: (connection: GrpcConnection) => void;
+  /** A socket was read, and others may be in the same turn of the event loop. */
+  readonly reads: () => void;
 }
 
 export class GrpcConnection implements ServerEvents<StreamOwner> {
@@ -459,6 +462,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   private receive(bytes: Buffer): void {
     const { http2 } = this;
+    this.options.reads();
     if (http2.isOver) {
       this.lateBytes += bytes.length;
       if (this.lateBytes > LATE_BYTES_MAX) this.stopReading();

@@ -44,6 +44,8 @@ const GOODBYE_MS = 300;
 export class GrpcServer {
   private readonly connections = new Set<GrpcConnection>();
   private marked: GrpcConnection[] = [];
+  /** Sockets are being read: what is said meanwhile leaves when all of them were. */
+  private isReading = false;
   private readonly options;
   private readonly sweepTimer: NodeJS.Timeout;
 
@@ -68,6 +70,7 @@ export class GrpcServer {
       methods: servedMethods(handlers, metrics),
       messageBytesMax: maxRequestBytes + MESSAGE_OVERHEAD_BYTES,
       mark: (connection: GrpcConnection) => this.mark(connection),
+      reads: () => this.reads(),
     };
   }
 
@@ -110,14 +113,23 @@ export class GrpcServer {
     for (const connection of this.connections) connection.sweep(now);
   };
 
+  private reads(): void {
+    if (this.isReading) return;
+    this.isReading = true;
+    setImmediate(this.flushAll);
+  }
+
+  /** Answers are made by the member's turn, all in one go, behind the reading: they leave right behind it, not
+   *  after sockets were looked at once more. */
   private mark(connection: GrpcConnection): void {
     this.marked.push(connection);
-    if (this.marked.length === 1) setImmediate(this.flushAll);
+    if (!this.isReading && this.marked.length === 1) process.nextTick(this.flushAll);
   }
 
   private readonly flushAll = (): void => {
     const { marked } = this;
     this.marked = [];
+    this.isReading = false;
     for (const connection of marked) connection.flush();
   };
 }
