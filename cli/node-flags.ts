@@ -5,5 +5,13 @@
  * The semi-space, where V8 keeps what was made last: what a member makes for a request lives until the answer, and
  * with the default of 16 MiB each collection finds much of it alive and copies it, to throw it away soon
  * after. 32 MiB took 13 to 17 % of the processor time of a put away, for 30 MB of memory; 64 MiB no more.
+ *
+ * The initial old space, below which V8 makes no full collection. It counts buffers outside of the heap that are no
+ * garbage yet together with a heap of 20 MB, and without this collects all of it whenever 30 MB of values have come:
+ * five times a second with puts of 64 KiB, which was a quarter of their processor time. Larger heaps are not
+ * touched by it.
  */
-export const NODE_FLAGS: readonly string[] = ['--max-semi-space-size=32'];
+export const NODE_FLAGS: readonly string[] = [
+  '--max-semi-space-size=32',
+  '--initial-old-space-size=96',
+];
