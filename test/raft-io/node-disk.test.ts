@@ -54,6 +54,34 @@ describe('the real disk', () => {
     expect(bytes.length).toBe(3_000_000);
   });
 
+  it('lets the event loop turn while it fills with zeros', async () => {
+    const file = disk.create(`${directory}/file`);
+    let turns = 0;
+    let isFilled = false;
+    const count = (): void => {
+      turns += 1;
+      if (!isFilled) setImmediate(count);
+    };
+    setImmediate(count);
+
+    await new Promise<void>((resolve, reject) => {
+      file.fillZeros(0, 4 * 2 ** 20, (error) => (error === null ? resolve() : reject(error)));
+    });
+
+    isFilled = true;
+    file.close();
+    expect(turns).toBeGreaterThanOrEqual(15);
+  });
+
+  it('reports what stops it from filling with zeros', async () => {
+    const file = disk.create(`${directory}/file`);
+    file.close();
+
+    const error = await new Promise((resolve) => file.fillZeros(0, 100, resolve));
+
+    expect(String(error)).toContain(`write ${directory}/file: `);
+  });
+
   it('names file and cause when something fails', () => {
     const attempt = (): unknown => disk.open(`${directory}/missing`);
 
