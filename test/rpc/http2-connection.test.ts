@@ -820,6 +820,51 @@ describe('the end', () => {
   });
 });
 
+describe('what comes cut', () => {
+  class Bodies extends Served {
+    readonly bytes: Buffer[] = [];
+    override onData(stream: Http2Stream, bytes: Buffer, isEnd: boolean): void {
+      super.onData(stream, bytes, isEnd);
+      this.bytes.push(bytes);
+    }
+  }
+
+  it('tells the same, wherever it is cut', () => {
+    const body = Buffer.from(Array.from({ length: 700 }, (_, at) => at & 255));
+    const parts = [hello(), request(1)];
+    for (let at = 0; at < 700; at += 100) {
+      parts.push(frame(FrameType.Data, 0, 1, body.subarray(at, at + 100)));
+    }
+    parts.push(data(1, 0, Flag.EndStream), request(3, {}, true));
+    const all = Buffer.concat(parts);
+    for (let piece = 1; piece <= all.length; piece += 1) {
+      const bodies = new Bodies();
+      const other = new Http2ServerConnection(bodies, 0);
+      for (let at = 0; at < all.length; at += piece) {
+        other.receive(Buffer.from(all.subarray(at, at + piece)), 0);
+      }
+      expect(Buffer.concat(bodies.bytes).equals(body)).toBe(true);
+      expect(bodies.told.at(-1)).toBe('3 /a/B end');
+      expect(bodies.told).toHaveLength(10);
+    }
+  });
+
+  it('is copied as far as the frame goes that was cut, and no further', () => {
+    const bodies = new Bodies();
+    const other = new Http2ServerConnection(bodies, 0);
+    other.receive(Buffer.concat([hello(), request(1)]), 0);
+    const all = Buffer.concat([data(1, 5000), data(1, 6000), data(1, 7000)]);
+    const second = Buffer.from(all.subarray(3000));
+
+    other.receive(Buffer.from(all.subarray(0, 3000)), 0);
+    other.receive(second, 0);
+
+    expect(bodies.bytes.map(({ length }) => length)).toEqual([5000, 6000, 7000]);
+    const isView = bodies.bytes.map(({ buffer }) => buffer === second.buffer);
+    expect(isView).toEqual([false, true, true]);
+  });
+});
+
 describe('garbage', () => {
   it('in any pieces ends in a GOAWAY, or in nothing', () => {
     const good = Buffer.concat([

@@ -183,37 +183,52 @@ export abstract class Http2Connection<Owner = unknown> {
     this.now = now;
     this.isCut = false;
     try {
-      const input = this.preface(joined(this.rest, bytes));
-      let at = 0;
-      while (!this.isOver && input.length - at >= FRAME_HEADER_BYTES) {
-        const length =
-          ((input[at] as number) << 16) |
-          ((input[at + 1] as number) << 8) |
-          (input[at + 2] as number);
-        if (length > MIN_FRAME_SIZE) {
-          throw new ConnectionError(Http2Code.FrameSizeError, `a frame of ${length} bytes`);
-        }
-        const end = at + FRAME_HEADER_BYTES + length;
-        if (end > input.length) break;
-        if (this.turn.isOver) {
-          this.isCut = true;
-          break;
-        }
-        const streamId = input.readUInt32BE(at + 5) & MAX_31;
-        this.frame(
-          input[at + 3] as number,
-          input[at + 4] as number,
-          streamId,
-          input.subarray(at + FRAME_HEADER_BYTES, end),
+      const fresh = this.preface(bytes);
+      const { rest } = this;
+      this.rest = NO_BYTES;
+      let left = fresh;
+      if (rest.length > 0) {
+        // Of what came only the end of the frame that was cut is copied: a body of 64 KiB comes in one or two
+        // pieces, and each of them begins inside a frame.
+        const used = bytesToEnd(rest, fresh);
+        left = fresh.subarray(used);
+        const begun = this.frames(
+          used === 0 ? rest : Buffer.concat([rest, fresh.subarray(0, used)]),
         );
-        at = end;
+        if (begun.length > 0) left = left.length === 0 ? begun : Buffer.concat([begun, left]);
       }
-      const rest = input.subarray(at);
+      if (!this.isCut && !this.isOver) left = this.frames(left);
       // A copy of what waits for the peer: a few bytes must not hold all that came with them.
-      this.rest = this.isCut ? rest : Buffer.from(rest);
+      this.rest = this.isCut ? left : Buffer.from(left);
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** All frames that are complete, or those that the turn has time for; what is left. */
+  private frames(input: Buffer): Buffer {
+    let at = 0;
+    while (!this.isOver && input.length - at >= FRAME_HEADER_BYTES) {
+      const length = payloadLength(input, at);
+      if (length > MIN_FRAME_SIZE) {
+        throw new ConnectionError(Http2Code.FrameSizeError, `a frame of ${length} bytes`);
+      }
+      const end = at + FRAME_HEADER_BYTES + length;
+      if (end > input.length) break;
+      if (this.turn.isOver) {
+        this.isCut = true;
+        break;
+      }
+      const streamId = input.readUInt32BE(at + 5) & MAX_31;
+      this.frame(
+        input[at + 3] as number,
+        input[at + 4] as number,
+        streamId,
+        input.subarray(at + FRAME_HEADER_BYTES, end),
+      );
+      at = end;
+    }
+    return input.subarray(at);
   }
 
   /** Goes on with what was received, in another turn; there may be nothing. */
@@ -670,9 +685,20 @@ export abstract class Http2Connection<Owner = unknown> {
 }
 
 /** Mostly, one of them is empty. */
-function joined(rest: Buffer, bytes: Buffer): Buffer {
-  if (rest.length === 0) return bytes;
-  return bytes.length === 0 ? rest : Buffer.concat([rest, bytes]);
+function payloadLength(bytes: Buffer, at: number): number {
+  return (
+    ((bytes[at] as number) << 16) | ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number)
+  );
+}
+
+/** How many of the bytes that follow `rest` belong to the frame that it begins with, or to its header. */
+function bytesToEnd(rest: Buffer, following: Buffer): number {
+  const most = following.length;
+  const toHeader = Math.max(0, FRAME_HEADER_BYTES - rest.length);
+  if (toHeader >= most) return most;
+  const head = toHeader === 0 ? rest : Buffer.concat([rest, following.subarray(0, toHeader)]);
+  const wanted = FRAME_HEADER_BYTES + payloadLength(head, 0) - rest.length;
+  return Math.min(most, Math.max(0, wanted));
 }
 
 /** Without padding (6.1, 6.2) and the first `skipped` bytes behind its length. */
