@@ -84,6 +84,24 @@ it('keeps no more of a message that is promised than has come', () => {
   expect(account.kept).toBe(0);
 });
 
+it('moves a value of 64 KiB that comes in frames of 16 KiB no more than once', () => {
+  const account = new Account();
+  let rooms = 0;
+  const keep = (bytes: number): void => {
+    if (bytes > 0) rooms += 1;
+    account.keep(bytes);
+  };
+  const assembler = new MessageAssembler(1_000_000, 'identity', { keep, unzipped: () => {} });
+  const message = prefixed(Buffer.alloc(65_600, 7));
+  for (let at = 0; at < message.length; at += 16_384) {
+    assembler.push(message.subarray(at, at + 16_384));
+    if (at + 16_384 < message.length) expect(assembler.next()).toBeNull();
+  }
+  expect(assembler.next()).toEqual(Buffer.alloc(65_600, 7));
+  expect(rooms).toBe(2);
+  expect(account.kept).toBe(0);
+});
+
 it('keeps nothing when it is dropped', () => {
   const account = new Account();
   const assembler = new MessageAssembler(1000, 'identity', account);
