@@ -42,6 +42,8 @@ async function build(path: string, options: ReadOptions): Promise<VerifiedBackup
     path,
     (snapshot, main, sub, bytes) => {
       restore ??= begin(snapshot);
+      // A restore trusts the sums of the pages; who proves a file trusts none of them alone.
+      decodeRecord(main, sub, bytes);
       restore.record(main, sub, bytes);
     },
     options,

@@ -10,7 +10,8 @@
  * records need it, and the index may have forgotten. `crc` is CRC-32C of everything before it, begun
  * with the revision, so that a record found under the name of another one is noticed. Readers check
  * it always; a mismatch is a FatalError, because a member that serves damaged bytes is worse than a
- * member that is down.
+ * member that is down. Only a restore does not: it reads all records out of pages whose own checksum, which
+ * covers the revisions, was checked a moment ago, and serves none of them.
  */
 import { ByteReader, ByteWriter } from '../bytes.js';
 import { crc32c } from '../crc32c.js';
@@ -83,7 +84,12 @@ export function decodeRecord(
   if (end < 2 || crc32c(bytes, 0, end, seedOf(main, sub)) !== crcAt(bytes, end)) {
     throw new FatalError(`the record of revision ${main}.${sub} is damaged`);
   }
-  const reader = new ByteReader(bytes, 0, end);
+  return parseRecord(bytes, key);
+}
+
+/** Reads a record out of bytes that somebody has checked. Throws MalformedBytesError if it is none. */
+export function parseRecord(bytes: Uint8Array, key: string | null = null): StoredRecord {
+  const reader = new ByteReader(bytes, 0, Math.max(0, bytes.length - CRC_BYTES));
   const flags = reader.u8();
   const tombstone = (flags & TOMBSTONE) !== 0;
   const create = tombstone ? 0 : reader.varint();

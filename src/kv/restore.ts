@@ -9,8 +9,9 @@
  * garbage of any compaction. That is safe because a tombstone leaves the disk only when the removal of every
  * pair before it is durable (io/removals.ts): a pair is never left without it.
  *
- * Leases come from the tables and so exist before the keys that hang on them. A record costs about
- * a microsecond; values are not copied.
+ * Leases come from the tables and so exist before the keys that hang on them. The sums of records are not
+ * checked here: those of the pages in which they came were. A record costs about a microsecond; values are not
+ * copied.
  *
  * Invariants: 1. the restored machine answers every read as the original did, and applies the next
  * entry to the same hash. 2. records that do not fit the tables are found (counts), not served.

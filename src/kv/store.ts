@@ -25,7 +25,14 @@ import { KeyIndex, NEWEST, NOTHING } from './key-index.js';
 import { upperBoundOf } from './key-range.js';
 import { RangeScan } from './range-scan.js';
 import type { MadeRecord } from './record.js';
-import { decodeRecord, encodePut, encodeTombstone, NO_VALUE, recordValue } from './record.js';
+import {
+  decodeRecord,
+  encodePut,
+  encodeTombstone,
+  NO_VALUE,
+  parseRecord,
+  recordValue,
+} from './record.js';
 import type { RecordStore } from './record-store.js';
 import type { KeyValue, RangeRequest, RangeResponse } from './request.js';
 
@@ -258,14 +265,15 @@ export class Store {
     this.compactedTo = compactRevision;
   }
 
-  /** Restore, for every record at or below the revision, in order. Does not keep the bytes. */
+  /** Restore, for every record at or below the revision, in order. Does not keep the bytes, which the caller has
+   *  checked (record.ts). */
   restoreRecord(main: number, sub: number, bytes: Uint8Array): void {
     const inOrder =
       main > this.restoredMain || (main === this.restoredMain && sub > this.restoredSub);
     assert(inOrder || this.restoredMain === 0, `record ${main}.${sub} is out of order`);
     this.restoredMain = main;
     this.restoredSub = sub;
-    const record = decodeRecord(main, sub, bytes);
+    const record = parseRecord(bytes);
     const slot = this.index.find(record.key);
     const revision = { main, sub, bytes: bytes.length };
     if (record.tombstone) {

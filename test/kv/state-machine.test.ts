@@ -292,6 +292,24 @@ describe('a restore', () => {
     }
   });
 
+  it('leaves the sums of records to who hands them in, and serves none that is damaged', () => {
+    const rig = new MachineRig();
+    rig.ok(put('a', 'value'));
+    const records = new MemoryRecords();
+    const options = { records, selfId: 1 };
+    const restore = StateMachine.beginRestore(rig.machine.encodeTables(), options);
+    for (const { main, sub, bytes } of rig.records.physical()) {
+      const damaged = Uint8Array.from(bytes);
+      damaged[bytes.length - 5] = (damaged[bytes.length - 5] as number) ^ 1;
+      records.write(main, sub, damaged);
+      restore.record(main, sub, damaged);
+    }
+    const machine = restore.finish();
+
+    expect(machine.store.has('a')).toBe(true);
+    expect(() => machine.store.get('a')).toThrow(FatalError);
+  });
+
   it('refuses records that do not belong to the tables', () => {
     const rig = new MachineRig();
     rig.ok(put('a'));
