@@ -14,7 +14,6 @@ import { stream, unary } from '../../src/rpc/api/handler.js';
 import { decodeJson, encodeJson } from '../../src/rpc/api/json.js';
 import { decodeProtobuf, encodeProtobuf } from '../../src/rpc/api/protobuf.js';
 import type { Decoded, Encodable, MessageName } from '../../src/rpc/api/schema.js';
-import { LongAnswers } from '../../src/rpc/grpc/long-answers.js';
 import { percentEncoded } from '../../src/rpc/grpc/status.js';
 import { apiHandlers } from '../../src/rpc/handlers.js';
 import { anyMessage, plain } from '../support/any-message.js';
@@ -22,6 +21,7 @@ import { exchange, serveGateway } from '../support/gateway-client.js';
 import { GrpcClient, type Outcome, type ServedGrpc, serveGrpc } from '../support/grpc-client.js';
 import { frame, hello, request, u32 } from '../support/http2-frames.js';
 import { LocalNode } from '../support/local-node.js';
+import { longRange } from '../support/long-range.js';
 import { checkProperty } from '../support/property.js';
 import { RawHttp2 } from '../support/raw-http2.js';
 import { staysFalse, waitFor } from '../support/wait.js';
@@ -62,16 +62,6 @@ function answer<N extends MessageName>(name: N, outcome: Outcome): Decoded<N> {
   expect(outcome).toMatchObject({ status: 0, httpStatus: 200 });
   expect(outcome.messages).toHaveLength(1);
   return decodeProtobuf(name, outcome.messages[0] as Buffer);
-}
-
-function longRange(pairs = 20_500, valueBytes = 100) {
-  const value = Buffer.alloc(valueBytes, 'v');
-  const kvs = Array.from({ length: pairs }, (_, at) => ({
-    key: `k${at}`,
-    modRevision: at + 1,
-    value,
-  }));
-  return { header: { revision: 7 }, kvs, more: true, count: 2 * pairs };
 }
 
 describe('a unary call', () => {
@@ -185,57 +175,80 @@ describe('a unary call', () => {
     expect(messages[0]?.equals(encodeProtobuf('RangeResponse', longRange()))).toBe(true);
   });
 
-  it.each([
-    ['many keys', 20_500, 100, 21],
-    ['large values', 30, 500_000, 10],
-  ])('for %s is made in turns of the event loop', async (_what, pairs, valueBytes, turnsMin) => {
-    const answers = new LongAnswers();
-    const response = longRange(pairs, valueBytes);
-    expect(answers.isLong(response)).toBe(true);
-    expect(answers.isLong({ kvs: response.kvs.slice(0, 2) })).toBe(false);
-    let turns = 0;
-    let isOver = false;
-    const count = (): void => {
-      turns += 1;
-      if (!isOver) setImmediate(count);
-    };
-    setImmediate(count);
-
-    // Side by side they get a turn each, not the same one.
-    await Promise.all([answers.encode(response, () => true), answers.encode(response, () => true)]);
-    isOver = true;
-
-    expect(turns).toBeGreaterThanOrEqual(2 * turnsMin);
+  it('for many keys in a transaction is, too', async () => {
+    const long = { succeeded: true, responses: [{ responseRange: longRange() }] };
+    await serveInstead(
+      'etcdserverpb.KV/Txn',
+      unary(async () => long),
+    );
+    const { messages } = await client.call('/etcdserverpb.KV/Txn', Buffer.alloc(0));
+    expect(messages[0]?.equals(encodeProtobuf('TxnResponse', long))).toBe(true);
   });
 
-  it('whose client goes away while its answer is made is forgotten', async () => {
-    const answered: object[] = [];
-    const kvs = new Proxy([] as object[], {
-      get: (_target, property) => {
-        if (property === 'length') return 1_000_000;
-        if (property !== 'slice') return undefined;
-        return (from: number, to: number) => {
-          answered.push({ from, to });
-          return Array.from({ length: to - from }, (_, at) => ({ key: `k${from + at}` }));
-        };
-      },
-    });
+  it('for many keys counts once', async () => {
     await serveInstead(
       'etcdserverpb.KV/Range',
-      unary(async () => ({ kvs })),
+      unary(async () => longRange()),
     );
-    const gone = client.call(RANGE, range('k')).catch(() => undefined);
-    await waitFor('the answer to begin', 10_000, () => answered.length > 0);
+    const { messages } = await client.call(RANGE, range('k'));
+    const { metrics } = served;
+    const { started, handled } = metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
+    expect([started, ...handled]).toEqual([1, ['OK', 1]]);
+    expect(metrics.clientBytesSent.value).toBe(5 + (messages[0] as Buffer).length);
+  });
 
-    client.close();
-    await gone;
+  describe('whose answer takes its time to be made', () => {
+    let pieces: number;
 
-    await waitFor('the server to stop', 10_000, async () => {
-      const before = answered.length;
-      await pause(50);
-      return answered.length === before;
+    beforeEach(async () => {
+      pieces = 0;
+      const kvs = new Proxy([] as object[], {
+        get: (_target, property) => {
+          if (property === 'length') return 100_000_000;
+          if (property !== 'slice') return { key: 'k' };
+          return (from: number, to: number) => {
+            pieces += 1;
+            return Array.from({ length: to - from }, () => ({ key: 'k' }));
+          };
+        },
+      });
+      await serveInstead(
+        'etcdserverpb.KV/Range',
+        unary(async () => ({ kvs })),
+      );
     });
-    expect(answered.length).toBeLessThan(1000);
+
+    const isMade = async (): Promise<boolean> => {
+      const before = pieces;
+      await pause(50);
+      return pieces > before;
+    };
+
+    it('is forgotten when its client goes away', async () => {
+      const gone = client.call(RANGE, range('k')).catch(() => undefined);
+      await waitFor('the answer to begin', 10_000, () => pieces > 0);
+
+      client.close();
+      await gone;
+
+      await waitFor('the server to stop', 10_000, async () => !(await isMade()));
+    });
+
+    it('is refused in the middle when its client leaves other answers unread', async () => {
+      await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
+      const lazy = new RawHttp2(served.port, [4, 0]);
+      lazy.ask(1, RANGE, range('k'));
+      await waitFor('the answer to begin', 10_000, () => pieces > 0);
+
+      const touch = encodeProtobuf('PutRequest', { key: 'large', ignoreValue: true, prevKv: true });
+      for (let id = 3; id < 200; id += 2) lazy.ask(id, PUT, touch);
+
+      await waitFor('the refusal', 10_000, () => lazy.headersOf(1)['grpc-status'] === '8');
+      await waitFor('the server to stop', 10_000, async () => !(await isMade()));
+      const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
+      expect([...handled]).toEqual([['ResourceExhausted', 1]]);
+      lazy.close();
+    });
   });
 
   it('without a message, with two, and with half of one, is malformed', async () => {

@@ -5,13 +5,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { KvError } from '../../src/errors.js';
 import { propertyName } from '../../src/rpc/api/field.js';
-import { decodeJson, encodeJson } from '../../src/rpc/api/json.js';
+import { decodeJson, encodeJson, encodeJsonInPieces } from '../../src/rpc/api/json.js';
 import { MAX_DEPTH } from '../../src/rpc/api/json-reader.js';
 import { JsonSequence } from '../../src/rpc/api/json-sequence.js';
 import { METHODS } from '../../src/rpc/api/methods.js';
 import type { Decoded, Encodable, MessageName } from '../../src/rpc/api/schema.js';
 import { ENUMS, MESSAGES } from '../../src/rpc/api/schema.js';
 import { anyMessage, plain } from '../support/any-message.js';
+import { returned } from '../support/generators.js';
 
 function base64(text: string): string {
   return Buffer.from(text, 'latin1').toString('base64');
@@ -344,6 +345,17 @@ describe('round trip', () => {
         const text = encodeJson(name, message as Encodable<MessageName>);
         expect(plain(decodeJson(name, text))).toEqual(plain(message));
         expect(() => JSON.parse(text)).not.toThrow();
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it.each(names)('of %s gives the same text however it is cut', (name) => {
+    fc.assert(
+      fc.property(anyMessage(name, 3), fc.nat(5000), (any, most) => {
+        const message = any as Encodable<MessageName>;
+        const pieces = returned(encodeJsonInPieces(name, message, most));
+        expect(Buffer.concat(pieces).toString('latin1')).toBe(encodeJson(name, message));
       }),
       { numRuns: 40 },
     );

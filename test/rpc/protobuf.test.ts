@@ -7,10 +7,16 @@ import protobuf from 'protobufjs';
 import { describe, expect, it } from 'vitest';
 import { MalformedBytesError } from '../../src/bytes.js';
 import type { Field } from '../../src/rpc/api/field.js';
-import { decodeProtobuf, encodeField, encodeProtobuf } from '../../src/rpc/api/protobuf.js';
+import {
+  decodeProtobuf,
+  encodeField,
+  encodeProtobuf,
+  encodeProtobufInPieces,
+} from '../../src/rpc/api/protobuf.js';
 import type { Encodable, MessageName } from '../../src/rpc/api/schema.js';
 import { ENUMS, MESSAGES } from '../../src/rpc/api/schema.js';
 import { anyMessage, plain } from '../support/any-message.js';
+import { returned } from '../support/generators.js';
 import { checkProperty } from '../support/property.js';
 
 const FILE = 'test/rpc/protobuf.test.ts';
@@ -84,6 +90,17 @@ describe.each(names)('%s', (name) => {
         expect(plain(decodeProtobuf(name, ours))).toEqual(plain(message));
         const read = type.decode(ours);
         expect(Buffer.from(type.encode(read).finish()).equals(theirs)).toBe(true);
+      }),
+      { file: FILE, runs: 30 },
+    );
+  });
+
+  it('has the same bytes however it is cut', () => {
+    void checkProperty(
+      fc.property(anyMessage(name, 3), fc.nat(5000), (any, most) => {
+        const message = any as Encodable<MessageName>;
+        const pieces = returned(encodeProtobufInPieces(name, message, most));
+        expect(Buffer.concat(pieces).equals(encodeProtobuf(name, message))).toBe(true);
       }),
       { file: FILE, runs: 30 },
     );

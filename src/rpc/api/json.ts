@@ -21,6 +21,7 @@ import { INT64_MAX, INT64_MIN, int64 } from '../../int64.js';
 import type { Field } from './field.js';
 import { NO_ELEMENTS, propertyName, zeroValue } from './field.js';
 import { JsonReader } from './json-reader.js';
+import { endOfPiece, PIECE_WEIGHT, weightOf } from './pieces.js';
 import type { Decoded, Encodable, EnumName, MessageName } from './schema.js';
 import { ENUMS, MESSAGES } from './schema.js';
 
@@ -65,6 +66,18 @@ export function decodeJson<N extends MessageName>(name: N, text: string): Decode
 /** Writes one message, ASCII only. */
 export function encodeJson<N extends MessageName>(name: N, message: Encodable<N>): string {
   return encodeMessage(planOf(name), message as AnyMessage);
+}
+
+/** The same text as that of `encodeJson`, as bytes, cut as pieces.ts says. */
+export function* encodeJsonInPieces<N extends MessageName>(
+  name: N,
+  message: Encodable<N>,
+  most = PIECE_WEIGHT,
+): Generator<number, Buffer[]> {
+  const out = new TextPieces(most);
+  yield* writePieces(planOf(name), message as AnyMessage, out);
+  out.cut();
+  return out.pieces;
 }
 
 /** A JSON string of ASCII characters only. */
@@ -260,13 +273,86 @@ function encodeMessage(plan: MessagePlan, message: AnyMessage): string {
 }
 
 function encodeList(field: FieldPlan, list: readonly unknown[]): string {
-  if (list.length === 0) return '';
-  let out = '[';
-  for (let index = 0; index < list.length; index += 1) {
-    if (index > 0) out += ',';
+  return list.length === 0 ? '' : `[${encodeElements(field, list, 0, list.length)}]`;
+}
+
+function encodeElements(
+  field: FieldPlan,
+  list: readonly unknown[],
+  from: number,
+  end: number,
+): string {
+  let out = '';
+  for (let index = from; index < end; index += 1) {
+    if (index > from) out += ',';
     out += encodeValue(field, list[index]) || encodeZero(field);
   }
-  return `${out}]`;
+  return out;
+}
+
+class TextPieces {
+  readonly most: number;
+  /** Of the next piece. */
+  text = '';
+  readonly pieces: Buffer[] = [];
+
+  constructor(most: number) {
+    this.most = most;
+  }
+
+  /** How long the piece is that ends here. Not a string: a long one lies in parts until somebody reads it. */
+  cut(): number {
+    this.pieces.push(Buffer.from(this.text, 'latin1'));
+    const { length } = this.text;
+    this.text = '';
+    return length;
+  }
+}
+
+function* writePieces(
+  plan: MessagePlan,
+  message: AnyMessage,
+  out: TextPieces,
+): Generator<number, void> {
+  let mark = '{';
+  for (const field of plan.fields) {
+    const value = message[field.property];
+    if (value === undefined || value === null) continue;
+    if (field.message === null || weightOf(value, out.most) <= out.most) {
+      const text = field.repeated
+        ? encodeList(field, value as readonly unknown[])
+        : encodeValue(field, value);
+      if (text === '') continue;
+      out.text += mark + field.label + text;
+    } else {
+      out.text += mark + field.label;
+      if (field.repeated) yield* writeList(field, value as readonly unknown[], out);
+      else yield* writePieces(field.message, value as AnyMessage, out);
+    }
+    mark = ',';
+  }
+  out.text += mark === '{' ? '{}' : '}';
+}
+
+function* writeList(
+  field: FieldPlan,
+  list: readonly unknown[],
+  out: TextPieces,
+): Generator<number, void> {
+  let mark = '[';
+  for (let at = 0; at < list.length; mark = ',') {
+    const end = endOfPiece(list, at, out.most);
+    out.text += mark;
+    if (end > at) {
+      out.text += encodeElements(field, list, at, end);
+      at = end;
+    } else {
+      yield* writePieces(field.message as MessagePlan, list[at] as AnyMessage, out);
+      at += 1;
+    }
+    yield out.cut();
+  }
+  out.text += ']';
 }
 
 /** The value as JSON; empty for a zero value outside a union, which is left out. */

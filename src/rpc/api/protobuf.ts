@@ -17,6 +17,7 @@ import type { Int64 } from '../../int64.js';
 import { int64 } from '../../int64.js';
 import type { Field } from './field.js';
 import { NO_ELEMENTS, propertyName, zeroValue } from './field.js';
+import { endOfPiece, PIECE_WEIGHT, weightOf } from './pieces.js';
 import { ReverseWriter } from './protobuf-writer.js';
 import type { Decoded, Encodable, MessageName } from './schema.js';
 import { MESSAGES } from './schema.js';
@@ -80,13 +81,7 @@ export function encodeProtobuf<N extends MessageName>(
   message: Encodable<N>,
   prefixBytes = 0,
 ): Buffer {
-  try {
-    writeMessage(planOf(name), message as AnyMessage);
-    return writer.finish(prefixBytes);
-  } catch (error) {
-    writer.clear();
-    throw error;
-  }
+  return written(() => writeMessage(planOf(name), message as AnyMessage), prefixBytes);
 }
 
 /** The bytes of one repeated field alone, as they stand in its message. */
@@ -96,13 +91,16 @@ export function encodeField<N extends MessageName>(
   value: readonly object[],
 ): Buffer {
   const plan = planOf(name).fields.find(({ property }) => property === propertyName(protoName));
-  try {
-    writeField(plan as FieldPlan, value);
-    return writer.finish(0);
-  } catch (error) {
-    writer.clear();
-    throw error;
-  }
+  return written(() => writeField(plan as FieldPlan, value));
+}
+
+/** The same bytes as those of `encodeProtobuf`, cut as pieces.ts says. */
+export function* encodeProtobufInPieces<N extends MessageName>(
+  name: N,
+  message: Encodable<N>,
+  most = PIECE_WEIGHT,
+): Generator<number, Buffer[]> {
+  return yield* piecesOf(planOf(name), message as AnyMessage, most);
 }
 
 function planOf(name: MessageName): MessagePlan {
@@ -350,6 +348,56 @@ function listOf(message: Record<string, unknown>, property: string): unknown[] {
   const fresh: unknown[] = [];
   message[property] = fresh;
   return fresh;
+}
+
+// ---------------------------------------------------------------- out, piece by piece
+
+/** Elements of a list stand one behind the other in a message, so pieces of the list do, too. */
+function* piecesOf(
+  plan: MessagePlan,
+  message: AnyMessage,
+  most: number,
+): Generator<number, Buffer[]> {
+  const pieces: Buffer[] = [];
+  for (const field of plan.fields) {
+    const value = message[field.property];
+    if (field.message === null || weightOf(value, most) <= most) {
+      pieces.push(written(() => writeField(field, value)));
+      continue;
+    }
+    const list = field.repeated ? (value as readonly unknown[]) : [value];
+    for (let at = 0; at < list.length; ) {
+      const end = endOfPiece(list, at, most);
+      if (end > at) {
+        const piece = written(() => writeList(field, list.slice(at, end)));
+        pieces.push(piece);
+        at = end;
+        yield piece.length;
+        continue;
+      }
+      // Its length stands in front of it, and is known behind it.
+      const inner: Buffer[] = yield* piecesOf(field.message, list[at] as AnyMessage, most);
+      const bytes = inner.reduce((sum, { length }) => sum + length, 0);
+      const head = written(() => {
+        writer.varint(bytes);
+        writer.varint(field.tag);
+      });
+      pieces.push(head, ...inner);
+      at += 1;
+      yield head.length;
+    }
+  }
+  return pieces;
+}
+
+function written(write: () => void, prefixBytes = 0): Buffer {
+  try {
+    write();
+    return writer.finish(prefixBytes);
+  } catch (error) {
+    writer.clear();
+    throw error;
+  }
 }
 
 // ---------------------------------------------------------------- out, from the end to the front

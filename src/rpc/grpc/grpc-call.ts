@@ -10,7 +10,6 @@ import type { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamHandler, StreamSession, UnaryHandler } from '../api/handler.js';
 import { decodeProtobuf } from '../api/protobuf.js';
-import type { Encodable } from '../api/schema.js';
 import { Call, type CallScope, callContext, endWithoutLeader, NOT_BEGUN } from '../call.js';
 import {
   DEADLINE_EXCEEDED,
@@ -19,8 +18,8 @@ import {
   type WireError,
   wireErrorOf,
 } from '../error-mapping.js';
+import type { LongAnswers } from '../long-answers.js';
 import type { CallHead } from './call-head.js';
-import type { LongAnswers } from './long-answers.js';
 import { type MessageAccount, MessageAssembler, MessageError } from './message-assembler.js';
 import type { ServedMethod } from './served-method.js';
 import { errorHead, errorTrailers } from './status.js';
@@ -61,6 +60,7 @@ export interface CallOptions {
   readonly head: CallHead;
   readonly wire: CallWire;
   readonly messageBytesMax: number;
+  readonly longAnswers: LongAnswers;
 }
 
 /** Units (turn.ts) of a message on a stream; those of a single one are in what a call costs. */
@@ -320,6 +320,7 @@ export class UnaryGrpcCall extends GrpcCall {
   readonly wantsDrain = false;
   protected readonly isFull = false;
   private readonly handler: UnaryHandler;
+  private readonly longAnswers: LongAnswers;
   private message: object | null = null;
   /** Bytes of a message that waits for the client to read. */
   private parkedBytes = 0;
@@ -328,6 +329,7 @@ export class UnaryGrpcCall extends GrpcCall {
   constructor(options: CallOptions, handler: UnaryHandler) {
     super(options);
     this.handler = handler;
+    this.longAnswers = options.longAnswers;
   }
 
   override onDrained(): void {}
@@ -375,8 +377,8 @@ export class UnaryGrpcCall extends GrpcCall {
     ) => Promise<object>;
     serve(scope.node, message, this.call.context).then(
       (response) => {
-        if (this.served.long?.isLong(response) === true) {
-          void this.answerInTurns(this.served.long, response);
+        if (this.longAnswers.isLong(method.response, response)) {
+          void this.answerInTurns(response);
           return;
         }
         this.attempt(() => {
@@ -388,12 +390,9 @@ export class UnaryGrpcCall extends GrpcCall {
     );
   }
 
-  private async answerInTurns(
-    answers: LongAnswers,
-    response: Encodable<'RangeResponse'>,
-  ): Promise<void> {
+  private async answerInTurns(response: object): Promise<void> {
     try {
-      const pieces = await answers.encode(response, () => {
+      const pieces = await this.longAnswers.make(this.served.encodeInPieces(response), () => {
         if (!this.isOver) this.assertRead();
         return !this.isOver;
       });

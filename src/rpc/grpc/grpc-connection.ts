@@ -20,6 +20,7 @@ import type { RequestHead } from '../http2/message-head.js';
 import type { Pots } from '../http2/pace.js';
 import { Http2ServerConnection, type ServerEvents } from '../http2/server-connection.js';
 import type { Http2Stream } from '../http2/stream.js';
+import type { LongAnswers } from '../long-answers.js';
 import { callHead } from './call-head.js';
 import {
   type CallWire,
@@ -91,6 +92,7 @@ export interface ConnectionOptions {
   readonly scope: CallScope;
   readonly methods: ReadonlyMap<string, ServedMethod>;
   readonly messageBytesMax: number;
+  readonly longAnswers: LongAnswers;
   readonly limits: StallLimits;
   readonly keepalive: Keepalive;
   /** Calls at once; default: that of HTTP/2. */
@@ -266,7 +268,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   onHeaders(stream: Http2Stream<StreamOwner>, head: RequestHead, isEnd: boolean): void {
     const { http2 } = this;
-    const { scope, methods, messageBytesMax } = this.options;
+    const { scope, methods, messageBytesMax, longAnswers } = this.options;
     const outcome = callHead(head, this.caller);
     if (!outcome.ok) {
       // Not before the request has ended: an answer in the middle of an upload looks like a broken one.
@@ -293,6 +295,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
       head: outcome.head,
       wire: new StreamWire(this, stream),
       messageBytesMax,
+      longAnswers,
     };
     const { handler, method } = served;
     stream.isPatient = !method.isShort;

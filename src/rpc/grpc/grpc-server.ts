@@ -10,6 +10,7 @@ import type { NodeFace } from '../../node.js';
 import type { Handlers } from '../api/handler.js';
 import type { CallScope } from '../call.js';
 import { newPots } from '../http2/pace.js';
+import { LongAnswers } from '../long-answers.js';
 import { GrpcConnection, type Keepalive, type StallLimits } from './grpc-connection.js';
 import { servedMethods } from './served-method.js';
 import { ServerLoad } from './server-load.js';
@@ -21,6 +22,8 @@ export interface GrpcServerOptions {
   readonly maxRequestBytes: number;
   readonly slowRequestMs: number;
   readonly onUnexpected: (error: unknown) => void;
+  /** Shared with the other face. */
+  readonly longAnswers?: LongAnswers;
   /** Default: none. */
   readonly keepalive?: Keepalive;
   /** Of one connection. */
@@ -68,6 +71,7 @@ export class GrpcServer {
       unfinished: new ServerLoad(options.totalBytesMax),
       pots: newPots(performance.now()),
       methods: servedMethods(handlers, metrics),
+      longAnswers: options.longAnswers ?? new LongAnswers(),
       messageBytesMax: maxRequestBytes + MESSAGE_OVERHEAD_BYTES,
       mark: (connection: GrpcConnection) => this.mark(connection),
       reads: () => this.reads(),

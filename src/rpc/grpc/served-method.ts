@@ -5,10 +5,9 @@
 import type { Metrics, RpcCounters } from '../../metrics.js';
 import type { Handler, Handlers } from '../api/handler.js';
 import { METHODS, type Method, methodKey } from '../api/methods.js';
-import { encodeField, encodeProtobuf } from '../api/protobuf.js';
+import { encodeField, encodeProtobuf, encodeProtobufInPieces } from '../api/protobuf.js';
 import type { Encodable } from '../api/schema.js';
 import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
-import { LongAnswers, PREFIX_BYTES } from './long-answers.js';
 
 export interface ServedMethod {
   readonly method: Method;
@@ -16,16 +15,18 @@ export interface ServedMethod {
   readonly counters: RpcCounters;
   /** The message with its prefix, ready to be sent. */
   readonly encode: (response: object) => Buffer;
-  /** For answers that are too long for one turn of the event loop; null: there are none. */
-  readonly long: LongAnswers | null;
+  /** The same in pieces, for an answer that is too long for one turn of the event loop. */
+  readonly encodeInPieces: (response: object) => Generator<number, Buffer[]>;
 }
+
+/** Of a message on the wire: a byte for compression, four for the length. */
+const PREFIX_BYTES = 5;
 
 export function servedMethods(
   handlers: Handlers,
   metrics: Metrics,
 ): ReadonlyMap<string, ServedMethod> {
   const served = new Map<string, ServedMethod>();
-  const longAnswers = new LongAnswers();
   for (const method of METHODS) {
     const handler = handlers.get(methodKey(method));
     if (handler === undefined) continue;
@@ -34,8 +35,9 @@ export function servedMethods(
       method.response === 'WatchResponse'
         ? watchEncoder()
         : (response: object) => prefixed(encodeProtobuf(method.response, response, PREFIX_BYTES));
-    const long = method.response === 'RangeResponse' ? longAnswers : null;
-    served.set(`/${methodKey(method)}`, { method, handler, counters, encode, long });
+    const encodeInPieces = (response: object) =>
+      prefixedPieces(encodeProtobufInPieces(method.response, response));
+    served.set(`/${methodKey(method)}`, { method, handler, counters, encode, encodeInPieces });
   }
   return served;
 }
@@ -59,6 +61,16 @@ function typeOf({ requestStream, responseStream }: Method): string {
 function prefixed(bytes: Buffer): Buffer {
   bytes.writeUInt32BE(bytes.length - PREFIX_BYTES, 1);
   return bytes;
+}
+
+function* prefixedPieces(encoding: Generator<number, Buffer[]>): Generator<number, Buffer[]> {
+  const pieces = yield* encoding;
+  const prefix = Buffer.alloc(PREFIX_BYTES);
+  prefix.writeUInt32BE(
+    pieces.reduce((sum, { length }) => sum + length, 0),
+    1,
+  );
+  return [prefix, ...pieces];
 }
 
 /**

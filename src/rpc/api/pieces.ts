@@ -1,0 +1,43 @@
+/**
+ * Where a message is cut that is too long to be encoded in one turn of the event loop. Used by both encodings
+ * (json.ts, protobuf.ts), whose `...InPieces` yield the bytes of each piece behind it, and by whoever decides
+ * whether an answer is so long (long-answers.ts).
+ *
+ * Lists of messages are what makes answers long, so they are cut between their elements, however deep they lie:
+ * in a transaction stand ranges, and in those stand pairs.
+ */
+
+/** Of one piece, in bytes: a millisecond of work or two. */
+export const PIECE_WEIGHT = 1024 * 1024;
+/** What a message costs besides what it holds: a thousand small pairs are a piece as well. */
+const MESSAGE_WEIGHT = 1024;
+
+/** About what it costs to encode it. Beyond `most` it only says that it is more. */
+export function weightOf(value: unknown, most = PIECE_WEIGHT): number {
+  if (typeof value === 'string') return value.length;
+  if (typeof value !== 'object' || value === null) return 0;
+  if (value instanceof Uint8Array) return value.length;
+  let weight = 0;
+  if (Array.isArray(value)) {
+    for (let at = 0; at < value.length && weight <= most; at += 1) {
+      weight += weightOf(value[at], most);
+    }
+    return weight;
+  }
+  weight = MESSAGE_WEIGHT;
+  for (const name in value) {
+    weight += weightOf((value as Readonly<Record<string, unknown>>)[name], most);
+    if (weight > most) break;
+  }
+  return weight;
+}
+
+/** The end of the piece that begins with the element `from`; `from` itself when that is more than a piece. */
+export function endOfPiece(list: readonly unknown[], from: number, most = PIECE_WEIGHT): number {
+  let weight = 0;
+  for (let at = from; at < list.length; at += 1) {
+    weight += weightOf(list[at], most);
+    if (weight > most) return at;
+  }
+  return list.length;
+}
