@@ -41,9 +41,11 @@ import { buildGateway } from './rpc/gateway/gateway.js';
 import { buildMetricsFace } from './rpc/gateway/metrics-face.js';
 import { GrpcServer } from './rpc/grpc/grpc-server.js';
 import { apiHandlers } from './rpc/handlers.js';
+import { LongAnswers } from './rpc/long-answers.js';
 import { PeerNetwork } from './rpc/peer/peer-network.js';
 import { chooseFace } from './rpc/port.js';
 import { RequestRate } from './rpc/request-rate.js';
+import { ServerLoad } from './rpc/server-load.js';
 import { openTls } from './tls/open-tls.js';
 import { ETCD_VERSION, KVD_VERSION } from './version.js';
 
@@ -100,9 +102,11 @@ export async function startServer(
     else logger.error({ err: error }, 'a request failed inside');
   };
   const { grpcKeepalive: keepalive, maxConcurrentStreams: maxStreams, corsOrigins, hosts } = config;
-  const grpc = new GrpcServer(node, { ...shared, onUnexpected, keepalive, maxStreams });
+  const answers = { longAnswers: new LongAnswers(), unread: new ServerLoad() };
+  const grpc = new GrpcServer(node, { ...shared, ...answers, onUnexpected, keepalive, maxStreams });
   const gateway = buildGateway(node, {
     ...shared,
+    ...answers,
     ...{ maxTxnOps, onUnexpected, corsOrigins, hosts },
     onRequest: () => grpc.sawOther(),
     etcdVersion: ETCD_VERSION,

@@ -5,9 +5,11 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { KvError } from '../../src/errors.js';
 import type { Handler, ResponseSink } from '../../src/rpc/api/handler.js';
 import { stream, unary } from '../../src/rpc/api/handler.js';
+import { encodeJson } from '../../src/rpc/api/json.js';
 import { parseGrpcTimeout } from '../../src/rpc/call.js';
 import type { GatewayOptions } from '../../src/rpc/gateway/gateway.js';
 import { apiHandlers } from '../../src/rpc/handlers.js';
+import { ServerLoad } from '../../src/rpc/server-load.js';
 import {
   chunk,
   exchange,
@@ -18,6 +20,7 @@ import {
   serveGateway,
 } from '../support/gateway-client.js';
 import { LocalNode } from '../support/local-node.js';
+import { endlessRange, longRange } from '../support/long-range.js';
 import { staysFalse, waitFor } from '../support/wait.js';
 
 const LIMITS = { maxRequestBytes: 1_572_864, maxTxnOps: 128 };
@@ -214,6 +217,101 @@ describe('unary calls', () => {
       '4',
     ]);
     client.socket.destroy();
+  });
+});
+
+describe('a long answer', () => {
+  /** Of so much that many connections together may leave unread. */
+  let unread: ServerLoad;
+  let long: ServedGateway;
+
+  async function serve(answer: () => object, totalBytesMax = 2 ** 29): Promise<void> {
+    unread = new ServerLoad(totalBytesMax);
+    const handlers = new Map([
+      ...apiHandlers(LIMITS),
+      ['etcdserverpb.KV/Range', unary(async () => answer())] as const,
+    ]);
+    long = await serveGateway(node, { handlers, unread });
+  }
+
+  afterEach(() => long.stop());
+
+  const counts = () => {
+    const { started, handled } = long.gateway.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
+    return [started, ...handled];
+  };
+  const isGivenBack = (): boolean => unread.bytes === 0;
+
+  it('is the text that is made at once, and counts once', async () => {
+    await serve(() => longRange());
+    const { headers, text } = await post(long.port, '/v3/kv/range');
+    const wanted = encodeJson('RangeResponse', longRange());
+    expect(text === wanted).toBe(true);
+    expect(headers['content-length']).toBe(String(wanted.length));
+    expect(counts()).toEqual([1, ['OK', 1]]);
+    expect(long.gateway.metrics.clientBytesSent.value).toBe(wanted.length);
+    await waitFor('the bytes to be let go', 2000, isGivenBack);
+  });
+
+  it('lets others have their turn while it is made', async () => {
+    await serve(() => longRange());
+    let turns = 0;
+    let isOver = false;
+    const count = (): void => {
+      turns += 1;
+      if (!isOver) setImmediate(count);
+    };
+    const answer = post(long.port, '/v3/kv/range');
+    await waitFor('the answer to begin', 5000, () => unread.bytes > 0);
+    count();
+    await waitFor('its end', 5000, () => counts().length > 1);
+    isOver = true;
+    expect(turns).toBeGreaterThan(10);
+    await answer;
+  });
+
+  it('is forgotten when its client goes away', async () => {
+    const endless = endlessRange();
+    await serve(() => ({ kvs: endless.kvs }));
+    const client = new RawClient(long.port);
+    client.write('POST /v3/kv/range HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n');
+    await waitFor('the answer to begin', 5000, () => unread.bytes > 0);
+
+    client.socket.destroy();
+
+    await waitFor('its end', 5000, () => counts().length > 1);
+    expect(counts()).toEqual([1, ['Canceled', 1]]);
+    expect(isGivenBack()).toBe(true);
+  });
+
+  it('is refused in the middle when all answers together are too much', async () => {
+    const endless = endlessRange();
+    await serve(() => ({ kvs: endless.kvs }), 5_000_000);
+    const { status, json } = await post(long.port, '/v3/kv/range');
+    expect(status).toBe(429);
+    expect(json).toMatchObject({ code: 8, error: 'etcdserver: too many requests' });
+    expect(counts()).toEqual([1, ['ResourceExhausted', 1]]);
+    expect(isGivenBack()).toBe(true);
+  });
+
+  it('is an error when it cannot be made to its end', async () => {
+    const { kvs } = longRange();
+    await serve(() => ({ kvs: [...kvs, { key: 5 }] }));
+    expect(await post(long.port, '/v3/kv/range')).toMatchObject({ status: 500 });
+    expect(isGivenBack()).toBe(true);
+  });
+
+  it('counts as unread until its client has gone', async () => {
+    await serve(() => longRange(20_500, 1000));
+    const client = new RawClient(long.port);
+    client.socket.pause();
+    client.write('POST /v3/kv/range HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n');
+    await waitFor('the answer', 5000, () => counts().length > 1);
+    await staysFalse('the end of it', 100, isGivenBack);
+
+    client.socket.destroy();
+
+    await waitFor('the bytes to be let go', 5000, isGivenBack);
   });
 });
 

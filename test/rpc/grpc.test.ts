@@ -21,7 +21,7 @@ import { exchange, serveGateway } from '../support/gateway-client.js';
 import { GrpcClient, type Outcome, type ServedGrpc, serveGrpc } from '../support/grpc-client.js';
 import { frame, hello, request, u32 } from '../support/http2-frames.js';
 import { LocalNode } from '../support/local-node.js';
-import { longRange } from '../support/long-range.js';
+import { endlessRange, longRange } from '../support/long-range.js';
 import { checkProperty } from '../support/property.js';
 import { RawHttp2 } from '../support/raw-http2.js';
 import { staysFalse, waitFor } from '../support/wait.js';
@@ -198,53 +198,45 @@ describe('a unary call', () => {
   });
 
   describe('whose answer takes its time to be made', () => {
-    let pieces: number;
+    let endless: ReturnType<typeof endlessRange>;
 
     beforeEach(async () => {
-      pieces = 0;
-      const kvs = new Proxy([] as object[], {
-        get: (_target, property) => {
-          if (property === 'length') return 100_000_000;
-          if (property !== 'slice') return { key: 'k' };
-          return (from: number, to: number) => {
-            pieces += 1;
-            return Array.from({ length: to - from }, () => ({ key: 'k' }));
-          };
-        },
-      });
+      endless = endlessRange();
+      const { kvs } = endless;
       await serveInstead(
         'etcdserverpb.KV/Range',
         unary(async () => ({ kvs })),
       );
     });
 
-    const isMade = async (): Promise<boolean> => {
-      const before = pieces;
+    const hasBegun = (): boolean => endless.looks > 0;
+    const isLeft = async (): Promise<boolean> => {
+      const before = endless.looks;
       await pause(50);
-      return pieces > before;
+      return endless.looks === before;
     };
 
     it('is forgotten when its client goes away', async () => {
       const gone = client.call(RANGE, range('k')).catch(() => undefined);
-      await waitFor('the answer to begin', 10_000, () => pieces > 0);
+      await waitFor('the answer to begin', 10_000, hasBegun);
 
       client.close();
       await gone;
 
-      await waitFor('the server to stop', 10_000, async () => !(await isMade()));
+      await waitFor('the server to stop', 10_000, isLeft);
     });
 
     it('is refused in the middle when its client leaves other answers unread', async () => {
       await client.call(PUT, put('large', Buffer.alloc(1_000_000)));
       const lazy = new RawHttp2(served.port, [4, 0]);
       lazy.ask(1, RANGE, range('k'));
-      await waitFor('the answer to begin', 10_000, () => pieces > 0);
+      await waitFor('the answer to begin', 10_000, hasBegun);
 
       const touch = encodeProtobuf('PutRequest', { key: 'large', ignoreValue: true, prevKv: true });
       for (let id = 3; id < 200; id += 2) lazy.ask(id, PUT, touch);
 
       await waitFor('the refusal', 10_000, () => lazy.headersOf(1)['grpc-status'] === '8');
-      await waitFor('the server to stop', 10_000, async () => !(await isMade()));
+      await waitFor('the server to stop', 10_000, isLeft);
       const { handled } = served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary');
       expect([...handled]).toEqual([['ResourceExhausted', 1]]);
       lazy.close();

@@ -8,3 +8,20 @@ export function longRange(pairs = 20_500, valueBytes = 100) {
   }));
   return { header: { revision: 7 }, kvs, more: true, count: 2 * pairs };
 }
+
+/** One that nobody sees the end of, and how often somebody looked at its pairs so far. */
+export function endlessRange() {
+  const range = {
+    looks: 0,
+    kvs: new Proxy([] as { key: string }[], {
+      get: (_target, property) => {
+        range.looks += 1;
+        if (property === 'length') return 1_000_000_000;
+        if (property !== 'slice') return { key: 'k' };
+        return (from: number, to: number) =>
+          Array.from({ length: to - from }, () => ({ key: 'k' }));
+      },
+    }),
+  };
+  return range;
+}

@@ -5,7 +5,7 @@
  * `attach`, together with the bytes that it has read.
  *
  * Bounds: those of http-face.ts, a unary body `bodyBytes` and BODY_MS, a large answer of which
- * nothing is read ANSWER_MS (call.ts). A stream has no time limit.
+ * nothing is read ANSWER_MS (call.ts), long answers those of server-load.ts. A stream has no time limit.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -18,6 +18,8 @@ import { METHODS, methodKey } from '../api/methods.js';
 import type { Call } from '../call.js';
 import { GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 import { apiHandlers } from '../handlers.js';
+import { LongAnswers } from '../long-answers.js';
+import { ServerLoad } from '../server-load.js';
 import { GatewayAccess, misdirectedText } from './access.js';
 import { BodyDeadlines } from './body-deadlines.js';
 import { type GatewayScope, respond } from './call.js';
@@ -45,6 +47,9 @@ export interface GatewayOptions {
   /** Origins whose pages may see answers, and names that this server goes by (access.ts). Default: all. */
   readonly corsOrigins?: readonly string[];
   readonly hosts?: readonly string[];
+  /** Shared with the other face. */
+  readonly longAnswers?: LongAnswers;
+  readonly unread?: ServerLoad;
   /** Bounds on time, for tests. */
   readonly headersMs?: number;
   readonly bodyMs?: number;
@@ -84,6 +89,8 @@ export function buildGateway(node: NodeFace, options: GatewayOptions): Gateway {
     slowRequestMs: options.slowRequestMs,
     commonHeaders: ['server', `kvd/${options.kvdVersion}`, ...access.headers],
     answerMs: options.answerMs,
+    longAnswers: options.longAnswers ?? new LongAnswers(),
+    unread: options.unread ?? new ServerLoad(),
     onUnexpected:
       options.onUnexpected ?? ((error) => logger.error({ err: error }, 'a request failed inside')),
   };

@@ -1,14 +1,22 @@
 /**
  * Unary calls of the gateway: one JSON message in, one out.
+ *
+ * A long answer is made in pieces before its first byte leaves: so it has a length, what fails while it is made is
+ * told as any other failure, and the pairs that it is made of are let go. What is made counts as unread, beside the
+ * answers over gRPC, until the client has taken it or has gone; when all of that is too much, it is refused.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { UnaryHandler } from '../api/handler.js';
-import { decodeJson, encodeJson } from '../api/json.js';
+import { decodeJson, encodeJson, encodeJsonInPieces } from '../api/json.js';
 import type { Method } from '../api/methods.js';
 import { Call, callContext } from '../call.js';
-import { unaryErrorBody } from '../error-mapping.js';
-import { type GatewayScope, respond, wishOf } from './call.js';
+import { GrpcCode, unaryErrorBody, wireErrorOf } from '../error-mapping.js';
+import { type GatewayScope, respond, respondInPieces, wishOf } from './call.js';
+
+/** In the words of gRPC; nobody reads them but who counts calls. */
+const GONE = wireErrorOf(GrpcCode.CANCELLED, 'the client went away');
 
 type AnyUnaryHandler = (
   node: NodeFace,
@@ -53,6 +61,10 @@ async function answer(
     const wish = wishOf(request.raw);
     call.context = callContext(scope.node, wish, call.startedAt, method.waits, signal);
     const response = await handler(scope.node, message, call.context);
+    if (scope.longAnswers.isLong(method.response, response)) {
+      await answerInPieces(scope, call, response, raw);
+      return;
+    }
     const text = encodeJson(method.response, response);
     call.finish(null, text.length);
     respond(raw, scope, 200, text);
@@ -61,6 +73,48 @@ async function answer(
     const text = unaryErrorBody(wire);
     call.finish(wire, text.length);
     respond(raw, scope, wire.httpStatus, text);
+  }
+}
+
+async function answerInPieces(
+  scope: GatewayScope,
+  call: Call,
+  response: object,
+  raw: FastifyReply['raw'],
+): Promise<void> {
+  const { unread, longAnswers } = scope;
+  const { socket } = raw.req;
+  let bytes = 0;
+  const letGo = (): void => {
+    raw.removeListener('close', letGo);
+    socket.removeListener('close', letGo);
+    unread.add(-bytes);
+    bytes = 0;
+  };
+  try {
+    const work = encodeJsonInPieces(call.method.response, response);
+    const pieces = await longAnswers.make(work, (made) => {
+      bytes += made;
+      unread.add(made);
+      if (!unread.hasRoom(bytes)) {
+        throw new KvError('OVERLOADED', 'too many answers wait to be read', { outcome: 'unknown' });
+      }
+      return !socket.destroyed && !raw.destroyed;
+    });
+    if (pieces === null) {
+      letGo();
+      call.finish(GONE, 0);
+      return;
+    }
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    call.finish(null, length);
+    // An answer behind others of its connection hears of the end of that from the socket alone.
+    raw.once('close', letGo);
+    socket.once('close', letGo);
+    respondInPieces(raw, scope, pieces, length);
+  } catch (error) {
+    letGo();
+    throw error;
   }
 }
 

@@ -21,6 +21,7 @@ import type { Pots } from '../http2/pace.js';
 import { Http2ServerConnection, type ServerEvents } from '../http2/server-connection.js';
 import type { Http2Stream } from '../http2/stream.js';
 import type { LongAnswers } from '../long-answers.js';
+import { type ServerLoad, SHARE_BYTES } from '../server-load.js';
 import { callHead } from './call-head.js';
 import {
   type CallWire,
@@ -32,7 +33,6 @@ import {
 import { MessageError } from './message-assembler.js';
 import { Pulse, type PulseLimits } from './pulse.js';
 import { type ServedMethod, unknownMethod } from './served-method.js';
-import { type ServerLoad, SHARE_BYTES } from './server-load.js';
 import { ANSWER_HEAD, errorHead, httpHead, OK_TRAILERS } from './status.js';
 
 /** What the socket holds before streams are told to wait. */

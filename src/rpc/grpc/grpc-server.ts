@@ -11,9 +11,9 @@ import type { Handlers } from '../api/handler.js';
 import type { CallScope } from '../call.js';
 import { newPots } from '../http2/pace.js';
 import { LongAnswers } from '../long-answers.js';
+import { ServerLoad } from '../server-load.js';
 import { GrpcConnection, type Keepalive, type StallLimits } from './grpc-connection.js';
 import { servedMethods } from './served-method.js';
-import { ServerLoad } from './server-load.js';
 
 export interface GrpcServerOptions {
   readonly logger: Logger;
@@ -24,6 +24,7 @@ export interface GrpcServerOptions {
   readonly onUnexpected: (error: unknown) => void;
   /** Shared with the other face. */
   readonly longAnswers?: LongAnswers;
+  readonly unread?: ServerLoad;
   /** Default: none. */
   readonly keepalive?: Keepalive;
   /** Of one connection. */
@@ -67,7 +68,7 @@ export class GrpcServer {
       limits,
       keepalive,
       maxStreams: options.maxStreams,
-      unread: new ServerLoad(options.totalBytesMax),
+      unread: options.unread ?? new ServerLoad(options.totalBytesMax),
       unfinished: new ServerLoad(options.totalBytesMax),
       pots: newPots(performance.now()),
       methods: servedMethods(handlers, metrics),

@@ -19,6 +19,10 @@ export class ServerLoad {
     this.totalMax = totalMax;
   }
 
+  get bytes(): number {
+    return this.total;
+  }
+
   /** A connection holds so much more, or less. */
   add(bytes: number): void {
     this.total += bytes;
