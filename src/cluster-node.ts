@@ -90,6 +90,8 @@ const REGRESSED_TELL_MS = 60_000;
 const MAX_APPLY_LAG = 5000;
 /** Backups under way. Each pins the files of the state as it was. */
 const BACKUPS_MAX = 4;
+/** Hashes under way. Each reads all records, and no deadline of the server ends it. */
+const HASHES_MAX = 8;
 /** How long a removed member waits to be turned away by the others. */
 const LEAVE_MS = 30_000;
 /** So many removed revisions are worth a checkpoint, behind which their space can be given back. */
@@ -165,6 +167,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   private readonly turnedAwayBy = new Set<NodeId>();
   private stopping: Promise<void> | null = null;
   private backups = 0;
+  private hashes = 0;
 
   constructor(options: ClusterNodeOptions) {
     const { config, clock, raft, log, replica } = options;
@@ -582,7 +585,15 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   async hashKv(revision: number, context: RequestContext): Promise<HashResult> {
-    return await hashStore(this.replica, revision, this.clock, () => this.assertInTime(context));
+    if (this.hashes >= HASHES_MAX) {
+      throw new KvError('OVERLOADED', `${this.hashes} hashes are under way; wait for one to end`);
+    }
+    this.hashes += 1;
+    try {
+      return await hashStore(this.replica, revision, this.clock, () => this.assertInTime(context));
+    } finally {
+      this.hashes -= 1;
+    }
   }
 
   async transferLeadership(target: number, context: RequestContext): Promise<void> {

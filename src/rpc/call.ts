@@ -169,7 +169,8 @@ export class Call {
     const code = codeName(error?.grpcCode ?? 0);
     this.counters.finish(code, ms / 1000);
     metrics.clientBytesSent.value += bytes;
-    const mayTakeLong = this.method.waits || this.method.responseStream;
+    const { waits, isUnhurried, responseStream } = this.method;
+    const mayTakeLong = waits || isUnhurried || responseStream;
     if (ms > slowRequestMs && !mayTakeLong) this.logSlow(ms, code, bytes);
   }
 

@@ -1,5 +1,5 @@
 /**
- * What a member says of itself in Maintenance.Status.
+ * What a member says of itself in Maintenance.Status, and by hashes.
  */
 import { afterEach, expect, test } from 'vitest';
 import { InProcessCluster, put } from '../support/in-process-cluster.js';
@@ -26,4 +26,17 @@ test('a database is as large as what is in use of it, also where its files were 
     return appliedIndex > 30;
   });
   expect(smallest).toBeGreaterThanOrEqual(0);
+});
+
+test('a member makes a few hashes at once, and serves others when those have ended', async () => {
+  cluster = new InProcessCluster({}, 1);
+  await cluster.start();
+  const { node } = await cluster.leader();
+  if (node === null) throw new Error('no member');
+  const asked = Array.from({ length: 20 }, () => node.hashKv(0, node.context()));
+  const ends = await Promise.allSettled(asked);
+  const refused = ends.filter(({ status }) => status === 'rejected');
+  expect(refused).toHaveLength(12);
+  expect(refused[0]).toMatchObject({ reason: { code: 'OVERLOADED' } });
+  await expect(node.hashKv(0, node.context())).resolves.toMatchObject({ hashRevision: 1 });
 });

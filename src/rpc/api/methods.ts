@@ -5,7 +5,8 @@
  * `paths` are below the version prefix; the first is the usual one, the rest are old aliases. A method
  * without one is served over gRPC alone.
  * `waits` marks calls that may rightly last for ever (a lock that somebody else holds): only the
- * client's own deadline ends them. `isShort` marks those that end by themselves as soon as their answer is
+ * client's own deadline ends them. `isUnhurried` marks those that take as long as the state is large: not the deadline of
+ * the server ends them, but that of the client or its departure. `isShort` marks those that end by themselves as soon as their answer is
  * read: a server that stops waits for them, and a client that does not read them loses them. `isLarge` marks
  * those whose answer may be of any size: they wait for a client that has not read what it asked for before.
  */
@@ -19,12 +20,15 @@ export interface Method {
   readonly requestStream: boolean;
   readonly responseStream: boolean;
   readonly waits: boolean;
+  readonly isUnhurried: boolean;
   readonly isShort: boolean;
   readonly isLarge: boolean;
   readonly paths: readonly string[];
 }
 
-type Shape = Partial<Pick<Method, 'request' | 'response' | 'waits' | 'isShort' | 'isLarge'>> & {
+type Shape = Partial<
+  Pick<Method, 'request' | 'response' | 'waits' | 'isUnhurried' | 'isShort' | 'isLarge'>
+> & {
   readonly stream?: 'out' | 'both';
 };
 
@@ -42,6 +46,7 @@ function method(
     requestStream: shape.stream === 'both',
     responseStream: shape.stream !== undefined,
     waits: shape.waits ?? false,
+    isUnhurried: shape.isUnhurried ?? false,
     isShort: shape.isShort ?? (shape.stream === undefined && shape.waits !== true),
     isLarge: shape.isLarge ?? false,
     paths,
@@ -96,8 +101,8 @@ export const METHODS: readonly Method[] = [
   method(MAINTENANCE, 'Alarm', ['/maintenance/alarm']),
   method(MAINTENANCE, 'Status', ['/maintenance/status']),
   method(MAINTENANCE, 'Defragment', ['/maintenance/defragment']),
-  method(MAINTENANCE, 'Hash', ['/maintenance/hash']),
-  method(MAINTENANCE, 'HashKV', ['/maintenance/hashkv']),
+  method(MAINTENANCE, 'Hash', ['/maintenance/hash'], { isUnhurried: true }),
+  method(MAINTENANCE, 'HashKV', ['/maintenance/hashkv'], { isUnhurried: true }),
   method(MAINTENANCE, 'Snapshot', ['/maintenance/snapshot'], { stream: 'out', isShort: true }),
   method(MAINTENANCE, 'MoveLeader', ['/maintenance/transfer-leadership']),
   method(MAINTENANCE, 'Downgrade', ['/maintenance/downgrade']),

@@ -55,11 +55,12 @@ async function answer(
   try {
     const body = typeof request.body === 'string' ? request.body : '';
     scope.metrics.clientBytesReceived.value += body.length;
-    // Only calls that may last for ever are worth the cost of a signal.
-    const signal = method.waits ? departure(raw) : null;
+    // Only calls that may last for long are worth the cost of a signal.
+    const mayLast = method.waits || method.isUnhurried;
+    const signal = mayLast ? departure(raw) : null;
     const message = decodeJson(method.request, body);
     const wish = wishOf(request.raw);
-    call.context = callContext(scope.node, wish, call.startedAt, method.waits, signal);
+    call.context = callContext(scope.node, wish, call.startedAt, mayLast, signal);
     const response = await handler(scope.node, message, call.context);
     if (scope.longAnswers.isLong(method.response, response)) {
       await answerInPieces(scope, call, response, raw);

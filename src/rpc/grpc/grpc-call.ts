@@ -343,16 +343,11 @@ export class UnaryGrpcCall extends GrpcCall {
     if (message === null) throw malformed('the call has no message');
     if (wire.isUnread()) throw new MessageError(UNREAD);
     const { scope, method } = this.call;
-    // Only calls that may last for ever are worth the cost of a signal.
-    if (method.waits) this.departure = new AbortController();
+    // Only calls that may last for long are worth the cost of a signal.
+    const mayLast = method.waits || method.isUnhurried;
+    if (mayLast) this.departure = new AbortController();
     const signal = this.departure?.signal ?? null;
-    this.call.context = callContext(
-      scope.node,
-      this.head,
-      this.call.startedAt,
-      method.waits,
-      signal,
-    );
+    this.call.context = callContext(scope.node, this.head, this.call.startedAt, mayLast, signal);
     const leftMs = this.call.context.clientDeadline - scope.node.now();
     if (method.isLarge && wire.isCrowded()) {
       if (!wire.park()) throw new MessageError(UNREAD);
@@ -365,8 +360,8 @@ export class UnaryGrpcCall extends GrpcCall {
     // Not to be kept until the answer is read.
     this.message = null;
     // All others are ended by the deadline of the node.
+    if (mayLast) this.armDeadline(leftMs);
     if (method.waits) {
-      this.armDeadline(leftMs);
       const end = (error: KvError): void => this.fail(error);
       this.unfollowLeader = endWithoutLeader(scope.node, this.call.context, end);
     }
