@@ -86,6 +86,11 @@ export class RangeMeasure {
     this.chosen = areFirst || sortTarget === SortTarget.Value ? 0 : limit;
   }
 
+  /** Pairs that were met so far. */
+  get walked(): number {
+    return this.pairs;
+  }
+
   /** Goes on over at most `maxKeys` keys; true = the answer fits. Throws when it does not. */
   advance(maxKeys: number): boolean {
     const { store, request } = this;

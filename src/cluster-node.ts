@@ -476,10 +476,17 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.assertSound();
     if (serializable) this.assertRunning();
     else await this.joinRound(context);
-    const check = (): void => this.assertInTime(context);
     this.assertMay(request, context);
     const { maxRangeBytes } = this.options.config;
-    const reading = readRange(() => this.machine, request, this.clock, check, maxRangeBytes);
+    const { check, mayBeLong } = this.paceOf(context);
+    const reading = readRange(
+      () => this.machine,
+      request,
+      this.clock,
+      check,
+      maxRangeBytes,
+      mayBeLong,
+    );
     if (!(reading instanceof Promise)) return reading;
     const outcome = await reading;
     // It may have gone on while the right to it was taken away.
@@ -512,10 +519,17 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.assertSound();
     if (serializable) this.assertRunning();
     else await this.linearize(context);
-    const check = (): void => this.assertInTime(context);
     this.assertMay(txn, context);
     const { maxRangeBytes } = this.options.config;
-    const outcome = await readTxn(() => this.machine, txn, this.clock, check, maxRangeBytes);
+    const { check, mayBeLong } = this.paceOf(context);
+    const outcome = await readTxn(
+      () => this.machine,
+      txn,
+      this.clock,
+      check,
+      maxRangeBytes,
+      mayBeLong,
+    );
     this.assertMay(txn, context);
     return outcome;
   }
@@ -849,6 +863,21 @@ export class ClusterNode implements NodeFace, DriverHost {
     throw new KvError('STOPPED', 'this member is stopping; use another one', {
       outcome: 'not-applied',
     });
+  }
+
+  /** Of a read: the time that a client lets its own long answers wait for each other is not the read's. */
+  private paceOf(context: RequestContext): {
+    check(): void;
+    mayBeLong(): Promise<void> | null;
+  } {
+    let current = context;
+    const proceed = (deadline: number): void => {
+      current = { ...context, deadline };
+    };
+    return {
+      check: () => this.assertInTime(current),
+      mayBeLong: () => context.mayBeLong?.()?.then(proceed) ?? null,
+    };
   }
 
   private assertInTime(context: RequestContext): void {

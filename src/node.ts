@@ -22,6 +22,9 @@ export interface RequestContext {
   readonly requireLeader: boolean;
   /** On whose behalf: what the request may do is judged by it. */
   readonly actor: Actor;
+  /** Asked when an answer cannot be read in one turn: resolves, with the deadline from then on, when the client may
+   *  have it. Null: at once, which is the default. */
+  readonly mayBeLong?: (() => Promise<number> | null) | undefined;
 }
 
 /** By what a client shows who it is. */

@@ -38,9 +38,10 @@ export function readRange(
   clock: Clock,
   check: () => void,
   bytesMax = Number.POSITIVE_INFINITY,
+  mayBeLong: () => Promise<void> | null = atOnce,
 ): ReadOutcome | Promise<ReadOutcome> {
   const plan = { succeeded: true, ranges: [request] };
-  const reading = readTogether(machine, () => plan, clock, check, bytesMax);
+  const reading = readTogether(machine, () => plan, clock, check, bytesMax, mayBeLong);
   return reading instanceof Promise ? reading.then(toRange) : toRange(reading);
 }
 
@@ -57,6 +58,7 @@ export async function readTxn(
   clock: Clock,
   check: () => void,
   bytesMax = Number.POSITIVE_INFINITY,
+  mayBeLong: () => Promise<void> | null = atOnce,
 ): Promise<ProposeOutcome> {
   const choose = (store: Store): ReadPlan => {
     const succeeded = conditionHolds(store, txn);
@@ -68,6 +70,7 @@ export async function readTxn(
     clock,
     check,
     bytesMax,
+    mayBeLong,
   );
   return { revision, response: { kind: 'txn', succeeded, responses: answers, revision } };
 }
@@ -83,6 +86,8 @@ interface Reading {
   readonly answers: readonly RangeAnswer[];
 }
 
+type Step = Pick<RangeScan, 'advance' | 'walked'>;
+
 /** Ranges that were opened in the same turn. */
 interface Attempt {
   readonly store: Store;
@@ -90,21 +95,35 @@ interface Attempt {
   readonly succeeded: boolean;
   readonly scans: readonly RangeScan[];
   /** What is not finished: first to see that the answer fits, then to read it. */
-  readonly steps: Pick<RangeScan, 'advance'>[];
+  readonly steps: Step[];
+  /** Nothing is read but how many there are: that holds no memory, however long it takes. */
+  readonly isCount: boolean;
 }
 
-/** Plans and opens all ranges in the same turn, and then takes the turns that they need, if it takes more. */
+/**
+ * Plans and opens all ranges in the same turn, and then takes the turns that they need, if it takes more. What cannot
+ * be read in one turn and has to wait for that begins anew: what was read of it by then is let go, so that what
+ * waits holds nothing.
+ */
 function readTogether(
   machine: () => StateMachine,
   plan: (store: Store) => ReadPlan,
   clock: Clock,
   check: () => void,
   bytesMax: number,
+  mayBeLong: () => Promise<void> | null,
 ): Reading | Promise<Reading> {
   const begin = (): Attempt => beginReading(machine(), plan, bytesMax);
   const attempt = begin();
-  advanceAll(attempt);
-  return readingOf(attempt) ?? readInTurns(machine, attempt, begin, clock, check);
+  advance(attempt);
+  const reading = readingOf(attempt);
+  if (reading !== null) return reading;
+  const wait = attempt.isCount ? null : mayBeLong();
+  if (wait === null) return readInTurns(machine, attempt, begin, clock, check);
+  return wait.then(() => {
+    check();
+    return readInTurns(machine, begin(), begin, clock, check);
+  });
 }
 
 function beginReading(
@@ -116,13 +135,18 @@ function beginReading(
   const { revision } = store;
   const { succeeded, ranges } = plan(store);
   const scans = ranges.map((request) => openScan(machine, request));
-  const steps = [...measuresOf(store, ranges, bytesMax), ...scans];
-  return { store, revision, succeeded, scans, steps };
+  const steps: Step[] = [...measuresOf(store, ranges, bytesMax), ...scans];
+  const isCount = ranges.every(({ countOnly }) => countOnly);
+  return { store, revision, succeeded, scans, steps, isCount };
 }
 
-/** Goes on until one step takes another turn. A step that is finished is not asked again. */
-function advanceAll({ steps }: Attempt): void {
-  while (steps.length > 0 && (steps[0] as Attempt['steps'][0]).advance(RANGE_STEP_KEYS)) {
+/** As far as one turn reaches. A step that is finished is not asked again. */
+function advance({ steps }: Attempt): void {
+  let left = RANGE_STEP_KEYS;
+  for (let step = steps[0]; step !== undefined && left > 0; step = steps[0]) {
+    const { walked } = step;
+    if (!step.advance(left)) return;
+    left -= step.walked - walked;
     steps.shift();
   }
 }
@@ -148,7 +172,7 @@ async function readInTurns(
     while (isCurrent() && attempt.steps.length > 0) {
       await new Promise<void>((resolve) => clock.soon(resolve));
       check();
-      if (isCurrent()) advanceAll(attempt);
+      if (isCurrent()) advance(attempt);
     }
     const reading = isCurrent() ? readingOf(attempt) : null;
     if (reading !== null) return reading;
@@ -159,8 +183,11 @@ async function readInTurns(
       throw new KvError('TIMEOUT_NO_EFFECT', 'the state was replaced while it was read; ask again');
     }
     attempt = begin();
-    advanceAll(attempt);
   }
+}
+
+function atOnce(): null {
+  return null;
 }
 
 function openScan(machine: StateMachine, request: RangeRequest): RangeScan {

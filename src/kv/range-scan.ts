@@ -39,6 +39,8 @@ interface Hit {
   readonly lease: Int64;
 }
 
+/** Values that are read in one step, whatever the keys: 1000 large ones would hold the event loop for long. */
+const STEP_BYTES = 1024 * 1024;
 /** Of `slot`: the range is more than one key. */
 const MANY = -2;
 
@@ -63,6 +65,8 @@ export class RangeScan {
   private to: string | null;
   private phase: 'walk' | 'load' | 'done' = 'walk';
   private walkedCount = 0;
+  /** Of values, in this step. */
+  private stepBytes = 0;
   private hits: Hit[] = [];
   private kvs: KeyValue[] = [];
   private more = false;
@@ -98,6 +102,7 @@ export class RangeScan {
       this.kvs = [];
       return true;
     }
+    this.stepBytes = 0;
     if (this.phase === 'walk') this.walk(maxKeys);
     else this.load(maxKeys);
     return (this.phase as string) === 'done';
@@ -113,6 +118,11 @@ export class RangeScan {
       count: this.count,
       revision: this.headRevision,
     };
+  }
+
+  /** Pairs that were met so far. */
+  get walked(): number {
+    return this.walkedCount;
   }
 
   private get count(): number {
@@ -141,7 +151,7 @@ export class RangeScan {
       if (this.isSated()) return false;
       last = key;
       left -= 1;
-      return left > 0;
+      return left > 0 && this.stepBytes < STEP_BYTES;
     };
     const { keys } = index;
     const ended = this.backward
@@ -194,6 +204,7 @@ export class RangeScan {
     const sub = index.nodeSub(where);
     const bytes = records.read(main, sub);
     const record = decodeRecord(main, sub, bytes, key);
+    this.stepBytes += bytes.length;
     const withValue = this.natural && !this.request.keysOnly;
     return {
       key,
@@ -226,6 +237,7 @@ export class RangeScan {
 
   private readValue(main: number, sub: number, key: string): Uint8Array {
     const bytes = this.store.records.read(main, sub);
+    this.stepBytes += bytes.length;
     return this.arena.copy(recordValue(decodeRecord(main, sub, bytes, key), bytes));
   }
 
@@ -257,7 +269,9 @@ export class RangeScan {
 
   private load(maxKeys: number): void {
     const end = Math.min(this.hits.length, this.kvs.length + maxKeys);
-    while (this.kvs.length < end) this.kvs.push(this.pairOf(this.hits[this.kvs.length] as Hit));
+    while (this.kvs.length < end && this.stepBytes < STEP_BYTES) {
+      this.kvs.push(this.pairOf(this.hits[this.kvs.length] as Hit));
+    }
     if (this.kvs.length < this.hits.length) return;
     this.phase = 'done';
     this.hits = [];

@@ -82,6 +82,7 @@ export function callContext(
   startedAt: number,
   endless: boolean,
   signal: AbortSignal | null,
+  mayBeLong?: () => Promise<number> | null,
 ): CallContext {
   const timeout = parseGrpcTimeout(wish.timeout);
   const clientDeadline = timeout === null ? NEVER : startedAt + timeout;
@@ -103,6 +104,7 @@ export function callContext(
     actor: own.actor,
     caller,
     clientDeadline,
+    mayBeLong,
   };
 }
 

@@ -148,3 +148,37 @@ test('a transaction that reads a compacted revision is refused', async () => {
 
   await expect(read).rejects.toMatchObject({ code: 'COMPACTED' });
 });
+
+test.each([
+  ['as many keys as are read in a turn', 999, 10, false, 0],
+  ['more keys than are read in a turn', 3000, 10, false, 1],
+  ['large values', 100, 50_000, false, 1],
+  ['a count of many keys', 3000, 10, true, 0],
+])(
+  'a read of %s asks whether it may be long when it is',
+  async (_what, keys, bytes, countOnly, asks) => {
+    const rig = new MachineRig();
+    const value = Buffer.alloc(bytes);
+    for (let at = 0; at < keys; at += 1) rig.ok(put(`k${String(at).padStart(5, '0')}`, value));
+    const request = rangeOf({ key: 'k', rangeEnd: 'l', countOnly });
+    let asked = 0;
+    let late = 0;
+    const read = readRange(
+      () => rig.machine,
+      request,
+      systemClock,
+      () => undefined,
+      undefined,
+      async () => {
+        asked += 1;
+        // What is written while it waits is read, too: nothing was kept of what it saw before.
+        rig.ok(put('k99999', value));
+        late = 1;
+      },
+    );
+    const { response, revision } = await read;
+    expect(asked).toBe(asks);
+    expect(response.count).toBe(keys + late);
+    expect(revision).toBe(rig.machine.store.revision);
+  },
+);

@@ -546,6 +546,85 @@ describe('a server', () => {
     await Promise.all([watch.outcome, waiting]);
   });
 
+  describe('that is asked for many long answers on one connection', () => {
+    const handled = () => served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary').handled;
+    let reading: number;
+    let most: number;
+    let read: number;
+    /** What a read waits for. */
+    let pace: Promise<unknown>;
+
+    beforeEach(async () => {
+      [reading, most, read, pace] = [0, 0, 0, Promise.resolve()];
+      const handler = unary(async (_node, _request, context) => {
+        await context.mayBeLong?.();
+        reading += 1;
+        most = Math.max(most, reading);
+        await pace;
+        await pause(1);
+        reading -= 1;
+        read += 1;
+        return longRange(2000);
+      });
+      await serveInstead('etcdserverpb.KV/Range', handler);
+    });
+
+    it('reads and makes them one by one', async () => {
+      const ends = await Promise.all(
+        Array.from({ length: 20 }, () => client.call(RANGE, range('k'))),
+      );
+      expect(ends.filter(({ status }) => status === 0)).toHaveLength(20);
+      expect(most).toBe(1);
+      expect(handled().get('OK')).toBe(20);
+    });
+
+    it('lets those of another connection not wait for them', async () => {
+      pace = new Promise(() => undefined);
+      void client.call(RANGE, range('k'));
+      await waitFor('the first', 2000, () => reading === 1);
+      const other = new GrpcClient(served.port);
+      void other.call(RANGE, range('k'));
+      await waitFor('the other', 2000, () => reading === 2);
+      other.close();
+    });
+
+    it('begins no other for one that was called off before its read has ended', async () => {
+      let release: () => void = () => undefined;
+      pace = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      const first = client.open(RANGE);
+      first.send(range('k'));
+      first.end();
+      await waitFor('the first', 2000, () => reading === 1);
+      const second = client.call(RANGE, range('k'));
+      first.cancel();
+      await waitFor('its end', 2000, () => handled().get('Canceled') === 1);
+      await staysFalse('the second', 100, () => reading > 1);
+
+      release();
+
+      expect((await second).status).toBe(0);
+      expect(most).toBe(1);
+    });
+
+    it('ends those that wait with their deadline, and reads nothing for them', async () => {
+      let release: () => void = () => undefined;
+      pace = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      const first = client.call(RANGE, range('k'));
+      await waitFor('the first', 2000, () => reading === 1);
+      const late = await client.call(RANGE, range('k'), { 'grpc-timeout': '100m' });
+      expect(late).toMatchObject({ status: 4 });
+
+      release();
+      expect((await first).status).toBe(0);
+      expect((await client.call(RANGE, range('k'))).status).toBe(0);
+      expect(read).toBe(2);
+    });
+  });
+
   describe('whose client has asked for much and reads nothing', () => {
     const large = range('large');
     const handled = () => served.metrics.rpc('etcdserverpb.KV', 'Range', 'unary').handled;

@@ -27,7 +27,7 @@ import type {
   RequestContext,
 } from '../../src/node.js';
 import { readRangeParts } from '../../src/range-parts.js';
-import { readTxn } from '../../src/store-reads.js';
+import { readRange, readTxn } from '../../src/store-reads.js';
 import { WatchService } from '../../src/watch/io/watch-service.js';
 import { MachineRig } from './machine-rig.js';
 import { MemoryStateFolders } from './memory-backend.js';
@@ -162,9 +162,9 @@ export class LocalNode implements NodeFace {
     context: RequestContext,
   ): Promise<ReadOutcome> {
     if (!serializable) await this.admit(context);
-    const answer = this.machine.store.range(request);
-    if ('error' in answer) throw new KvError(answer.error, 'the range was refused');
-    return { revision: this.machine.store.revision, response: answer };
+    const mayBeLong = () => context.mayBeLong?.()?.then(() => undefined) ?? null;
+    const check = (): void => undefined;
+    return await readRange(() => this.machine, request, systemClock, check, undefined, mayBeLong);
   }
 
   async readTxn(

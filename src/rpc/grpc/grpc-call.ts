@@ -6,7 +6,7 @@
  * status it has sent, or because nobody listens any more.
  */
 import { MalformedBytesError } from '../../bytes.js';
-import type { KvError } from '../../errors.js';
+import { KvError } from '../../errors.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { ResponseSink, StreamHandler, StreamSession, UnaryHandler } from '../api/handler.js';
 import { decodeProtobuf } from '../api/protobuf.js';
@@ -38,6 +38,10 @@ export interface CallWire extends MessageAccount {
   isCrowded(): boolean;
   /** Asks for `goOn` when that has changed. False: too many wait. */
   park(): boolean;
+  /** Takes the place of the one call whose answer may be long. False: wait for `goOn`, the place is yours then. */
+  claim(): boolean;
+  /** Gives it back. */
+  leave(): void;
   /** Work for this call, in units (turn.ts). `isCheap`: to ask for. */
   worked(units: number, isCheap: boolean): void;
   /** Others are to have their turn. */
@@ -325,6 +329,9 @@ export class UnaryGrpcCall extends GrpcCall {
   /** Bytes of a message that waits for the client to read. */
   private parkedBytes = 0;
   private unfollowLeader: (() => void) | null = null;
+  private hasPlace = false;
+  /** Waits for the answers in front of its own. */
+  private place: { take(): void; refuse(error: KvError): void } | null = null;
 
   constructor(options: CallOptions, handler: UnaryHandler) {
     super(options);
@@ -347,7 +354,14 @@ export class UnaryGrpcCall extends GrpcCall {
     const mayLast = method.waits || method.isUnhurried;
     if (mayLast) this.departure = new AbortController();
     const signal = this.departure?.signal ?? null;
-    this.call.context = callContext(scope.node, this.head, this.call.startedAt, mayLast, signal);
+    this.call.context = callContext(
+      scope.node,
+      this.head,
+      this.call.startedAt,
+      mayLast,
+      signal,
+      method.isLarge ? () => this.mayBeLong() : undefined,
+    );
     const leftMs = this.call.context.clientDeadline - scope.node.now();
     if (method.isLarge && wire.isCrowded()) {
       if (!wire.park()) throw new MessageError(UNREAD);
@@ -373,16 +387,56 @@ export class UnaryGrpcCall extends GrpcCall {
     serve(scope.node, message, this.call.context).then(
       (response) => {
         if (this.longAnswers.isLong(method.response, response)) {
-          void this.answerInTurns(response);
+          void this.answerInTurns(response).finally(() => this.leavePlace());
           return;
         }
+        this.leavePlace();
         this.attempt(() => {
           this.answer(response);
           this.end(null);
         });
       },
-      (error: unknown) => this.attempt(() => this.fail(error)),
+      (error: unknown) => {
+        this.leavePlace();
+        this.attempt(() => this.fail(error));
+      },
     );
+  }
+
+  override goOn(): void {
+    if (this.place === null) super.goOn();
+    else this.place.take();
+  }
+
+  /**
+   * Long answers of a connection are read and made one by one: a hundred at once would be in memory a hundred times
+   * before the client could leave one of them unread. The place is kept until nothing is read any more, whether
+   * or not somebody still waits for it.
+   */
+  private mayBeLong(): Promise<number> | null {
+    if (this.hasPlace || this.isOver) return null;
+    if (!this.wire.claim()) return this.waitInLine();
+    this.hasPlace = true;
+    return null;
+  }
+
+  private async waitInLine(): Promise<number> {
+    const { node } = this.call.scope;
+    const clientDeadline = this.call.context?.clientDeadline ?? Number.POSITIVE_INFINITY;
+    this.keepParked(this.messageBytes);
+    this.armDeadline(clientDeadline - node.now(), NOT_BEGUN);
+    await new Promise<void>((take, refuse) => {
+      this.place = { take, refuse };
+    });
+    this.hasPlace = true;
+    this.place = null;
+    this.keepParked(0);
+    return Math.min(node.context().deadline, clientDeadline);
+  }
+
+  private leavePlace(): void {
+    if (this.hasPlace) this.wire.leave();
+    this.hasPlace = false;
   }
 
   private async answerInTurns(response: object): Promise<void> {
@@ -405,6 +459,7 @@ export class UnaryGrpcCall extends GrpcCall {
     super.release();
     this.keepParked(0);
     this.unfollowLeader?.();
+    this.place?.refuse(new KvError('CANCELED', 'nobody waits for the answer any more'));
   }
 
   private keepParked(bytes: number): void {

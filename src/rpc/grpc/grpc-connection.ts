@@ -7,10 +7,11 @@
  *
  * Bounds: a socket that takes nothing is not read either, and is closed when it takes nothing of answers
  * for long; calls whose answers may be large wait while `CROWD_BYTES` of answers are not read, `PARKED_MAX` of
- * them; answers that nobody reads are bounded by `UNREAD_BYTES_MAX`, above which new calls are refused; streams
+ * them, and long answers are made one by one; answers that nobody reads are bounded by `UNREAD_BYTES_MAX`, above which new calls are refused; streams
  * are told to wait; what is left half done is ended by `sweep`.
  */
 import type { Socket } from 'node:net';
+import { KvError } from '../../errors.js';
 import { commonNameOf } from '../../tls/common-name.js';
 import type { CallScope } from '../call.js';
 import { type Caller, callerOn } from '../caller.js';
@@ -118,6 +119,10 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   private readonly behind = new Set<StreamOwner>();
   /** Calls that wait for the client to read. */
   private readonly parked = new Set<StreamOwner>();
+  /** Calls that wait for their long answer to be the one that is made. */
+  private readonly line = new Set<StreamOwner>();
+  /** A long answer is being read or made. */
+  private isLongMade = false;
   private readonly caller: Caller;
   private suspects: ReadonlyMap<Http2Stream<StreamOwner>, Suspicion> = new Map();
   private isFull = false;
@@ -412,6 +417,23 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     return true;
   }
 
+  claim(stream: Http2Stream<StreamOwner>): boolean {
+    if (!this.isLongMade && !this.isCrowded()) {
+      this.isLongMade = true;
+      return true;
+    }
+    if (stream.owner === null || this.line.size >= PARKED_MAX) {
+      throw new KvError('OVERLOADED', 'too many answers of this connection wait for each other');
+    }
+    this.line.add(stream.owner);
+    return false;
+  }
+
+  leave(): void {
+    this.isLongMade = false;
+    if (this.hasMore) this.rein(0);
+  }
+
   isUnread(): boolean {
     const bytes = this.unread();
     // Nearly always: this is asked for each call.
@@ -433,11 +455,14 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     this.paused.delete(call);
     this.behind.delete(call);
     this.parked.delete(call);
+    this.line.delete(call);
   }
 
   /** Calls wait for another turn, or the client has read what they waited for. */
   private get hasMore(): boolean {
-    return this.behind.size > 0 || (this.parked.size > 0 && !this.isCrowded());
+    if (this.behind.size > 0) return true;
+    const isNextLong = this.line.size > 0 && !this.isLongMade;
+    return (isNextLong || this.parked.size > 0) && !this.isCrowded();
   }
 
   /** Nobody reads what is left of the answer. */
@@ -495,6 +520,12 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
     for (const call of this.behind) {
       if (http2.isTurnOver) break;
       this.behind.delete(call);
+      call.goOn();
+    }
+    for (const call of this.line) {
+      if (this.isLongMade || this.isCrowded()) break;
+      this.line.delete(call);
+      this.isLongMade = true;
       call.goOn();
     }
     for (const call of this.parked) {
@@ -620,6 +651,14 @@ class StreamWire implements CallWire {
 
   worked(units: number, isCheap: boolean): void {
     this.connection.worked(units, isCheap);
+  }
+
+  claim(): boolean {
+    return this.connection.claim(this.stream);
+  }
+
+  leave(): void {
+    this.connection.leave();
   }
 
   isTurnOver(): boolean {
