@@ -165,7 +165,9 @@ export class RangeScan {
   /** Nothing that is still to come can change the answer. */
   private isSated(): boolean {
     if (this.countAtHead < 0) return false;
-    return (this.natural ? this.kvs.length : this.hits.length) >= this.wanted;
+    if (!this.natural) return this.hits.length >= this.wanted;
+    // With all of them there is no need to look for more, which could take another turn.
+    return this.kvs.length >= Math.min(this.wanted, this.countAtHead);
   }
 
   private take(key: string, slot: number, where: number): void {

@@ -228,6 +228,10 @@ class GuardedStream implements StreamSession<object> {
     this.session = open(node, context, sink);
   }
 
+  get wasQuick(): boolean {
+    return !this.isAsking && this.session.wasQuick === true;
+  }
+
   /** One asker is found out at a time; the next requests wait in the stream. */
   get isFull(): boolean {
     return this.isAsking || this.session.isFull === true;

@@ -22,7 +22,11 @@ export class LongAnswers {
 
   /** Takes a walk over what is in the answer, of one piece at most. */
   isLong(name: MessageName, response: object): boolean {
-    return MAY_BE_LONG.has(name) && weightOf(response) > PIECE_WEIGHT;
+    if (!MAY_BE_LONG.has(name)) return false;
+    const { kvs } = response as { readonly kvs?: readonly object[] };
+    // A get, the most frequent call of all. One pair is never cut.
+    if (kvs !== undefined && kvs.length <= 1) return false;
+    return weightOf(response) > PIECE_WEIGHT;
   }
 
   /** What `pieces` returns. `goOn` is asked in front of each, with the bytes of the one before; null: it said no. */

@@ -4,7 +4,7 @@
  */
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.js';
-import { type RangeRequest, rangeOf } from '../../src/kv/request.js';
+import { type RangeRequest, rangeOf, SortOrder } from '../../src/kv/request.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
 import { put } from '../support/in-process-cluster.js';
@@ -182,3 +182,22 @@ test.each([
     expect(revision).toBe(rig.machine.store.revision);
   },
 );
+
+test('a range of as many keys as one turn reads takes no other turn to see that there are no more', async () => {
+  const read = (keys: number, request = rangeAt(0)) => {
+    const { machine } = rigWith(keys);
+    return readRange(
+      () => machine,
+      request,
+      systemClock,
+      () => undefined,
+    );
+  };
+  const backward = { ...rangeAt(0), sortOrder: SortOrder.Descend };
+
+  expect(read(1000)).toMatchObject({ response: { count: 1000, more: false } });
+  expect(read(1000, backward)).toMatchObject({ response: { count: 1000, more: false } });
+  const longer = read(1001);
+  expect(longer).toBeInstanceOf(Promise);
+  expect((await longer).response.kvs).toHaveLength(1001);
+});

@@ -216,6 +216,17 @@ describe('a stream of many messages', () => {
       await besideOthers(async () => expect(await renewed()).toBeGreaterThan(2000));
     });
 
+    it('and goes further with it while its answers are at hand', async () => {
+      await serve();
+      await node.propose({ kind: 'leaseGrant', id: 5, ttl: 60 }, node.context());
+      await besideOthers(async () => {
+        const asked = await renewed();
+        node.isProven = true;
+        // What was saved at first is spent now.
+        expect(await renewed()).toBeLessThan(asked);
+      });
+    });
+
     it('and a faster one while nobody does', async () => {
       await serve();
       const took = await renewed();

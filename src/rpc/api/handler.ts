@@ -29,6 +29,8 @@ export interface ResponseSink<Response = object> {
 /** An open stream, as its transport drives it. */
 export interface StreamSession<Request = never> {
   handle(request: Request): void;
+  /** The last request was answered at once, from what is in memory. */
+  readonly wasQuick?: boolean;
   /** Takes no request now, and calls `resume` when it does. */
   readonly isFull?: boolean;
   /** Instead of `handle`, for a request that its sender has no right to. Without it the stream ends. */

@@ -81,7 +81,14 @@ export function encodeProtobuf<N extends MessageName>(
   message: Encodable<N>,
   prefixBytes = 0,
 ): Buffer {
-  return written(() => writeMessage(planOf(name), message as AnyMessage), prefixBytes);
+  // As `written` does, without a closure for each answer.
+  try {
+    writeMessage(planOf(name), message as AnyMessage);
+    return writer.finish(prefixBytes);
+  } catch (error) {
+    writer.clear();
+    throw error;
+  }
 }
 
 /** The bytes of one repeated field alone, as they stand in its message. */
@@ -390,10 +397,10 @@ function* piecesOf(
   return pieces;
 }
 
-function written(write: () => void, prefixBytes = 0): Buffer {
+function written(write: () => void): Buffer {
   try {
     write();
-    return writer.finish(prefixBytes);
+    return writer.finish(0);
   } catch (error) {
     writer.clear();
     throw error;

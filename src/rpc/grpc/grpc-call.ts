@@ -69,6 +69,9 @@ export interface CallOptions {
 
 /** Units (turn.ts) of a message on a stream; those of a single one are in what a call costs. */
 const MESSAGE_UNITS = 25;
+/** The same if the service had its answer at hand: of a renewal on a leader that was confirmed a moment ago the whole
+ *  of it takes 6 us. */
+const QUICK_MESSAGE_UNITS = 6;
 /** To make sense of a KiB of a message. */
 const DECODE_UNITS = 10;
 /** To make a KiB of an answer and to send it. */
@@ -197,6 +200,11 @@ export abstract class GrpcCall implements StreamOwner {
   protected abstract request(message: object): void;
   protected abstract requestsEnded(): void;
 
+  /** Of the message that was taken last. */
+  protected get wasQuick(): boolean {
+    return false;
+  }
+
   /** Runs a step of the call; what it throws ends the call. */
   protected attempt(step: () => void): void {
     if (this.isOver) return;
@@ -310,6 +318,7 @@ export abstract class GrpcCall implements StreamOwner {
     this.isAsked = method.requestStream;
     this.request(decodeProtobuf(method.request, message, ELEMENTS_MAX));
     this.isAsked = false;
+    if (this.wasQuick) this.wire.worked(QUICK_MESSAGE_UNITS - MESSAGE_UNITS, true);
   }
 
   /** The service takes messages again. */
@@ -530,6 +539,10 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
 
   protected override requestsEnded(): void {
     this.session?.requestsEnded?.();
+  }
+
+  protected override get wasQuick(): boolean {
+    return this.session?.wasQuick === true;
   }
 
   protected override release(): void {

@@ -34,9 +34,9 @@ export const WASTE_PACE: PaceLimits = {
   ownAllPerMs: 100,
 };
 /**
- * For work that is cheap to ask for: messages on streams, and what has to be unzipped. The messages of 16,000
- * renewals at once, then a quarter of a processor: 10,000 renewals a second, or 80 MB. Alone it is all of one:
- * 40,000 renewals a second, of which a processor does some 65,000.
+ * For work that is cheap to ask for: messages on streams, and what has to be unzipped. 16,000 messages at once, then
+ * a quarter of a processor: 10,000 messages a second, or 80 MB. Alone it is all of one: 40,000, or twice as many
+ * renewals that a leader has an answer to at once.
  */
 export const WORK_PACE: PaceLimits = {
   burst: 400_000,

@@ -83,6 +83,7 @@ interface Renewal {
 /** Renewals run side by side; answers leave in the order of the requests. */
 class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>> {
   isFull = false;
+  wasQuick = false;
   private readonly node: NodeFace;
   private readonly context: RequestContext;
   private readonly sink: ResponseSink<Encodable<'LeaseKeepAliveResponse'>>;
@@ -106,9 +107,11 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
     if (this.over) return;
     const { ID: id } = request;
     const header = currentHeader(this.node);
+    this.wasQuick = false;
     if (this.renewals.length === 0 && !this.paused) {
       const ttl = this.node.renewLeaseNow(id, this.context);
       if (ttl !== null) {
+        this.wasQuick = true;
         this.paused = !this.sink.send({ header, ID: id, TTL: ttl });
         return;
       }
