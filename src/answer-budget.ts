@@ -64,6 +64,8 @@ export class RangeMeasure {
   private readonly chosen: number;
   private from: string;
   private to: string | null;
+  /** It reads no values. */
+  readonly stepBytes = 0;
   private pairs = 0;
   private bytes = 0;
   private largest = 0;

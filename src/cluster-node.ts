@@ -236,6 +236,11 @@ export class ClusterNode implements NodeFace, DriverHost {
       electionMs: config.electionMs,
       machine: () => this.machine,
       confirm: (context) => this.linearize(context),
+      isSettled: (term) =>
+        raft.role === Role.Leader &&
+        raft.term === term &&
+        raft.transfer === null &&
+        raft.appliedIndex >= raft.commitIndex,
       context: () => this.context(),
       propose: (command, context) => this.propose(command, context),
       onUnconfirmed: (error) =>
@@ -489,7 +494,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     );
     if (!(reading instanceof Promise)) return reading;
     const outcome = await reading;
-    // It may have gone on while the right to it was taken away.
+    // It may have gone on while the right to it was taken away, or while the state was found to be wrong.
+    this.assertSound();
     this.assertMay(request, context);
     return outcome;
   }
@@ -530,6 +536,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       maxRangeBytes,
       mayBeLong,
     );
+    this.assertSound();
     this.assertMay(txn, context);
     return outcome;
   }

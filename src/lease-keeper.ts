@@ -1,12 +1,11 @@
 /**
  * The leader's side of leases: whose time is up, and who renewed.
  *
- * Time lives here and in lease/expiry.ts, never in the replicated state. Only a leader that has just
- * been confirmed by a quorum expires or renews anything: one that was paused for twenty seconds finds
- * all its leases overdue and the renewals of its clients in the socket, while a new leader may have
- * taken over long ago. So both wait for a read round first (read-rounds.ts), which also reads the
- * sockets before the clock is believed. Expiry is a proposal that carries the term of its proposer and
- * is ignored at apply under any other.
+ * Time lives here and in lease/expiry.ts, never in the replicated state. Only a leader that was confirmed
+ * by a quorum expires or renews anything: one that was paused for twenty seconds finds all its leases
+ * overdue and the renewals of its clients in the socket, while a new leader may have taken over long ago.
+ * So expiry waits for a read round first (read-rounds.ts), which also reads the sockets before the clock is
+ * believed. It is a proposal that carries the term of its proposer and is ignored at apply under any other.
  *
  * A new leader gives every lease its time again, plus an election timeout E. That is why a round proves
  * enough for the renewals of a short while behind it, too:
@@ -16,8 +15,10 @@
  *
  * A majority followed this leader after s, so nobody else was elected before s, and what is promised here
  * (r + ttl) ends before anybody else ends it, as PROOF_MS is much less than E. The two clocks may differ in
- * their rate by as much as the two times do. What such a proof cannot show is that a lease is gone: to end
- * one, or to say that there is none, takes a round.
+ * their rate by as much as the two times do; E is that of the other member, 25 ms at least. The proof is about
+ * ends by time. What was revoked is another matter: so it is good only while this member leads, hands over to nobody
+ * and has applied all that it knows to be committed, and to say that a lease is gone takes a round. A clock that stands
+ * still makes it last longer: that of a machine that is suspended within those milliseconds.
  */
 import type { Clock } from './clock.js';
 import { KvError } from './errors.js';
@@ -42,6 +43,8 @@ export interface LeaseKeeperOptions {
   readonly electionMs: number;
   readonly machine: () => StateMachine;
   readonly confirm: (context: RequestContext) => Promise<void>;
+  /** Leads that term, hands over to nobody, and has applied all that is committed. */
+  readonly isSettled: (term: number) => boolean;
   readonly context: () => RequestContext;
   readonly propose: (command: Command, context: RequestContext) => Promise<unknown>;
   /** An expiry or a checkpoint was not confirmed; a later tick repeats it. */
@@ -142,7 +145,7 @@ export class LeaseKeeper {
   renewNow(id: Int64): number | null {
     const now = this.options.clock.now();
     const age = now - this.provenAt;
-    if (age > this.proofMs) return null;
+    if (age > this.proofMs || !this.options.isSettled(this.primaryTerm)) return null;
     if (age > this.proofMs / 2) this.proveLater();
     const { outcome, clearCheckpoint, ttl } = this.expiry.renewed(id, now);
     // An unknown one may have been granted by another leader since: only a majority knows that it is not.

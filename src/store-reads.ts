@@ -11,7 +11,7 @@ import type { Clock } from './clock.js';
 import { crc32c } from './crc32c.js';
 import { type ErrorCode, KvError } from './errors.js';
 import type { KvEvent } from './kv/event.js';
-import type { RangeScan } from './kv/range-scan.js';
+import { type RangeScan, STEP_BYTES } from './kv/range-scan.js';
 import { decodeRecord } from './kv/record.js';
 import type { RangeRequest } from './kv/request.js';
 import type { StateMachine } from './kv/state-machine.js';
@@ -86,7 +86,7 @@ interface Reading {
   readonly answers: readonly RangeAnswer[];
 }
 
-type Step = Pick<RangeScan, 'advance' | 'walked'>;
+type Step = Pick<RangeScan, 'advance' | 'walked' | 'stepBytes'>;
 
 /** Ranges that were opened in the same turn. */
 interface Attempt {
@@ -143,11 +143,16 @@ function beginReading(
 /** As far as one turn reaches. A step that is finished is not asked again. */
 function advance({ steps }: Attempt): void {
   let left = RANGE_STEP_KEYS;
-  for (let step = steps[0]; step !== undefined && left > 0; step = steps[0]) {
+  let bytes = 0;
+  for (let step = steps[0]; step !== undefined; step = steps[0]) {
+    if (left <= 0 || bytes >= STEP_BYTES) return;
     const { walked } = step;
-    if (!step.advance(left)) return;
+    const isFinished = step.advance(left);
     left -= step.walked - walked;
-    steps.shift();
+    bytes += step.stepBytes;
+    if (isFinished) steps.shift();
+    // Else it may only have come to its second half, which is as short as the first one.
+    else if (step.walked === walked && step.stepBytes === 0) return;
   }
 }
 

@@ -40,7 +40,7 @@ interface Hit {
 }
 
 /** Values that are read in one step, whatever the keys: 1000 large ones would hold the event loop for long. */
-const STEP_BYTES = 1024 * 1024;
+export const STEP_BYTES = 1024 * 1024;
 /** Of `slot`: the range is more than one key. */
 const MANY = -2;
 
@@ -65,8 +65,8 @@ export class RangeScan {
   private to: string | null;
   private phase: 'walk' | 'load' | 'done' = 'walk';
   private walkedCount = 0;
-  /** Of values, in this step. */
-  private stepBytes = 0;
+  /** Of records, read in the last step. */
+  stepBytes = 0;
   private hits: Hit[] = [];
   private kvs: KeyValue[] = [];
   private more = false;

@@ -286,9 +286,16 @@ function sendToPeer(raft: Raft, progress: Progress): void {
   }
   if (progress.nextIndex !== next) return;
   if (progress.emptyWanted) sendAppend(raft, progress, false);
-  // Only when it is applied here: the client that waits for it comes first, and by then there may be entries
-  // that tell it.
-  else if (Math.min(log.applied, next - 1) > progress.sentCommit) sendCommit(raft, progress);
+  else if (Math.min(tellable(raft), next - 1) > progress.sentCommit) sendCommit(raft, progress);
+}
+
+/**
+ * Of a commit others are told when it is applied here: the client that waits for it comes first, and by then there
+ * may be entries that tell it. Not so of a change of members: who is removed by it, or this leader if it is, has
+ * nobody to hear it from, or to tell it to, once it is applied.
+ */
+function tellable({ log, pendingConfigurationIndex }: Raft): LogIndex {
+  return pendingConfigurationIndex > log.applied ? log.committed : log.applied;
 }
 
 /** For who has everything and does not know how much of it holds: readers and watchers wait for that there. */

@@ -17,6 +17,7 @@ class Rig {
   leases: LeaseState[] = [];
   /** Questions to the majority, and how each is answered. */
   asked = 0;
+  isSettled = true;
   confirm = async (): Promise<void> => undefined;
   readonly proposed: { readonly command: Command; readonly done: () => void }[] = [];
   readonly keeper: LeaseKeeper;
@@ -35,6 +36,7 @@ class Rig {
         this.asked += 1;
         return this.confirm();
       },
+      isSettled: () => this.isSettled,
       context: () => context,
       propose: (command) =>
         new Promise<void>((resolve) => {
@@ -153,6 +155,15 @@ describe('renewals behind a confirmation', () => {
     await turn();
 
     rig.time = 30;
+    expect(rig.keeper.renewNow(7)).toBe(60);
+  });
+
+  test('a confirmation is worth nothing to a leader that hands over, or has not applied what is committed', async () => {
+    const rig = await proven();
+
+    rig.isSettled = false;
+    expect(rig.keeper.renewNow(7)).toBeNull();
+    rig.isSettled = true;
     expect(rig.keeper.renewNow(7)).toBe(60);
   });
 

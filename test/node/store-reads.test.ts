@@ -4,7 +4,7 @@
  */
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.js';
-import { type RangeRequest, rangeOf, SortOrder } from '../../src/kv/request.js';
+import { type RangeRequest, rangeOf, SortOrder, SortTarget } from '../../src/kv/request.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
 import { put } from '../support/in-process-cluster.js';
@@ -200,4 +200,41 @@ test('a range of as many keys as one turn reads takes no other turn to see that 
   const longer = read(1001);
   expect(longer).toBeInstanceOf(Promise);
   expect((await longer).response.kvs).toHaveLength(1001);
+});
+
+test.each([
+  ['sorted by creation', { sortTarget: SortTarget.Create, sortOrder: SortOrder.Descend }],
+  ['of one key with a sort target', { key: 'k00001', rangeEnd: '', sortTarget: SortTarget.Mod }],
+  ['with a filter', { minModRevision: 2 }],
+])('a short read %s takes no turn of its own, and stands in no line', (_what, fields) => {
+  const { machine } = rigWith(20);
+  const read = readRange(
+    () => machine,
+    rangeOf({ key: 'k', rangeEnd: 'l', ...fields }),
+    systemClock,
+    () => undefined,
+    undefined,
+    () => expect.fail('it is not long'),
+  );
+  expect(read).not.toBeInstanceOf(Promise);
+});
+
+test('a transaction of short ranges is long when what they hold is large', async () => {
+  const rig = new MachineRig();
+  for (let at = 0; at < 40; at += 1) rig.ok(put(`k${at}`, Buffer.alloc(100_000)));
+  const success = Array.from({ length: 40 }, (_, at) => rangeOf({ key: `k${at}` }));
+  let asked = 0;
+  const { response } = await readTxn(
+    () => rig.machine,
+    { kind: 'txn', compare: [], success, failure: [] } as unknown as ReadTxn,
+    systemClock,
+    () => undefined,
+    undefined,
+    () => {
+      asked += 1;
+      return null;
+    },
+  );
+  expect(asked).toBe(1);
+  expect(response?.kind === 'txn' && response.responses.length).toBe(40);
 });

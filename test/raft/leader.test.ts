@@ -649,6 +649,20 @@ describe('a change of the membership', () => {
     expect(raft.commitIndex).toBe(2);
   });
 
+  it('is told to everybody before it is applied: behind that, who is removed hears nothing more', () => {
+    const raft = makeLeader();
+    change(raft);
+    flush(raft);
+    const { lastIndex: index } = raft;
+    raft.step(from(2, K.AppendResponse, raft.term, { index }));
+    const ready = raft.takeReady()!;
+    expect(ready.committed).toMatchObject([{ index, type: EntryType.Configuration }]);
+    expect(ready.sendNow).toMatchObject([
+      { kind: K.Commit, to: 2, commit: index },
+      { kind: K.Commit, to: 3, commit: index },
+    ]);
+  });
+
   it('makes a removed leader hand over and step down', () => {
     const raft = makeLeader();
     raft.applyConfiguration(configurationOf([2, 3]));

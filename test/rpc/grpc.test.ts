@@ -608,6 +608,34 @@ describe('a server', () => {
       expect(most).toBe(1);
     });
 
+    it('reads nothing for one that was called off before it could ask', async () => {
+      let release: () => void = () => undefined;
+      const gate = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      let asked = 0;
+      await serveInstead(
+        'etcdserverpb.KV/Range',
+        unary(async (_node, _request, context) => {
+          asked += 1;
+          await gate;
+          await context.mayBeLong?.();
+          read += 1;
+          return longRange(2000);
+        }),
+      );
+      const first = client.open(RANGE);
+      first.send(range('k'));
+      first.end();
+      await waitFor('the first', 2000, () => asked === 1);
+      first.cancel();
+      await waitFor('its end', 2000, () => handled().get('Canceled') === 1);
+
+      release();
+      expect((await client.call(RANGE, range('k'))).status).toBe(0);
+      expect(read).toBe(1);
+    });
+
     it('ends those that wait with their deadline, and reads nothing for them', async () => {
       let release: () => void = () => undefined;
       pace = new Promise<void>((resolve) => {

@@ -423,7 +423,8 @@ export class UnaryGrpcCall extends GrpcCall {
    * or not somebody still waits for it.
    */
   private mayBeLong(): Promise<number> | null {
-    if (this.hasPlace || this.isOver) return null;
+    if (this.isOver) throw new KvError('CANCELED', 'nobody waits for the answer any more');
+    if (this.hasPlace) return null;
     if (!this.wire.claim()) return this.waitInLine();
     this.hasPlace = true;
     return null;
@@ -440,6 +441,8 @@ export class UnaryGrpcCall extends GrpcCall {
     this.hasPlace = true;
     this.place = null;
     this.keepParked(0);
+    // From here on it has begun, and ends by the deadline of the node.
+    this.disarmDeadline();
     return Math.min(node.context().deadline, clientDeadline);
   }
 

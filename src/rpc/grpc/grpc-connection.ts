@@ -418,7 +418,7 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
   }
 
   claim(stream: Http2Stream<StreamOwner>): boolean {
-    if (!this.isLongMade && !this.isCrowded()) {
+    if (!this.isLongMade && this.line.size === 0 && !this.isCrowded()) {
       this.isLongMade = true;
       return true;
     }

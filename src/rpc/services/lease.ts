@@ -111,7 +111,8 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
     if (this.renewals.length === 0 && !this.paused) {
       const ttl = this.node.renewLeaseNow(id, this.context);
       if (ttl !== null) {
-        this.wasQuick = true;
+        // To find out whether a user may takes a look at all keys of the lease.
+        this.wasQuick = !this.node.machine.auth.enabled;
         this.paused = !this.sink.send({ header, ID: id, TTL: ttl });
         return;
       }
