@@ -7,8 +7,8 @@
  *
  * Bounds: a socket that takes nothing is not read either, and is closed when it takes nothing of answers
  * for long; calls whose answers may be large wait while `CROWD_BYTES` of answers are not read, `PARKED_MAX` of
- * them, and long answers are made one by one; answers that nobody reads are bounded by `UNREAD_BYTES_MAX`, above which new calls are refused; streams
- * are told to wait; what is left half done is ended by `sweep`.
+ * them, and long answers are made one by one; answers that nobody reads are bounded by `UNREAD_BYTES_MAX`, above
+ * which new calls are refused; streams are told to wait; what is left half done is ended by `sweep`.
  */
 import type { Socket } from 'node:net';
 import { KvError } from '../../errors.js';

@@ -684,7 +684,6 @@ export abstract class Http2Connection<Owner = unknown> {
   }
 }
 
-/** Mostly, one of them is empty. */
 function payloadLength(bytes: Buffer, at: number): number {
   return (
     ((bytes[at] as number) << 16) | ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number)
