@@ -142,8 +142,11 @@ export class Expiry {
     lease.deadline = Math.max(lease.deadline, now + lease.ttl * 1000);
     if (lease.noted) {
       lease.mustClear = true;
-      lease.checkpointAt = now;
-      this.checkpoints.push(now, lease);
+      // Once: many renewals may come before the heap is looked at.
+      if (lease.checkpointAt > now) {
+        lease.checkpointAt = now;
+        this.checkpoints.push(now, lease);
+      }
     } else {
       lease.checkpointAt = now + this.options.checkpointIntervalMs;
     }

@@ -245,4 +245,16 @@ describe('expiry against its model', () => {
       { numRuns: 500 },
     );
   });
+
+  it('wants the note of a lease cleared once, however often it is renewed before that', () => {
+    const expiry = new Expiry({ retryAfterMs: 3000 });
+    expiry.promote(0, [{ id: 1, ttl: 600, remaining: 200 }], 0);
+    const before = expiry.entryCount;
+    for (let now = 1; now <= 100; now += 1) {
+      expect(expiry.renewed(1, now).clearCheckpoint).toBe(true);
+    }
+    expect(expiry.entryCount).toBe(before + 1);
+    expect(expiry.takeCheckpoints(100, 10)).toEqual([{ id: 1, seconds: 0 }]);
+    expect(expiry.takeCheckpoints(100, 10)).toEqual([]);
+  });
 });
