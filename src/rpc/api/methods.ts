@@ -5,10 +5,11 @@
  * `paths` are below the version prefix; the first is the usual one, the rest are old aliases. A method
  * without one is served over gRPC alone.
  * `waits` marks calls that may rightly last for ever (a lock that somebody else holds): only the
- * client's own deadline ends them. `isUnhurried` marks those that take as long as the state is large: not the deadline of
- * the server ends them, but that of the client or its departure. `isShort` marks those that end by themselves as soon as their answer is
- * read: a server that stops waits for them, and a client that does not read them loses them. `isLarge` marks
- * those whose answer may be of any size: they wait for a client that has not read what it asked for before.
+ * client's own deadline ends them. `isUnhurried` marks those that take as long as the state is large: not the
+ * deadline of the server ends them, but that of the client or its departure. `isShort` marks those that end by
+ * themselves as soon as their answer is read: a server that stops waits for them, and a client that does not read
+ * them loses them. `isLarge` marks those whose answer may be of any size: they wait for a client that has not read
+ * what it asked for before.
  */
 import type { MessageName } from './schema.js';
 

@@ -11,7 +11,8 @@
 import { gunzipSync } from 'node:zlib';
 import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 
-const PREFIX_BYTES = 5;
+/** Of a message on the wire: a byte for compression, four for the length. */
+export const PREFIX_BYTES = 5;
 /** Room for a message of known length, of what has come of it. */
 const GROWTH = 8;
 const NOTHING = Buffer.alloc(0);

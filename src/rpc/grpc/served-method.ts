@@ -8,6 +8,7 @@ import { METHODS, type Method, methodKey } from '../api/methods.js';
 import { encodeField, encodeProtobuf, encodeProtobufInPieces } from '../api/protobuf.js';
 import type { Encodable } from '../api/schema.js';
 import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
+import { PREFIX_BYTES } from './message-assembler.js';
 
 export interface ServedMethod {
   readonly method: Method;
@@ -18,9 +19,6 @@ export interface ServedMethod {
   /** The same in pieces, for an answer that is too long for one turn of the event loop. */
   readonly encodeInPieces: (response: object) => Generator<number, Buffer[]>;
 }
-
-/** Of a message on the wire: a byte for compression, four for the length. */
-const PREFIX_BYTES = 5;
 
 export function servedMethods(
   handlers: Handlers,

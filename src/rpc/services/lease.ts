@@ -111,7 +111,7 @@ class KeepAliveStream implements StreamSession<Decoded<'LeaseKeepAliveRequest'>>
     if (this.renewals.length === 0 && !this.paused) {
       const ttl = this.node.renewLeaseNow(id, this.context);
       if (ttl !== null) {
-        // To find out whether a user may takes a look at all keys of the lease.
+        // With users on, all keys of the lease were looked at, to find out whether this one may.
         this.wasQuick = !this.node.machine.auth.enabled;
         this.paused = !this.sink.send({ header, ID: id, TTL: ttl });
         return;
