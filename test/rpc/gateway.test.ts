@@ -261,7 +261,10 @@ describe('a long answer', () => {
     let bytes = 0;
     await new Promise<void>((resolve) => {
       const count = (): void => {
-        if (counts().length > 1) return resolve();
+        if (counts().length > 1) {
+          resolve();
+          return;
+        }
         if (unread.bytes > bytes) turns += 1;
         bytes = unread.bytes;
         setImmediate(count);
