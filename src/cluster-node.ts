@@ -18,6 +18,7 @@
  */
 
 import { assertWriteFits } from './answer-budget.js';
+import { assert } from './assert.js';
 import type { Actor } from './auth/actor.js';
 import { Authority, refused, type Secrets } from './authority.js';
 import { BackupStream } from './backup/backup-stream.js';
@@ -481,6 +482,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.assertSound();
     if (serializable) this.assertRunning();
     else await this.joinRound(context);
+    if (this.machine.isMidway) await this.untilWhole(context);
     this.assertMay(request, context);
     const { maxRangeBytes } = this.options.config;
     const { check, mayBeLong } = this.paceOf(context);
@@ -509,6 +511,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     const { signal, requireLeader } = context;
     if (serializable) this.assertRunning();
     else await this.linearize(this.context(undefined, signal, requireLeader));
+    await this.untilWhole(this.context(undefined, signal, requireLeader));
     const check = (): void => this.assertInTime(context);
     this.assertMay(request, context);
     for await (const part of readRangeParts(() => this.machine, request, this.clock, check)) {
@@ -525,6 +528,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.assertSound();
     if (serializable) this.assertRunning();
     else await this.linearize(context);
+    await this.untilWhole(context);
     this.assertMay(txn, context);
     const { maxRangeBytes } = this.options.config;
     const { check, mayBeLong } = this.paceOf(context);
@@ -539,6 +543,14 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.assertSound();
     this.assertMay(txn, context);
     return outcome;
+  }
+
+  /** Resolves when no entry is applied halfway: who begins to read then sees all of each or nothing. */
+  private async untilWhole(context: RequestContext): Promise<void> {
+    while (this.machine.isMidway) {
+      this.assertRunning();
+      await this.reads.untilApplied(this.machine.appliedIndex + 1, context);
+    }
   }
 
   pairAt(key: string, modRevision: number): KeyValue | null {
@@ -576,6 +588,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     const lease = this.machine.lessor.get(id);
     if (lease === null) return { ttl: -1, grantedTtl: 0, keys: [] };
     const remaining = await this.questions.ask('remaining', id, context);
+    if (keys) await this.untilWhole(context);
     // Keys may have come to the lease, and rights may have gone.
     if (keys) this.assertMayUseLease(id, 'read', context);
     return {
@@ -637,6 +650,7 @@ export class ClusterNode implements NodeFace, DriverHost {
 
   async openBackup(createdAt: number, context: RequestContext): Promise<BackupStream> {
     const isConfirmed = await this.isUpToDate(context);
+    await this.untilWhole(context);
     this.assertRunning();
     if (this.backups >= BACKUPS_MAX) {
       throw new KvError('OVERLOADED', `${this.backups} backups are under way; wait for one to end`);
@@ -667,8 +681,9 @@ export class ClusterNode implements NodeFace, DriverHost {
     }
   }
 
-  async defragment(_context: RequestContext): Promise<void> {
+  async defragment(context: RequestContext): Promise<void> {
     await this.sweep.idle();
+    await this.untilWhole(context);
     const { replica } = this;
     await this.checkpoints.start(replica);
     await replica.store.cleaned();
@@ -685,21 +700,44 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.changes.collect();
   }
 
-  apply(entries: readonly Entry[]): boolean {
+  apply(entries: readonly Entry[]): number {
     const { store, machine } = this.replica;
     // The store calls `onStateDrained` when its disk has caught up.
-    if (store.isOverloaded) return false;
+    if (store.isOverloaded) return 0;
     let bytes = 0;
+    let taken = 0;
     for (const entry of entries) {
+      const wasMidway = machine.isMidway;
+      if (!this.applyOne(entry)) break;
+      taken += 1;
       bytes += entry.record.length;
-      const { index, term, type } = entry;
-      const payload = payloadOf(entry);
-      if (type === EntryType.Configuration) this.applyChange(entry, payload);
-      else this.onEntryApplied(entry, machine.apply({ index, term, type, payload }));
+      // Who waited to read has its turn before the next one, which may be as long.
+      if (wasMidway) break;
     }
     this.reads.onApplied(machine.appliedIndex);
     this.checkpoints.onApplied(this.replica, bytes);
-    return true;
+    if (taken < entries.length) this.driver.resumeApply();
+    return taken;
+  }
+
+  /** False: an entry that touches many keys needs another turn. */
+  private applyOne(entry: Entry): boolean {
+    const { machine } = this;
+    const { index, term, type } = entry;
+    if (machine.isMidway) {
+      assert(machine.appliedIndex + 1 === index, `entry ${index} comes in the midst of another`);
+      const applied = machine.goOn();
+      if (applied !== null) this.onEntryApplied(entry, applied);
+      return applied !== null;
+    }
+    const payload = payloadOf(entry);
+    if (type === EntryType.Configuration) {
+      this.applyChange(entry, payload);
+      return true;
+    }
+    const applied = machine.begin({ index, term, type, payload });
+    if (applied !== null) this.onEntryApplied(entry, applied);
+    return applied !== null;
   }
 
   onReads(reads: readonly ReadState[], failed: readonly number[]): void {
@@ -723,8 +761,9 @@ export class ClusterNode implements NodeFace, DriverHost {
   }
 
   onSnapshotsWanted(peers: readonly NodeId[]): void {
-    // What is wrong must not spread. The next leader sends one.
-    if (this.quarantined) {
+    // What is wrong must not spread: the next leader sends one. And half of an entry is no state: they are
+    // wanted again.
+    if (this.quarantined || this.machine.isMidway) {
       for (const peer of peers) this.driver.reportSnapshot(peer, false);
       return;
     }

@@ -44,6 +44,8 @@ export interface Surroundings {
   readonly metrics: Metrics;
   /** Copies of hot records in memory; the default is that of the store. */
   readonly cacheBytes?: number;
+  /** Keys that an entry touches in one turn of the event loop; the default is that of the machine. */
+  readonly stepKeys?: number;
   /** Batch sizes and windows of the core; its defaults suit real networks. */
   readonly tuning?: RaftTuning;
   /** The surroundings failed: stop acknowledging and exit. */
@@ -68,6 +70,7 @@ export async function openMember(config: Config, around: Surroundings): Promise<
     bootstrapMembers: bootstrapMembers(genesis),
     bootstrapConfiguration: configurationOf(genesis.map(({ id }) => id)),
     ...(around.cacheBytes === undefined ? {} : { cacheBytes: around.cacheBytes }),
+    ...(around.stepKeys === undefined ? {} : { stepKeys: around.stepKeys }),
     onFatal: around.onFatal,
     onDrain: () => node.onStateDrained(),
     onCommitted: (ms) => around.metrics.storeCommitSeconds.observe(ms / 1000),

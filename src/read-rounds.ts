@@ -46,6 +46,15 @@ export class ReadRounds {
   }
 
   add(context: RequestContext): Promise<void> {
+    return this.enter(context, (reader) => this.waiting.push(reader));
+  }
+
+  /** Resolves when this member has applied `index`. Fails like a read. */
+  untilApplied(index: number, context: RequestContext): Promise<void> {
+    return this.enter(context, (reader) => this.behind.push({ index, readers: [reader] }));
+  }
+
+  private enter(context: RequestContext, place: (reader: Reader) => void): Promise<void> {
     if (this.count >= MAX_WAITING) {
       throw new KvError(
         'OVERLOADED',
@@ -68,7 +77,7 @@ export class ReadRounds {
         },
       };
       if (signal !== null) this.follow(signal, reader);
-      this.waiting.push(reader);
+      place(reader);
     });
   }
 

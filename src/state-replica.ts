@@ -31,6 +31,8 @@ export interface ReplicaOptions {
   readonly onCommitted: (ms: number) => void;
   /** Copies of hot records in memory; the default is that of the store. */
   readonly cacheBytes?: number;
+  /** Keys that an entry touches in one turn; the default is that of the machine. */
+  readonly stepKeys?: number;
 }
 
 export interface StateReplica {
@@ -58,6 +60,7 @@ export async function openReplica(
     selfId: options.selfId,
     members: options.bootstrapMembers,
     configuration: options.bootstrapConfiguration,
+    ...(options.stepKeys === undefined ? {} : { stepKeys: options.stepKeys }),
   };
   if (checkpoint === null) {
     if (wantedIndex > 0) {

@@ -29,7 +29,8 @@ const HASH_STEP_BYTES = 2 ** 20;
 /**
  * The revision of the answer is the one that was read, not the one that is current when a long read
  * ends: who lists and then watches from the next revision must miss nothing.
- * `machine` is asked again after each yield: a snapshot may have replaced it.
+ * `machine` is asked again after each yield: a snapshot may have replaced it. It must not be midway when this is
+ * called.
  * No promise: it was short.
  */
 export function readRange(
@@ -118,11 +119,18 @@ function readTogether(
   advance(attempt);
   const reading = readingOf(attempt);
   if (reading !== null) return reading;
+  const again = async (): Promise<Attempt> => {
+    while (machine().isMidway) {
+      await new Promise<void>((resolve) => clock.soon(resolve));
+      check();
+    }
+    return begin();
+  };
   const wait = attempt.isCount ? null : mayBeLong();
-  if (wait === null) return readInTurns(machine, attempt, begin, clock, check);
-  return wait.then(() => {
+  if (wait === null) return readInTurns(machine, attempt, again, clock, check);
+  return wait.then(async () => {
     check();
-    return readInTurns(machine, begin(), begin, clock, check);
+    return await readInTurns(machine, await again(), again, clock, check);
   });
 }
 
@@ -132,6 +140,7 @@ function beginReading(
   bytesMax: number,
 ): Attempt {
   const { store } = machine;
+  assert(!machine.isMidway, 'a read begins in the midst of an entry');
   const { revision } = store;
   const { succeeded, ranges } = plan(store);
   const scans = ranges.map((request) => openScan(machine, request));
@@ -166,7 +175,7 @@ function readingOf({ steps, scans, revision, succeeded }: Attempt): Reading | nu
 async function readInTurns(
   machine: () => StateMachine,
   first: Attempt,
-  begin: () => Attempt,
+  again: () => Promise<Attempt>,
   clock: Clock,
   check: () => void,
 ): Promise<Reading> {
@@ -187,7 +196,7 @@ async function readInTurns(
       if (isCurrent()) throw readError('COMPACTED', machine());
       throw new KvError('TIMEOUT_NO_EFFECT', 'the state was replaced while it was read; ask again');
     }
-    attempt = begin();
+    attempt = await again();
   }
 }
 

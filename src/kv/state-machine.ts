@@ -1,11 +1,16 @@
 /**
- * The replicated state: apply(entry) is the only place where it changes.
+ * The replicated state: entries are the only thing that changes it.
  *
- * node.ts calls apply for every committed entry, in order, and reads between the calls. Everything
- * here is a function of the entries alone: no clock, no randomness, no order of insertion that shows.
+ * cluster-node.ts applies every committed entry, in order, and reads between them. An entry that touches many
+ * keys may take several turns of the event loop: `begin` returns null, and `goOn` is called until it does not.
+ * Until then the machine is *midway*: its applied index and its revision are those before the entry, reads at that
+ * revision that have begun go on, but the newest revision of a key may be one of the entry's. So whoever begins to
+ * read, or asks for the state as a whole, waits until it is not midway.
+ *
+ * Everything here is a function of the entries alone: no clock, no randomness, no order of insertion that shows.
  * So all members are equal at the same index, and the hash chain proves it.
  *
- * apply is total. What a client may get wrong is a value in the result (`ok: false` with a code), the
+ * Applying is total. What a client may get wrong is a value in the result (`ok: false` with a code), the
  * same on every member, also for bytes that are no command. An exception is a bug and ends the process,
  * because half an entry may be applied.
  *
@@ -39,12 +44,13 @@ import type { KvEvent } from './event.js';
 import { HashChain } from './hash-chain.js';
 import { MemberTable } from './members.js';
 import type { RecordStore } from './record-store.js';
-import type { DeleteRangeRequest, OpResponse, PutRequest, TxnRequest } from './request.js';
+import type { DeleteRangeRequest, OpResponse, TxnRequest } from './request.js';
 import { Restore } from './restore.js';
 import { costOf, lowWaterOf, NO_QUOTA, usedBytes } from './space.js';
+import { Pace, STEP_KEYS, type Steps } from './steps.js';
 import { Store } from './store.js';
 import { decodeTables, encodeTables } from './tables.js';
-import { applyWrite } from './txn.js';
+import { applyInSteps, applyPut, type WriteOutcome } from './txn.js';
 
 /** An entry of the log as the machine needs it; `type` is an EntryType of the core. */
 export interface MachineEntry {
@@ -93,9 +99,11 @@ export interface StateMachineOptions {
   /** Where the log begins, if not at 1: the index and term that this empty state stands for. */
   readonly appliedIndex?: number;
   readonly appliedTerm?: number;
+  /** Keys that an entry touches in one turn. */
+  readonly stepKeys?: number;
 }
 
-export type RestoreOptions = Pick<StateMachineOptions, 'records' | 'selfId'>;
+export type RestoreOptions = Pick<StateMachineOptions, 'records' | 'selfId' | 'stepKeys'>;
 
 const CONFIGURATION_ENTRY = 1;
 
@@ -105,6 +113,13 @@ interface Outcome {
   readonly response: OpResponse | null;
   readonly leaseChanges: LeaseChanges | null;
   readonly login: Login | null;
+}
+
+/** The entry that is applied halfway. */
+interface Midway {
+  readonly origin: number;
+  readonly requestId: number;
+  readonly steps: Steps<Outcome>;
 }
 
 const DONE: Outcome = { error: null, response: null, leaseChanges: null, login: null };
@@ -117,7 +132,9 @@ export class StateMachine {
   /** The members of index 0: who replays the log from its beginning starts with them. */
   readonly genesis: readonly MemberAttributes[];
   private readonly selfId: number;
+  private readonly stepKeys: number;
   private readonly chain: HashChain;
+  private midway: Midway | null = null;
   private currentConfiguration: Configuration;
   private alarmTable = new AlarmTable();
   private currentQuota = NO_QUOTA;
@@ -126,6 +143,7 @@ export class StateMachine {
 
   constructor(options: StateMachineOptions, chain = new HashChain()) {
     this.selfId = options.selfId;
+    this.stepKeys = options.stepKeys ?? STEP_KEYS;
     this.chain = chain;
     this.members = new MemberTable(options.members, options.removed);
     this.auth = new AuthState(chain, options.auth ?? NO_AUTH);
@@ -149,8 +167,14 @@ export class StateMachine {
     return new Restore(machine, tables);
   }
 
+  /** The last entry that was applied to its end. */
   get appliedIndex(): number {
-    return this.index;
+    return this.midway === null ? this.index : this.index - 1;
+  }
+
+  /** An entry is applied halfway: `goOn`, and begin no read. */
+  get isMidway(): boolean {
+    return this.midway !== null;
   }
 
   get appliedTerm(): number {
@@ -186,7 +210,16 @@ export class StateMachine {
     return this.chain.hex;
   }
 
+  /** Applies an entry to its end, however long it takes. */
   apply(entry: MachineEntry): Applied {
+    let applied = this.begin(entry);
+    while (applied === null) applied = this.goOn();
+    return applied;
+  }
+
+  /** Applies an entry, or a first part of it: null. */
+  begin(entry: MachineEntry): Applied | null {
+    assert(this.midway === null, `entry ${entry.index} begins in the midst of ${this.index}`);
     assert(entry.index === this.index + 1, `entry ${entry.index} applied behind ${this.index}`);
     assert(entry.term >= this.term, `entry of term ${entry.term} applied in term ${this.term}`);
     this.index = entry.index;
@@ -198,11 +231,25 @@ export class StateMachine {
     const envelope = decodeEnvelope(entry.payload);
     if (envelope === null) return this.finish(0, 0, refusal('UNIMPLEMENTED'));
     const { origin, requestId, actor, command } = envelope;
-    return this.finish(origin, requestId, this.run(actor, command, origin));
+    const outcome = this.run(actor, command, origin);
+    if (!isInSteps(outcome)) return this.finish(origin, requestId, outcome);
+    this.midway = { origin, requestId, steps: outcome };
+    return this.goOn();
+  }
+
+  /** The next part of the entry that is applied halfway; null: not the last one. */
+  goOn(): Applied | null {
+    assert(this.midway !== null, 'no entry is applied halfway');
+    const { origin, requestId, steps } = this.midway;
+    const { done, value } = steps.next();
+    if (done !== true) return null;
+    this.midway = null;
+    return this.finish(origin, requestId, value);
   }
 
   /** All state but the records, equal bytes on all members at the same index. */
   encodeTables(): Uint8Array {
+    assert(this.midway === null, `the state is asked for in the midst of entry ${this.index}`);
     return encodeTables({
       appliedIndex: this.index,
       appliedTerm: this.term,
@@ -287,7 +334,7 @@ export class StateMachine {
     return this.finish(origin, requestId, DONE);
   }
 
-  private run(actor: Actor, command: Command, origin: number): Outcome {
+  private run(actor: Actor, command: Command, origin: number): Outcome | Steps<Outcome> {
     const wanted = origin === this.selfId;
     const refused =
       refusalOf(this, actor, command) ??
@@ -296,6 +343,7 @@ export class StateMachine {
     if (refused !== null) return refusal(refused);
     switch (command.kind) {
       case 'put':
+        return outcomeOf(applyPut(this.store, command, wanted));
       case 'deleteRange':
       case 'txn':
         return this.write(command, wanted);
@@ -362,12 +410,8 @@ export class StateMachine {
     this.chain.text('space');
   }
 
-  private write(command: PutRequest | DeleteRangeRequest | TxnRequest, wanted: boolean): Outcome {
-    const outcome = applyWrite(this.store, command, wanted);
-    if (outcome.error !== null) return refusal(outcome.error);
-    return outcome.response === null
-      ? DONE
-      : { error: null, response: outcome.response, leaseChanges: null, login: null };
+  private *write(command: DeleteRangeRequest | TxnRequest, wanted: boolean): Steps<Outcome> {
+    return outcomeOf(yield* applyInSteps(this.store, command, wanted, this.stepKeys));
   }
 
   private compact(revision: number): Outcome {
@@ -390,11 +434,15 @@ export class StateMachine {
   }
 
   /** Ends leases that exist, with all their keys, in one revision and in the order of the keys. */
-  private revoke(ids: readonly Int64[]): Outcome {
+  private *revoke(ids: readonly Int64[]): Steps<Outcome> {
     if (ids.length === 0) return DONE;
     const keys = ids.flatMap((id) => this.lessor.keysOf(id));
     if (ids.length > 1) keys.sort((a, b) => (a < b ? -1 : 1));
-    for (const key of keys) this.store.delete(key, false);
+    const pace = new Pace(this.stepKeys);
+    for (const key of keys) {
+      this.store.delete(key, false);
+      if (pace.spend(1, 0)) yield;
+    }
     for (const id of ids) {
       this.lessor.revoke(id);
       this.chain.text('revoke');
@@ -474,6 +522,17 @@ const ALWAYS_ALLOWED: ReadonlySet<Command['kind']> = new Set([
   'setQuota',
   'report',
 ]);
+
+function isInSteps(outcome: Outcome | Steps<Outcome>): outcome is Steps<Outcome> {
+  return 'next' in outcome;
+}
+
+function outcomeOf(outcome: WriteOutcome): Outcome {
+  if (outcome.error !== null) return refusal(outcome.error);
+  return outcome.response === null
+    ? DONE
+    : { error: null, response: outcome.response, leaseChanges: null, login: null };
+}
 
 function refusal(error: ErrorCode): Outcome {
   return { ...DONE, error };

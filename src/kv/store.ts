@@ -22,7 +22,6 @@ import type { Lessor } from '../lease/lessor.js';
 import type { KvEvent } from './event.js';
 import type { HashChain } from './hash-chain.js';
 import { KeyIndex, NEWEST, NOTHING } from './key-index.js';
-import { upperBoundOf } from './key-range.js';
 import { RangeScan } from './range-scan.js';
 import type { MadeRecord } from './record.js';
 import {
@@ -199,14 +198,23 @@ export class Store {
     return this.put(key, value, lease, wantPrevious);
   }
 
-  /** Keys of a range that exist now, ascending. */
-  liveKeys(key: string, rangeEnd: string): string[] {
+  /** Keys that exist now, ascending, among at most so many from `from` up to but without `to` (null = all that
+   *  follow), and where to go on behind them; null = nowhere. */
+  liveKeys(
+    from: string,
+    to: string | null,
+    most: number,
+  ): { readonly keys: readonly string[]; readonly next: string | null } {
     const keys: string[] = [];
-    this.index.keys.visit(key, upperBoundOf(key, rangeEnd), (candidate, _slot, live) => {
-      if (live) keys.push(candidate);
-      return true;
+    let left = most;
+    let last = from;
+    const isEnded = this.index.keys.visit(from, to, (key, _slot, live) => {
+      if (live) keys.push(key);
+      last = key;
+      left -= 1;
+      return left > 0;
     });
-    return keys;
+    return { keys, next: isEnded ? null : `${last}\0` };
   }
 
   /** Deletes a key that exists. */

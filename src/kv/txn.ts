@@ -13,6 +13,9 @@
  *
  * Only the member whose client waits builds the answer (`wanted`); the others skip ranges and previous
  * pairs, but none of the checks, because an error is part of what all members must agree on.
+ *
+ * What may touch many keys is done in steps (steps.ts). A put touches one: it has a way without a generator,
+ * alone and inside a transaction.
  */
 import { assert } from '../assert.js';
 import { compareBytes } from '../bytes.js';
@@ -32,24 +35,33 @@ import type {
   TxnRequest,
 } from './request.js';
 import { CompareResult } from './request.js';
+import { Pace, type Steps } from './steps.js';
 import type { Store } from './store.js';
 
 export type WriteOutcome =
   | { readonly error: ErrorCode }
   | { readonly error: null; readonly response: OpResponse | null };
 
-/** Applies a put, a deletion or a transaction. The caller commits the store behind it. */
-export function applyWrite(
+/** Applies a put. The caller commits the store behind it. */
+export function applyPut(store: Store, put: PutRequest, wanted: boolean): WriteOutcome {
+  const error = checkPut(store, put);
+  return error === null ? { error, response: executePut(store, put, wanted) } : { error };
+}
+
+/** Applies a deletion or a transaction. The caller commits the store behind it. */
+export function* applyInSteps(
   store: Store,
-  request: PutRequest | DeleteRangeRequest | TxnRequest,
+  request: DeleteRangeRequest | TxnRequest,
   wanted: boolean,
-): WriteOutcome {
+  stepKeys: number,
+): Steps<WriteOutcome> {
   const path: Path = { taken: [], next: 0 };
   choosePath(store, request, path);
   const error = checkOp(store, request, path);
   if (error !== null) return { error };
   path.next = 0;
-  return { error: null, response: execute(store, request, path, wanted) };
+  const pace = new Pace(stepKeys);
+  return { error: null, response: yield* execute(store, request, path, wanted, pace) };
 }
 
 /** A transaction that reads at most, and therefore needs no place in the log. */
@@ -113,25 +125,28 @@ function checkPut(store: Store, put: PutRequest): ErrorCode | null {
   return names === 0 || store.lessor.has(names) ? null : 'LEASE_NOT_FOUND';
 }
 
-function execute(store: Store, op: RequestOp, path: Path, wanted: boolean): OpResponse | null {
+function* execute(
+  store: Store,
+  op: RequestOp,
+  path: Path,
+  wanted: boolean,
+  pace: Pace,
+): Steps<OpResponse | null> {
   switch (op.kind) {
-    case 'range': {
-      if (!wanted) return null;
-      const answer = store.range(op);
-      assert(!('error' in answer), 'a range failed behind its check');
-      return answer;
-    }
-    case 'put': {
-      const prevKv = executePut(store, op, wanted);
-      return wanted ? { kind: 'put', prevKv, revision: store.visibleRevision } : null;
-    }
+    case 'range':
+      return wanted ? yield* executeRange(store, op, pace) : null;
+    case 'put':
+      return executePut(store, op, wanted);
     case 'deleteRange':
-      return executeDelete(store, op, wanted);
+      return yield* executeDelete(store, op, wanted, pace);
     case 'txn': {
       const succeeded = path.taken[path.next] === true;
       const responses: OpResponse[] = [];
       for (const inner of takeBranch(op, path)) {
-        const response = execute(store, inner, path, wanted);
+        const response =
+          inner.kind === 'put'
+            ? executePut(store, inner, wanted)
+            : yield* execute(store, inner, path, wanted, pace);
         if (response !== null) responses.push(response);
       }
       if (!wanted) return null;
@@ -140,7 +155,27 @@ function execute(store: Store, op: RequestOp, path: Path, wanted: boolean): OpRe
   }
 }
 
-function executePut(store: Store, put: PutRequest, wanted: boolean): KeyValue | null {
+/** Its revision stays the same between the steps: no other entry is applied meanwhile. */
+function* executeRange(store: Store, request: RangeRequest, pace: Pace): Steps<OpResponse> {
+  const scan = store.openRange(request);
+  assert(!('error' in scan), 'a range failed behind its check');
+  for (;;) {
+    const { walked } = scan;
+    const isFinished = scan.advance(pace.keys);
+    const isOver = pace.spend(1 + scan.walked - walked, scan.stepBytes);
+    if (isFinished) break;
+    if (isOver) yield;
+  }
+  assert(scan.failure === null, `a range failed in its entry with ${scan.failure}`);
+  return scan.response();
+}
+
+function executePut(store: Store, put: PutRequest, wanted: boolean): OpResponse | null {
+  const prevKv = writePut(store, put, wanted);
+  return wanted ? { kind: 'put', prevKv, revision: store.visibleRevision } : null;
+}
+
+function writePut(store: Store, put: PutRequest, wanted: boolean): KeyValue | null {
   const wantPrevious = wanted && put.prevKv;
   if (!put.ignoreValue && !put.ignoreLease) {
     return store.put(put.key, put.value, put.lease, wantPrevious);
@@ -149,21 +184,29 @@ function executePut(store: Store, put: PutRequest, wanted: boolean): KeyValue | 
   return store.putKeeping(put.key, value, put.ignoreLease ? null : put.lease, wantPrevious);
 }
 
-function executeDelete(
+function* executeDelete(
   store: Store,
   request: DeleteRangeRequest,
   wanted: boolean,
-): OpResponse | null {
+  pace: Pace,
+): Steps<OpResponse | null> {
   const wantPrevious = wanted && request.prevKv;
   const prevKvs: KeyValue[] = [];
-  const keys = store.liveKeys(request.key, request.rangeEnd);
-  for (const key of keys) {
-    const previous = store.delete(key, wantPrevious);
-    if (previous !== null) prevKvs.push(previous);
+  const to = upperBoundOf(request.key, request.rangeEnd);
+  let deleted = 0;
+  for (let from: string | null = request.key; from !== null; ) {
+    const { keys, next } = store.liveKeys(from, to, pace.keys);
+    for (const key of keys) {
+      const previous = store.delete(key, wantPrevious);
+      if (previous !== null) prevKvs.push(previous);
+      if (pace.spend(1, previous === null ? 0 : previous.value.length)) yield;
+    }
+    deleted += keys.length;
+    from = next;
   }
   if (!wanted) return null;
   const revision = store.visibleRevision;
-  return { kind: 'deleteRange', deleted: keys.length, prevKvs, revision };
+  return { kind: 'deleteRange', deleted, prevKvs, revision };
 }
 
 /** A compare over a range holds when every pair satisfies it; without a pair it is judged as a pair of

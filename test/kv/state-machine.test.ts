@@ -6,11 +6,12 @@ import { InvariantError } from '../../src/assert.js';
 import { FatalError } from '../../src/errors.js';
 import { AlarmCause } from '../../src/kv/alarms.js';
 import { AlarmType, type Command, encodeEnvelope } from '../../src/kv/command.js';
+import type { RangeScan } from '../../src/kv/range-scan.js';
 import { decodeRecord, encodePut } from '../../src/kv/record.js';
 import { StateMachine } from '../../src/kv/state-machine.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import { bytesOf, del, put, range, txn } from '../support/kv-requests.js';
-import { MachineRig } from '../support/machine-rig.js';
+import { MachineRig, MEMBERS } from '../support/machine-rig.js';
 import { MemoryRecords } from '../support/memory-records.js';
 
 const alarm = (action: 'activate' | 'deactivate', kind: AlarmType): Command => ({
@@ -360,5 +361,82 @@ describe('a restore', () => {
 
     expect(machine.appliedIndex).toBe(10);
     expect(machine.appliedTerm).toBe(2);
+  });
+});
+
+describe('an entry that touches many keys', () => {
+  const KEYS = ['a', 'b', 'c', 'd', 'e'];
+  const filled = (stepKeys: number): MachineRig => {
+    const records = new MemoryRecords();
+    const configuration = configurationOf([1, 2, 3]);
+    const options = { records, selfId: 1, members: MEMBERS, configuration, stepKeys };
+    const rig = new MachineRig(1, records, new StateMachine(options));
+    rig.ok({ kind: 'leaseGrant', id: 7, ttl: 60 });
+    for (const key of KEYS) rig.ok(put(key, `value of ${key}`, { lease: 7 }));
+    return rig;
+  };
+  const entryOf = ({ machine }: MachineRig, command: Command) => ({
+    index: machine.appliedIndex + 1,
+    term: 1,
+    type: 0,
+    payload: encodeEnvelope({ origin: 1, requestId: 7, actor: null, command }),
+  });
+  const LONG: readonly [string, Command][] = [
+    ['a deletion', del('a', 'z', true)],
+    ['the end of a lease', { kind: 'leaseRevoke', id: 7 }],
+    ['a deletion in a transaction', txn([], [put('f'), del('a', 'e', true), range('a', 'z')])],
+    ['a range in a transaction', txn([], [range('a', 'z'), put('b', 'new')])],
+  ];
+
+  it.each(LONG)('is applied in steps, to the same end: %s', (_name, command) => {
+    const [whole, stepped] = [filled(1000), filled(2)];
+    const expected = whole.machine.begin(entryOf(whole, command));
+    expect(expected).not.toBeNull();
+
+    let applied = stepped.machine.begin(entryOf(stepped, command));
+    let steps = 1;
+    for (; applied === null; steps += 1) applied = stepped.machine.goOn();
+
+    expect(steps).toBeGreaterThan(2);
+    expect(applied).toEqual(expected);
+    expect(stepped.machine.hashChain).toBe(whole.machine.hashChain);
+    expect(stepped.machine.encodeTables()).toEqual(whole.machine.encodeTables());
+  });
+
+  it('is not applied before its end, and what is read of the revision before it stays', () => {
+    const { machine } = filled(1);
+    const { appliedIndex, store } = machine;
+    const { revision } = store;
+    const before = store.range(range('a', 'z', { revision }));
+    const open = store.openRange(range('a', 'z'));
+    const entry = entryOf({ machine } as MachineRig, del('a', 'z'));
+
+    for (let applied = machine.begin(entry); applied === null; applied = machine.goOn()) {
+      expect(machine.isMidway).toBe(true);
+      expect([machine.appliedIndex, store.revision]).toEqual([appliedIndex, revision]);
+      expect(store.range(range('a', 'z', { revision }))).toMatchObject({
+        kvs: (before as { kvs: unknown }).kvs,
+      });
+      expect(() => machine.encodeTables()).toThrow(InvariantError);
+      expect(() => machine.begin({ ...entry, index: entry.index + 1 })).toThrow(InvariantError);
+    }
+
+    expect(machine.isMidway).toBe(false);
+    expect([machine.appliedIndex, store.revision]).toEqual([appliedIndex + 1, revision + 1]);
+    while (!('error' in open) && !open.advance(2));
+    expect(open).not.toHaveProperty('error');
+    expect((open as RangeScan).response()).toEqual({ ...before, revision });
+    expect(() => machine.goOn()).toThrow(InvariantError);
+  });
+
+  it('skips keys that are gone in steps, too', () => {
+    const rig = filled(1);
+    rig.ok(del('a', 'e'));
+
+    let steps = 1;
+    let applied = rig.machine.begin(entryOf(rig, del('a', 'z', true)));
+    for (; applied === null; steps += 1) applied = rig.machine.goOn();
+
+    expect(applied.response).toMatchObject({ deleted: 1, prevKvs: [{ key: 'e' }] });
   });
 });

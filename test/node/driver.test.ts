@@ -83,6 +83,8 @@ class Rig implements DriverHost {
   readonly driver: Driver;
   proposals: Uint8Array[] = [];
   explode: Error | null = null;
+  /** Entries that are applied at once. */
+  takes = Number.POSITIVE_INFINITY;
 
   constructor() {
     this.raft = new Raft(
@@ -134,9 +136,10 @@ class Rig implements DriverHost {
     this.raft.propose(this.proposals);
     this.proposals = [];
   }
-  apply(entries: readonly Entry[]): boolean {
-    for (const entry of entries) this.applied.push(entry.index);
-    return true;
+  apply(entries: readonly Entry[]): number {
+    const taken = entries.slice(0, this.takes);
+    for (const entry of taken) this.applied.push(entry.index);
+    return taken.length;
   }
   onReads(): void {}
   onLeadership(): void {}
@@ -212,6 +215,30 @@ describe('the driver', () => {
     rig.driver.recordCheckpoint(markAt(1), (ok) => outcomes.push(ok));
 
     expect(outcomes).toEqual([false, false]);
+  });
+
+  test('entries that the host does not take come again, in order and once, with those that follow', () => {
+    const rig = new Rig();
+    rig.lead();
+    rig.takes = 0;
+    const propose = (text: string): void => {
+      rig.proposals = [Buffer.from(text)];
+      rig.driver.wake();
+      rig.clock.settle();
+      rig.drain();
+    };
+    for (const text of ['a', 'b', 'c']) propose(text);
+    expect([rig.applied, rig.raft.appliedIndex]).toEqual([[1], 1]);
+
+    rig.takes = 2;
+    rig.driver.resumeApply();
+    rig.clock.settle();
+    expect(rig.applied).toEqual([1, 2, 3, 4]);
+    expect(rig.raft.appliedIndex).toBe(4);
+
+    propose('d');
+    expect(rig.applied).toEqual([1, 2, 3, 4, 5]);
+    expect(rig.raft.appliedIndex).toBe(5);
   });
 
   test('a bug met in a turn ends everything: nothing is written, sent or applied any more', () => {

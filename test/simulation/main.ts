@@ -37,6 +37,7 @@ const MUST_HIT = [
   'append-rejected',
   'snapshot-installed',
   'snapshot sent',
+  'entry applied halfway',
   'commit of an old term',
   'leadership transferred',
   'transfer aborted',

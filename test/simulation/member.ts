@@ -30,6 +30,8 @@ import { Violation, type World } from './world.js';
 const DISK_BYTES = 2 ** 34;
 /** Small, so that reads go to the pages too, and starts are cheap. */
 const CACHE_BYTES = 2 ** 14;
+/** So few that deletions of some keys take several turns. */
+const STEP_KEYS = 2;
 
 /** What the plan says of a disk; probabilities are per operation. */
 export interface DiskNature {
@@ -273,6 +275,7 @@ export class SimMember {
       logger: this.logger(life),
       metrics: NO_METRICS,
       cacheBytes: CACHE_BYTES,
+      stepKeys: STEP_KEYS,
       tuning: this.tuning,
       onFatal: (error) => {
         if (life.alive) this.refuse(error);

@@ -35,9 +35,10 @@ import type { Transport } from './transport.js';
 export interface DriverHost {
   /** Start of a turn: propose and ask for reads now. */
   collect(): void;
-  /** Applies committed entries in order. False when the state machine must drain first: the driver
-   *  keeps them and asks again after `resumeApply`. */
-  apply(entries: readonly Entry[]): boolean;
+  /** Applies committed entries in order; how many of them. It may stop between any two, because the state
+   *  machine must drain first or because others should have a turn: the driver keeps the rest and hands it in
+   *  again with the next turn, for which the host calls `resumeApply`. */
+  apply(entries: readonly Entry[]): number;
   onReads(reads: readonly ReadState[], failed: readonly number[]): void;
   onLeadership(leadership: Leadership): void;
   onSnapshotsWanted(peers: readonly NodeId[]): void;
@@ -82,8 +83,8 @@ export class Driver {
   private timer: Timer | null = null;
   /** Time up to which ticks were delivered, monotonic ms. */
   private tickedTo = 0;
-  /** Committed entries that the host could not take yet. */
-  private unapplied: readonly Entry[] = [];
+  /** Committed entries that the host has not taken yet. */
+  private unapplied: Entry[] = [];
   /** At most one: the host starts the next checkpoint after the previous one is recorded. */
   private checkpoint: PendingCheckpoint | null = null;
   /** Handed out by the core while a checkpoint alone was in flight. */
@@ -141,7 +142,7 @@ export class Driver {
     });
   }
 
-  /** The state machine has drained: offer it again what it refused. */
+  /** The state machine can go on: offer it again what it has not taken. */
   resumeApply(): void {
     this.wake();
   }
@@ -180,7 +181,8 @@ export class Driver {
 
   private turn(): void {
     const { host, transport } = this.options;
-    if (this.unapplied.length > 0) this.applyEntries(this.unapplied);
+    const isBehind = this.unapplied.length > 0;
+    if (isBehind) this.applyEntries(this.unapplied);
     host.collect();
     const ready = this.raft.takeReady();
     if (ready === null) {
@@ -191,7 +193,9 @@ export class Driver {
     if (ready.persist !== null) this.writeInTurn(ready.persist, ready.sendAfterPersist);
     if (ready.leadership !== null) host.onLeadership(ready.leadership);
     if (ready.events.length > 0) host.onRaftEvents(ready.events);
-    if (ready.committed.length > 0) this.applyEntries(ready.committed);
+    // Behind a backlog they wait for the next turn: this one has had its share of applying.
+    if (isBehind) for (const entry of ready.committed) this.unapplied.push(entry);
+    else if (ready.committed.length > 0) this.applyEntries(ready.committed);
     if (ready.reads.length > 0 || ready.readsFailed.length > 0) {
       host.onReads(ready.reads, ready.readsFailed);
     }
@@ -202,17 +206,12 @@ export class Driver {
     this.wake();
   }
 
-  private applyEntries(entries: readonly Entry[]): void {
-    if (this.unapplied.length > 0 && entries !== this.unapplied) {
-      this.unapplied = [...this.unapplied, ...entries];
-      return;
-    }
-    if (!this.options.host.apply(entries)) {
-      this.unapplied = entries;
-      return;
-    }
-    this.unapplied = [];
-    this.raft.applied((entries[entries.length - 1] as Entry).index);
+  private applyEntries(due: readonly Entry[]): void {
+    const taken = this.options.host.apply(due);
+    assert(taken <= due.length, `${taken} entries are applied of ${due.length}`);
+    if (taken > 0 || due !== this.unapplied) this.unapplied = due.slice(taken);
+    if (taken === 0) return;
+    this.raft.applied((due[taken - 1] as Entry).index);
     this.wake();
   }
 

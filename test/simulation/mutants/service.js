@@ -136,6 +136,20 @@ export const serviceMutants = [
     find: '    this.chain.text(error);\n',
     replace: '    if (this.selfId % 2 === 0) this.chain.text(error);\n',
   },
+  {
+    name: 'read-in-the-midst-of-an-entry',
+    rule: 'who reads sees all of an entry or nothing of it',
+    file: 'src/cluster-node.ts',
+    find: '    while (this.machine.isMidway) {\n      this.assertRunning();',
+    replace: '    while (this.stopped) {\n      this.assertRunning();',
+  },
+  {
+    name: 'applied-when-it-begins',
+    rule: 'an entry is applied when all of it is',
+    file: 'src/kv/state-machine.ts',
+    find: 'return this.midway === null ? this.index : this.index - 1;',
+    replace: 'return this.index;',
+  },
   // ------------------------------------------------------------ space
   {
     name: 'quota-of-the-own-flags',
