@@ -241,6 +241,21 @@ describe('the driver', () => {
     expect(rig.raft.appliedIndex).toBe(5);
   });
 
+  test('a leader is unfit when a write takes two election timeouts, and not when it takes one and a half', () => {
+    const rig = new Rig();
+    rig.lead();
+    rig.proposals = [Buffer.from('a write')];
+    rig.driver.wake();
+    rig.clock.settle();
+    expect(rig.log.isWriting).toBe(true);
+
+    for (let tick = 0; tick < 8; tick += 1) rig.clock.tick();
+    expect(rig.raft.role).toBe(Role.Leader);
+
+    for (let tick = 0; tick < 3; tick += 1) rig.clock.tick();
+    expect(rig.raft.role).toBe(Role.Follower);
+  });
+
   test('a bug met in a turn ends everything: nothing is written, sent or applied any more', () => {
     const rig = new Rig();
     rig.lead();

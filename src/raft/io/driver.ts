@@ -11,11 +11,14 @@
  * clock, never from the number of timers that fired. A timer that fires late waits one more poll of
  * the loop first: after a pause (SIGSTOP, long garbage collection) timers fire before the heartbeats
  * that wait in the kernel are read, and a node that ticked first would call an election although its
- * leader is fine. Of the ticks missed in a pause a member that is not leader gets at most half an
- * election timeout, for the same reason; a leader gets all, because its quorum check must know.
+ * leader is fine. Of the ticks missed in a pause a member gets at most half an election timeout, for the same
+ * reason. A leader, too: nobody answers what it did not send. With all of them one that was starved for most of
+ * an election timeout gave up the lead before its next heartbeats could be answered. One that has slept through
+ * an election hears of it with their answers, and one that is cut off gives up a little later.
  *
- * Storage watchdog: a write that has not come back within an election timeout makes this member unfit
- * to lead until it does (`setStorageHealthy`).
+ * Storage watchdog: a write that has not come back within STORAGE_PATIENCE election timeouts makes this member
+ * unfit to lead until it does (`setStorageHealthy`). Another leader costs the clients about that long, so giving
+ * up earlier would cost more than most pauses of a disk.
  *
  * Invariants: 1. one write is in flight; a `persist` that comes while a checkpoint is recorded alone
  * waits for it, with the messages that rest on it. 2. After a failed write or an exception of the core
@@ -27,9 +30,11 @@ import type { Entry, LogIndex, NodeId } from '../entry.js';
 import type { Message, SnapshotMeta } from '../message.js';
 import type { Raft } from '../raft.js';
 import type { Leadership, Persist, RaftEvent, ReadState } from '../ready.js';
-import { Role } from '../ready.js';
 import type { LogBatch, LogStore } from './log-store.js';
 import type { Transport } from './transport.js';
+
+/** Election timeouts. */
+const STORAGE_PATIENCE = 2;
 
 /** Who lives on top of the driver: the node with its state machine. Calls are synchronous. */
 export interface DriverHost {
@@ -329,9 +334,9 @@ export class Driver {
     const { clock, tickMs, electionTicks } = this.options;
     const missed = Math.floor((clock.now() - this.tickedTo) / tickMs);
     this.tickedTo += missed * tickMs;
-    const most = this.raft.role === Role.Leader ? electionTicks * 2 : Math.floor(electionTicks / 2);
+    const most = Math.floor(electionTicks / 2);
     for (let count = Math.min(missed, most); count > 0; count -= 1) this.raft.tick();
-    this.checkStorage(electionTicks * tickMs);
+    this.checkStorage(STORAGE_PATIENCE * electionTicks * tickMs);
     this.turn();
     if (this.running) this.armTimer();
   }
