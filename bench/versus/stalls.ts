@@ -1,7 +1,7 @@
 /**
  * How long a member keeps its event loop while it does what is large: many keys come in, ranges of 100,000 of
- * them are read, a snapshot is taken, all are written again and what they replaced is compacted away. As the
- * members measure it themselves (src/event-loop.ts): the quantile is of the last one to two minutes, the longest
+ * them are read, a snapshot is taken, all are written again and what they replaced is compacted away, and one
+ * request deletes them all. As the members measure it themselves (src/event-loop.ts): the quantile is of the last one to two minutes, the longest
  * turn of their whole life, so a step that made it longer shows.
  */
 import type { Int64 } from '../../src/int64.js';
@@ -20,6 +20,7 @@ const RANGES = 20;
 const TXN_PUTS = 100;
 const PATIENCE_MS = 180_000;
 const SNAPSHOT = methodHead('/etcdserverpb.Maintenance/Snapshot');
+const DELETE_RANGE = methodHead('/etcdserverpb.KV/DeleteRange');
 const COMPACT = methodHead('/etcdserverpb.KV/Compact');
 
 export async function stalls(
@@ -44,6 +45,7 @@ export async function stalls(
     await step(`${RANGES} ranges of ${thousands(RANGE_KEYS)} keys`, () => readRanges(wire, keys));
     await step('a snapshot', () => takeSnapshot(wire));
     await step('checkpoints and a compaction', () => compactOver(site, keys));
+    await step('one deletion of all of them', () => deleteAll(wire, keys));
     await site.assertEqual();
   } finally {
     await site.stop();
@@ -70,6 +72,13 @@ function takeSnapshot(wire: Wire): Promise<void> {
       onEnd: (failure) => (failure === null ? resolve() : reject(new Error(failure))),
     });
   });
+}
+
+async function deleteAll(wire: Wire, { prefix, used }: KeySpace): Promise<void> {
+  const body = message('DeleteRangeRequest', { key: prefix, rangeEnd: endOf(prefix) });
+  const answer = await wire.ask(DELETE_RANGE, body);
+  const { deleted } = decodeProtobuf('DeleteRangeResponse', answer);
+  if (Number(deleted) !== used) throw new Error(`${deleted} keys were deleted of ${used}`);
 }
 
 /** Writes old keys again, and has what they replaced removed. */
