@@ -213,6 +213,8 @@ export class InProcessCluster {
   isLost: (message: Message) => boolean = () => false;
   /** How long the answer to a forwarded request is on its way; a reset meanwhile loses it. */
   answerDelayMs = 0;
+  /** Keys that members touch in one turn, from their next start; null = as many as by default. */
+  stepKeys: number | null = null;
   private readonly clocks = new Map<number, LifeClock>();
   private readonly links = new Map<number, MemoryLinks>();
   private readonly cuts = new Set<string>();
@@ -303,6 +305,7 @@ export class InProcessCluster {
         seed: this.lastSeed,
         logger: logger.child({ member: member.config.name }),
         metrics: new Metrics(),
+        ...(this.stepKeys === null ? {} : { stepKeys: this.stepKeys }),
         onFatal: (error) => {
           if (clock.alive) member.fatal.push(error);
         },
