@@ -1,15 +1,16 @@
 /**
  * kvd and etcd side by side: `npm run bench:versus`. See docs/benchmarks.md for the method.
  *
- * With a word instead of the workloads: `failover`, `million` (keys), `stalls` or `soak`, these two of kvd alone.
+ * With a word instead of the workloads: `failover`, `million` (keys), `puts` (a million in a row), and of kvd alone
+ * `stalls` or `soak`.
  *
  *   --quick           one pair, 2 s each: a look, no claim
  *   --pairs N         pairs of rounds, 7 by default
  *   --seconds N       of each workload in each round, 5 by default
- *   --only a,b        workloads by their ids or families
+ *   --only a,b        workloads by their ids or families; those of h2load run where it is installed
  *   --etcd PATH       another etcd than the one in PATH
  *   --rounds N        of failover, 10 by default
- *   --keys N          of million and stalls, 1,000,000 by default
+ *   --keys N          of million, puts and stalls, 1,000,000 by default
  *   --minutes N       of soak, 60 by default
  *   --out FOLDER      writes results.json, tables.md and a plot for each family; the plots of a soak
  */
@@ -21,6 +22,8 @@ import { removeTempFolders } from '../../test/support/temp-folder.js';
 import { describeRun } from '../report.js';
 import { UsageError, wholeNumber } from '../usage.js';
 import { failover } from './failover.js';
+import { hasH2load } from './h2load-workloads.js';
+import { manyPuts } from './many-puts.js';
 import { million } from './million.js';
 import { chartOf, plotOf, type Series } from './plot.js';
 import { playRounds } from './rounds.js';
@@ -32,7 +35,7 @@ import type { Workload } from './workload.js';
 import { WORKLOADS, workloadNamed } from './workloads.js';
 
 const NAMES = ['kvd', 'etcd'] as const;
-const WHAT = ['workloads', 'failover', 'million', 'stalls', 'soak'] as const;
+const WHAT = ['workloads', 'failover', 'million', 'puts', 'stalls', 'soak'] as const;
 type What = (typeof WHAT)[number];
 
 interface Options {
@@ -101,7 +104,7 @@ function numberOf(name: string, text: string | boolean | undefined, otherwise: n
 }
 
 function chosen(only: string | boolean | undefined): readonly Workload[] {
-  if (only === undefined) return WORKLOADS;
+  if (only === undefined) return WORKLOADS.filter(({ family }) => family !== 'h2load' || hasH2load);
   const names = String(only).split(',');
   for (const name of names) {
     if (WORKLOADS.some(({ id, family }) => id === name || family === name)) continue;
@@ -161,6 +164,9 @@ async function main(args: string[]): Promise<void> {
       break;
     case 'million':
       for (const each of both) await million(each, keys, say);
+      break;
+    case 'puts':
+      for (const each of both) await manyPuts(each, keys, say);
       break;
     case 'stalls':
       await stalls(both[0], keys, say);

@@ -7,7 +7,7 @@ import type { Request, Timed } from './load.js';
 import type { Site } from './site.js';
 import { message, methodHead, type Wire } from './wire.js';
 
-export type Family = 'puts' | 'reads' | 'transactions' | 'watches' | 'leases' | 'mixed';
+export type Family = 'puts' | 'reads' | 'transactions' | 'watches' | 'leases' | 'mixed' | 'h2load';
 
 export interface Workload {
   readonly id: string;

@@ -1,5 +1,6 @@
 /** All that both contestants are asked to do, in the order in which it is done. */
 import { UsageError } from '../usage.js';
+import { H2LOAD_WORKLOADS } from './h2load-workloads.js';
 import { LEASE_WORKLOADS } from './lease-workloads.js';
 import { PUT_WORKLOADS } from './put-workloads.js';
 import { READ_WORKLOADS } from './read-workloads.js';
@@ -11,6 +12,7 @@ export const WORKLOADS: readonly Workload[] = [
   ...READ_WORKLOADS,
   ...WATCH_WORKLOADS,
   ...LEASE_WORKLOADS,
+  ...H2LOAD_WORKLOADS,
 ];
 
 export function workloadNamed(id: string): Workload {

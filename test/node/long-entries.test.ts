@@ -5,8 +5,8 @@
 import { afterEach, expect, it } from 'vitest';
 import type { ClusterNode } from '../../src/cluster-node.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
-import { InProcessCluster, type InProcessMember, put } from '../support/in-process-cluster.js';
-import { del, range } from '../support/kv-requests.js';
+import { InProcessCluster, type InProcessMember } from '../support/in-process-cluster.js';
+import { del, put, range } from '../support/kv-requests.js';
 
 const KEYS = 400;
 const WAIT_MS = 15_000;
@@ -28,10 +28,8 @@ async function filled(options: Record<string, string> = {}): Promise<InProcessCl
   const node = nodeOf(await group.leader());
   await node.propose({ kind: 'leaseGrant', id: 7, ttl: 600 }, node.context());
   for (let from = 0; from < KEYS; from += 100) {
-    const success = Array.from({ length: 100 }, (_, at) => ({
-      ...put(`k${1000 + from + at}`, 'v'),
-      lease: 7,
-    }));
+    const keys = Array.from({ length: 100 }, (_, at) => `k${1000 + from + at}`);
+    const success = keys.map((key) => put(key, 'v', { lease: 7 }));
     await node.propose({ kind: 'txn', compare: [], success, failure: [] }, node.context());
   }
   await group.converged();
