@@ -41,7 +41,7 @@ describe('a tool that is called wrongly', () => {
     [
       'versus',
       'sleep',
-      'nothing is called sleep; there are workloads, failover, million, stalls, soak',
+      'nothing is called sleep; there are workloads, failover, million, puts, stalls, soak',
     ],
     ['versus', '--only swims', 'no workload or family is called "swims"; there are put-1'],
     ['versus', '--pairs 0', '--pairs must be a whole number from 1, not "0"'],

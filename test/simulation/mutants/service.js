@@ -271,8 +271,8 @@ export const serviceMutants = [
     name: 'revoke-leaves-a-key',
     rule: 'a lease takes all of its keys with it',
     file: 'src/kv/state-machine.ts',
-    find: 'for (const key of keys) this.store.delete(key, false);',
-    replace: 'for (const key of keys.slice(1)) this.store.delete(key, false);',
+    find: '    for (const key of keys) {\n      this.store.delete(key, false);',
+    replace: '    for (const key of keys.slice(1)) {\n      this.store.delete(key, false);',
   },
   {
     name: 'lock-without-second-look',
