@@ -11,8 +11,9 @@ import { KeySpace, put, VALUE } from './workload.js';
 /** Written again and again. */
 const KEYS = 100_000;
 const IN_FLIGHT = 100;
-const WARM_MS = 3000;
-const SHORT_MS = 5000;
+/** A program that was just started is twice as slow. */
+const WARM_MS = 10_000;
+const SHORT_MS = 10_000;
 const SLICE_MS = 10_000;
 const FLAGS = ['--auto-compaction-mode', 'revision', '--auto-compaction-retention', '50000'];
 
