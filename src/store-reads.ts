@@ -29,8 +29,7 @@ const HASH_STEP_BYTES = 2 ** 20;
 /**
  * The revision of the answer is the one that was read, not the one that is current when a long read
  * ends: who lists and then watches from the next revision must miss nothing.
- * `machine` is asked again after each yield: a snapshot may have replaced it. It must not be midway when this is
- * called.
+ * `machine` is asked again after each yield: a snapshot may have replaced it.
  * No promise: it was short.
  */
 export function readRange(
@@ -115,10 +114,6 @@ function readTogether(
   mayBeLong: () => Promise<void> | null,
 ): Reading | Promise<Reading> {
   const begin = (): Attempt => beginReading(machine(), plan, bytesMax);
-  const attempt = begin();
-  advance(attempt);
-  const reading = readingOf(attempt);
-  if (reading !== null) return reading;
   const again = async (): Promise<Attempt> => {
     while (machine().isMidway) {
       await new Promise<void>((resolve) => clock.soon(resolve));
@@ -126,11 +121,18 @@ function readTogether(
     }
     return begin();
   };
+  const inTurns = async (): Promise<Reading> =>
+    await readInTurns(machine, await again(), again, clock, check);
+  if (machine().isMidway) return inTurns();
+  const attempt = begin();
+  advance(attempt);
+  const reading = readingOf(attempt);
+  if (reading !== null) return reading;
   const wait = attempt.isCount ? null : mayBeLong();
   if (wait === null) return readInTurns(machine, attempt, again, clock, check);
-  return wait.then(async () => {
+  return wait.then(() => {
     check();
-    return await readInTurns(machine, await again(), again, clock, check);
+    return inTurns();
   });
 }
 

@@ -4,11 +4,15 @@
  */
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.js';
+import { encodeEnvelope } from '../../src/kv/command.js';
 import { type RangeRequest, rangeOf, SortOrder, SortTarget } from '../../src/kv/request.js';
+import { StateMachine } from '../../src/kv/state-machine.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
+import { configurationOf } from '../../src/raft/configuration.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
 import { put } from '../support/in-process-cluster.js';
-import { MachineRig } from '../support/machine-rig.js';
+import { MachineRig, MEMBERS } from '../support/machine-rig.js';
+import { MemoryRecords } from '../support/memory-records.js';
 
 function rigWith(keys: number): MachineRig {
   const rig = new MachineRig();
@@ -237,4 +241,28 @@ test('a transaction of short ranges is long when what they hold is large', async
   );
   expect(asked).toBe(1);
   expect(response?.kind === 'txn' && response.responses.length).toBe(40);
+});
+
+test('a read that begins in the midst of an entry waits for its end', async () => {
+  const records = new MemoryRecords();
+  const configuration = configurationOf([1, 2, 3]);
+  const options = { records, selfId: 1, members: MEMBERS, configuration, stepKeys: 1 };
+  const rig = new MachineRig(1, records, new StateMachine(options));
+  for (const key of ['k1', 'k2', 'k3']) rig.ok(put(key, 'v'));
+  const { machine } = rig;
+  const command = { kind: 'deleteRange', key: 'k', rangeEnd: 'l', prevKv: false } as const;
+  const payload = encodeEnvelope({ origin: 1, requestId: 7, actor: null, command });
+  const entry = { index: machine.appliedIndex + 1, term: 1, type: 0, payload };
+  expect(machine.begin(entry)).toBeNull();
+
+  const read = readRange(
+    () => machine,
+    rangeAt(0),
+    systemClock,
+    () => undefined,
+  );
+  await new Promise((resolve) => setImmediate(resolve));
+  while (machine.goOn() === null);
+
+  expect(await read).toMatchObject({ revision: 5, response: { count: 0 } });
 });

@@ -139,9 +139,9 @@ export const serviceMutants = [
   {
     name: 'read-in-the-midst-of-an-entry',
     rule: 'who reads sees all of an entry or nothing of it',
-    file: 'src/cluster-node.ts',
-    find: '    while (this.machine.isMidway) {\n      this.assertRunning();',
-    replace: '    while (this.stopped) {\n      this.assertRunning();',
+    file: 'src/kv/state-machine.ts',
+    find: '    return this.midway !== null;',
+    replace: '    return false;',
   },
   {
     name: 'applied-when-it-begins',
