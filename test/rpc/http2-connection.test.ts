@@ -604,7 +604,7 @@ describe('how fast a peer is read', () => {
     say(hello(), request(1));
     let now = 0;
     let said = 0;
-    while (now < 150_000) {
+    while (now < 600_000) {
       connection.receive(Buffer.concat(Array.from({ length: 50 }, () => one(said++))), now);
       connection.newTurn();
       connection.output.take();
@@ -612,7 +612,7 @@ describe('how fast a peer is read', () => {
     }
     expect(connection.isOver).toBe(false);
     // It had asked for more: what it was slowed down to is what it got.
-    expect(said).toBeGreaterThan(125_000);
+    expect(said).toBeGreaterThan(500_000);
     expect(said).toBeLessThan(6_000_000);
   });
 
