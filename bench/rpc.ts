@@ -3,7 +3,7 @@
  * under the same load of h2load (Debian: nghttp2-client). Prints calls per second, CPU per call, and how
  * they compare: the machine is noisy, the ratio within one run is not.
  */
-import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { h2load, hasH2load } from './h2load.js';
 import { spread, thousands } from './report.js';
 
 /** A call of the API whose request and answer may be empty. */
@@ -49,15 +50,14 @@ class Server {
 
   async measure(seconds: number, body: string): Promise<Measured> {
     const before = await this.cpuUs();
-    const output = await h2load([
-      ...['-D', String(seconds), '-c', String(CONNECTIONS), '-m', String(STREAMS), '-t', '1'],
-      ...['-d', body, '-H', 'content-type: application/grpc', '-H', 'te: trailers'],
-      `http://127.0.0.1:${this.port}${PATH}`,
-    ]);
+    const done = await h2load({
+      seconds,
+      connections: CONNECTIONS,
+      streams: STREAMS,
+      body,
+      uri: `http://127.0.0.1:${this.port}${PATH}`,
+    });
     const cpu = (await this.cpuUs()) - before;
-    const done = Number(/(\d+) succeeded/.exec(output)?.[1] ?? 0);
-    const failed = Number(/(\d+) failed/.exec(output)?.[1] ?? 0);
-    if (done === 0 || failed > 0) throw new Error(`h2load against ${this.name}:\n${output}`);
     return { perSecond: done / seconds, cpuUs: cpu / done };
   }
 
@@ -78,21 +78,11 @@ class Server {
   }
 }
 
-async function h2load(args: readonly string[]): Promise<string> {
-  const child = spawn('h2load', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let output = '';
-  child.stdout.on('data', (bytes) => {
-    output += String(bytes);
-  });
-  await once(child, 'close');
-  return output;
-}
-
 export async function benchRpc(
   { seconds, repetitions }: RpcSettings,
   say: (text: string) => void,
 ): Promise<void> {
-  if (spawnSync('h2load', ['--version']).status !== 0) {
+  if (!hasH2load) {
     throw new Error('h2load is missing: apt-get install nghttp2-client');
   }
   const folder = mkdtempSync(join(tmpdir(), 'kvd-bench-rpc-'));

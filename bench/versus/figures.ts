@@ -31,15 +31,26 @@ function bytesWritten(pid: number): number {
 }
 
 /** A metric by its name and labels as they are printed, summed over the members; 0 where there is none. */
-export async function metricOf(members: readonly Member[], name: string): Promise<number> {
-  const values = await Promise.all(
-    members.map(async ({ clientUrl }) => {
-      const text = await (await fetch(`${clientUrl}/metrics`)).text();
-      const line = text.split('\n').find((each) => each.startsWith(`${name} `));
-      return Number(line?.slice(name.length + 1) ?? 0);
-    }),
+export function metricOf(members: readonly Member[], name: string): Promise<number> {
+  return sumOfLines(members, (line) => line.startsWith(`${name} `));
+}
+
+/** Calls that ended with another code than OK, as the members count them. */
+export function failedCalls(members: readonly Member[]): Promise<number> {
+  return sumOfLines(members, (line) => {
+    return line.startsWith('grpc_server_handled_total{') && !line.includes('"OK"');
+  });
+}
+
+async function sumOfLines(
+  members: readonly Member[],
+  isWanted: (line: string) => boolean,
+): Promise<number> {
+  const texts = await Promise.all(
+    members.map(async ({ clientUrl }) => (await fetch(`${clientUrl}/metrics`)).text()),
   );
-  return sum(values);
+  const lines = texts.flatMap((text) => text.split('\n').filter(isWanted));
+  return sum(lines.map((line) => Number(line.slice(line.lastIndexOf(' ') + 1))));
 }
 
 export function sum(values: readonly number[]): number {

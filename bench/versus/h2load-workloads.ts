@@ -4,14 +4,12 @@
  * run side by side, each with a key of its own; and it looks at the status of HTTP alone, so what gRPC said is
  * asked of the servers' own counters, and of the versions of the keys.
  */
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decodeProtobuf } from '../../src/rpc/api/protobuf.js';
-import type { Member } from '../../test/support/cluster-processes.js';
 import { tempFolder } from '../../test/support/temp-folder.js';
-import { sum } from './figures.js';
+import { h2load } from '../h2load.js';
+import { failedCalls, sum } from './figures.js';
 import { newHistogram, type Timed } from './load.js';
 import type { Site } from './site.js';
 import { message } from './wire.js';
@@ -25,8 +23,6 @@ interface Ran {
   /** In microseconds. */
   readonly latencies: readonly number[];
 }
-
-export const hasH2load: boolean = spawnSync('h2load', ['--version']).status === 0;
 
 function byH2load(what: 'put' | 'get', inFlight: number): Workload {
   return {
@@ -46,7 +42,7 @@ function byH2load(what: 'put' | 'get', inFlight: number): Workload {
       const path = `/etcdserverpb.KV/${what === 'put' ? 'Put' : 'Range'}`;
       const uri = `http://127.0.0.1:${clientPort}${path}`;
       const folder = tempFolder('h2load');
-      const before = await failures(site.cluster.members);
+      const before = await failedCalls(site.cluster.members);
       let succeeded = 0;
       let runs = 0;
       return {
@@ -57,8 +53,7 @@ function byH2load(what: 'put' | 'get', inFlight: number): Workload {
               const body = message(what === 'put' ? 'PutRequest' : 'RangeRequest', request);
               const file = join(folder, `${at}`);
               writeFileSync(file, body);
-              const streams = inFlight / (PROCESSES * CONNECTIONS_EACH);
-              return h2load(file, uri, streams, ms);
+              return oneProcess(file, uri, inFlight / PROCESSES, ms);
             }),
           );
           runs += 1;
@@ -68,7 +63,7 @@ function byH2load(what: 'put' | 'get', inFlight: number): Workload {
         verify: async () => {
           // What is under way when the time is over is not counted, and may fail with its connection.
           const atMost = inFlight * runs;
-          const failed = (await failures(site.cluster.members)) - before;
+          const failed = (await failedCalls(site.cluster.members)) - before;
           if (failed > atMost) throw new Error(`${failed} calls failed`);
           if (what === 'get') return;
           const puts = sum(await Promise.all(names.map((key) => versionOf(site, key)))) - PROCESSES;
@@ -81,36 +76,19 @@ function byH2load(what: 'put' | 'get', inFlight: number): Workload {
   };
 }
 
-async function h2load(body: string, uri: string, streams: number, ms: number): Promise<Ran> {
+async function oneProcess(body: string, uri: string, inFlight: number, ms: number): Promise<Ran> {
   const log = `${body}.log`;
-  const child = spawn(
-    'h2load',
-    [
-      ...[
-        '-D',
-        String(ms / 1000),
-        '-c',
-        String(CONNECTIONS_EACH),
-        '-m',
-        String(streams),
-        '-t',
-        '1',
-      ],
-      ...['-d', body, '-H', 'content-type: application/grpc', '-H', 'te: trailers'],
-      ...[`--log-file=${log}`, uri],
-    ],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
-  let output = '';
-  child.stdout.on('data', (bytes) => {
-    output += String(bytes);
+  const succeeded = await h2load({
+    seconds: ms / 1000,
+    connections: CONNECTIONS_EACH,
+    streams: inFlight / CONNECTIONS_EACH,
+    body,
+    uri,
+    log,
   });
-  await once(child, 'close');
-  const [, succeeded = '0', failed = '1'] = /(\d+) succeeded, (\d+) failed/.exec(output) ?? [];
-  if (succeeded === '0' || failed !== '0') throw new Error(`h2load:\n${output}`);
   const rows = readFileSync(log, 'latin1').trim().split('\n');
   return {
-    succeeded: Number(succeeded),
+    succeeded,
     latencies: rows.map((row) => Number(row.split('\t')[2])).filter((us) => us > 0),
   };
 }
@@ -119,20 +97,6 @@ function timedOf(ran: readonly Ran[], ms: number): Timed {
   const latencies = newHistogram();
   for (const each of ran) for (const us of each.latencies) latencies.record(us);
   return { done: sum(ran.map(({ succeeded }) => succeeded)), elapsedMs: ms, latencies };
-}
-
-/** Calls that ended with another code than OK, as the members count them. */
-async function failures(members: readonly Member[]): Promise<number> {
-  const counts = await Promise.all(
-    members.map(async ({ clientUrl }) => {
-      const text = await (await fetch(`${clientUrl}/metrics`)).text();
-      return text
-        .split('\n')
-        .filter((line) => line.startsWith('grpc_server_handled_total{') && !line.includes('"OK"'))
-        .map((line) => Number(line.slice(line.lastIndexOf(' ') + 1)));
-    }),
-  );
-  return sum(counts.flat());
 }
 
 async function versionOf(site: Site, key: string): Promise<number> {

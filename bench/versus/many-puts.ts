@@ -5,7 +5,7 @@
 import { spread, thousands } from '../report.js';
 import { costOf } from './figures.js';
 import { closedLoop, type Request } from './load.js';
-import { type Contestant, Site } from './site.js';
+import { COMPACTING, type Contestant, Site } from './site.js';
 import { KeySpace, put, VALUE } from './workload.js';
 
 /** Written again and again. */
@@ -15,7 +15,6 @@ const IN_FLIGHT = 100;
 const WARM_MS = 10_000;
 const SHORT_MS = 10_000;
 const SLICE_MS = 10_000;
-const FLAGS = ['--auto-compaction-mode', 'revision', '--auto-compaction-retention', '50000'];
 
 interface Slice {
   readonly done: number;
@@ -28,7 +27,7 @@ export async function manyPuts(
   count: number,
   say: (text: string) => void,
 ): Promise<void> {
-  const site = await Site.start(contestant, FLAGS);
+  const site = await Site.start(contestant, COMPACTING);
   try {
     const keys = new KeySpace('row');
     const wires = await site.connect(10, 'leader');

@@ -13,7 +13,7 @@ import { readFileSync } from 'node:fs';
 import { spread, thousands } from '../report.js';
 import { costOf, metricOf, sum } from './figures.js';
 import { closedLoop, openLoop, type Request, type Work } from './load.js';
-import { type Contestant, Site } from './site.js';
+import { COMPACTING, type Contestant, Site } from './site.js';
 import { message } from './wire.js';
 import { fill, HEADS, KeySpace, put, VALUE } from './workload.js';
 
@@ -23,7 +23,6 @@ const SATURATION_LOOKS = 6;
 const SHARE = 0.7;
 const LEADER_CHANGES = 'etcd_server_leader_changes_seen_total';
 export const SLICE_SECONDS = 10;
-const FLAGS = ['--auto-compaction-mode', 'revision', '--auto-compaction-retention', '50000'];
 
 /** One slice of time. */
 export interface Slice {
@@ -47,7 +46,7 @@ export async function soak(
   minutes: number,
   say: (text: string) => void,
 ): Promise<Slice[]> {
-  const site = await Site.start(contestant, FLAGS);
+  const site = await Site.start(contestant, COMPACTING);
   try {
     const keys = new KeySpace('soak');
     await fill(site, keys, KEYS);
