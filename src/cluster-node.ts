@@ -216,6 +216,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       {
         snapshotCount: config.snapshotCount,
         catchupEntries: config.snapshotCatchupEntries,
+        replica: () => this.replica,
         onFatal: options.onFatal,
         now: () => clock.now(),
         onDone: (mark, ms) =>
@@ -252,7 +253,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       store: () => this.machine.store,
       onDone: (removed) => {
         if (removed < GARBAGE_WORTH_A_CHECKPOINT || this.stopped) return;
-        this.checkpoints.start(this.replica).catch(options.onFatal);
+        this.checkpoints.start().catch(options.onFatal);
       },
     });
     this.space = new SpaceKeeper({
@@ -388,6 +389,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     this.writes.waiting.stop();
     this.changes.waiting.stop();
     this.reads.stop();
+    this.checkpoints.stop();
     this.leases.demote();
     await this.driver.stop();
     await this.network.stop();
@@ -684,10 +686,10 @@ export class ClusterNode implements NodeFace, DriverHost {
   async defragment(context: RequestContext): Promise<void> {
     await this.sweep.idle();
     await this.untilWhole(context);
-    const { replica } = this;
-    await this.checkpoints.start(replica);
-    await replica.store.cleaned();
-    await replica.store.defragment();
+    await this.checkpoints.start();
+    const { store } = this.replica;
+    await store.cleaned();
+    await store.defragment();
   }
 
   // ---------------------------------------------------------------- DriverHost
@@ -715,7 +717,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       if (wasMidway) break;
     }
     this.reads.onApplied(machine.appliedIndex);
-    this.checkpoints.onApplied(this.replica, bytes);
+    this.checkpoints.onApplied(bytes);
     if (taken < entries.length) this.driver.resumeApply();
     return taken;
   }
