@@ -487,12 +487,13 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (this.machine.isMidway) await this.untilWhole(context);
     this.assertMay(request, context);
     const { maxRangeBytes } = this.options.config;
-    const { check, mayBeLong } = this.paceOf(context);
+    const { check, whole, mayBeLong } = this.paceOf(context);
     const reading = readRange(
       () => this.machine,
       request,
       this.clock,
       check,
+      whole,
       maxRangeBytes,
       mayBeLong,
     );
@@ -513,10 +514,14 @@ export class ClusterNode implements NodeFace, DriverHost {
     const { signal, requireLeader } = context;
     if (serializable) this.assertRunning();
     else await this.linearize(this.context(undefined, signal, requireLeader));
-    await this.untilWhole(this.context(undefined, signal, requireLeader));
+    const whole = (): Promise<void> => {
+      return this.untilWhole(this.context(undefined, signal, requireLeader));
+    };
+    await whole();
     const check = (): void => this.assertInTime(context);
     this.assertMay(request, context);
-    for await (const part of readRangeParts(() => this.machine, request, this.clock, check)) {
+    const machine = (): StateMachine => this.machine;
+    for await (const part of readRangeParts(machine, request, this.clock, check, whole)) {
       this.assertMay(request, context);
       yield part;
     }
@@ -533,12 +538,13 @@ export class ClusterNode implements NodeFace, DriverHost {
     await this.untilWhole(context);
     this.assertMay(txn, context);
     const { maxRangeBytes } = this.options.config;
-    const { check, mayBeLong } = this.paceOf(context);
+    const { check, whole, mayBeLong } = this.paceOf(context);
     const outcome = await readTxn(
       () => this.machine,
       txn,
       this.clock,
       check,
+      whole,
       maxRangeBytes,
       mayBeLong,
     );
@@ -916,6 +922,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   /** Of a read: the time that a client lets its own long answers wait for each other is not the read's. */
   private paceOf(context: RequestContext): {
     check(): void;
+    whole(): Promise<void>;
     mayBeLong(): Promise<void> | null;
   } {
     let current = context;
@@ -924,6 +931,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     };
     return {
       check: () => this.assertInTime(current),
+      whole: () => this.untilWhole(current),
       mayBeLong: () => context.mayBeLong?.()?.then(proceed) ?? null,
     };
   }

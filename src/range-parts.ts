@@ -33,6 +33,7 @@ export async function* readRangeParts(
   request: RangeRequest,
   clock: Clock,
   check: () => void,
+  whole: () => Promise<void>,
   partBytes = PART_BYTES,
 ): AsyncGenerator<RangePart, void, void> {
   const turn = async (): Promise<void> => {
@@ -40,7 +41,7 @@ export async function* readRangeParts(
     check();
   };
   if (request.countOnly) {
-    const { revision, response } = await readRange(machine, request, clock, check);
+    const { revision, response } = await readRange(machine, request, clock, check, whole);
     yield { kvs: [], end: { revision, more: response.more, count: response.count } };
     return;
   }
@@ -57,7 +58,7 @@ export async function* readRangeParts(
     const isSated = request.limit > 0 && sent >= request.limit;
     if (isSated) {
       const uncounted: RangeRequest = { ...rest, limit: 0, countOnly: true };
-      count += (await readRange(machine, uncounted, clock, check)).response.count;
+      count += (await readRange(machine, uncounted, clock, check, whole)).response.count;
       break;
     }
     const next: string | null = stepEnd(machine().store, rest, stepKeys);

@@ -3,7 +3,8 @@
  * only read, the hash of the whole store, history for watchers that are behind.
  *
  * They work in steps and yield between them; `check` throws when the client has gone, the time is over
- * or the member stops.
+ * or the member stops. `whole` resolves when no entry is applied halfway, and fails where `check` would: whoever
+ * looked for that in each turn would keep the loop busy, for as long as a disk that is behind holds the entry up.
  */
 import { AnswerBudget, RangeMeasure } from './answer-budget.js';
 import { assert } from './assert.js';
@@ -37,11 +38,12 @@ export function readRange(
   request: RangeRequest,
   clock: Clock,
   check: () => void,
+  whole: () => Promise<void>,
   bytesMax = Number.POSITIVE_INFINITY,
   mayBeLong: () => Promise<void> | null = atOnce,
 ): ReadOutcome | Promise<ReadOutcome> {
   const plan = { succeeded: true, ranges: [request] };
-  const reading = readTogether(machine, () => plan, clock, check, bytesMax, mayBeLong);
+  const reading = readTogether(machine, () => plan, clock, check, whole, bytesMax, mayBeLong);
   return reading instanceof Promise ? reading.then(toRange) : toRange(reading);
 }
 
@@ -57,6 +59,7 @@ export async function readTxn(
   txn: ReadTxn,
   clock: Clock,
   check: () => void,
+  whole: () => Promise<void>,
   bytesMax = Number.POSITIVE_INFINITY,
   mayBeLong: () => Promise<void> | null = atOnce,
 ): Promise<ProposeOutcome> {
@@ -69,6 +72,7 @@ export async function readTxn(
     choose,
     clock,
     check,
+    whole,
     bytesMax,
     mayBeLong,
   );
@@ -110,15 +114,13 @@ function readTogether(
   plan: (store: Store) => ReadPlan,
   clock: Clock,
   check: () => void,
+  whole: () => Promise<void>,
   bytesMax: number,
   mayBeLong: () => Promise<void> | null,
 ): Reading | Promise<Reading> {
   const begin = (): Attempt => beginReading(machine(), plan, bytesMax);
   const again = async (): Promise<Attempt> => {
-    while (machine().isMidway) {
-      await new Promise<void>((resolve) => clock.soon(resolve));
-      check();
-    }
+    if (machine().isMidway) await whole();
     return begin();
   };
   const inTurns = async (): Promise<Reading> =>

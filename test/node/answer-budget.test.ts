@@ -19,7 +19,7 @@ import type { ReadTxn } from '../../src/kv/txn.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
 import { AuthCluster, type Door } from '../support/auth-fixture.js';
 import { put } from '../support/in-process-cluster.js';
-import { MachineRig } from '../support/machine-rig.js';
+import { MachineRig, whole } from '../support/machine-rig.js';
 
 const RECORD_EXTRA_BYTES = 64 + 80;
 
@@ -133,6 +133,7 @@ describe('a read that is too large', () => {
       request,
       systemClock,
       () => undefined,
+      whole,
       most,
     );
 
@@ -169,6 +170,7 @@ describe('a read that is too large', () => {
         txn(success),
         systemClock,
         () => undefined,
+        whole,
         20_000,
       );
 

@@ -10,7 +10,7 @@ import type { RangeAnswer } from '../../src/kv/store.js';
 import type { RangePart } from '../../src/node.js';
 import { readRangeParts } from '../../src/range-parts.js';
 import { put } from '../support/in-process-cluster.js';
-import { MachineRig } from '../support/machine-rig.js';
+import { MachineRig, whole } from '../support/machine-rig.js';
 import { checkProperty } from '../support/property.js';
 
 const deletion = (key: string, rangeEnd: string): Command => ({
@@ -37,7 +37,7 @@ const all = rangeOf({ key: '\0', rangeEnd: '\0' });
 
 function read(rig: MachineRig, wish: Partial<RangeRequest>, partBytes?: number) {
   const machine = () => rig.machine;
-  return readRangeParts(machine, { ...all, ...wish }, systemClock, always, partBytes);
+  return readRangeParts(machine, { ...all, ...wish }, systemClock, always, whole, partBytes);
 }
 
 async function allOf(parts: AsyncIterable<RangePart>): Promise<RangePart[]> {
@@ -128,7 +128,7 @@ describe('a range in parts', () => {
   ])('has parts of a bounded size, and few of them, when pairs are %s', async (_, count, bytes) => {
     const rig = rigWith(count, bytes);
     const turns = new CountedTurns();
-    const parts = await allOf(readRangeParts(() => rig.machine, all, turns, always));
+    const parts = await allOf(readRangeParts(() => rig.machine, all, turns, always, whole));
 
     expect(kvsOf(parts)).toHaveLength(count);
     expect(turns.count).toBeGreaterThanOrEqual(parts.length - 1);
@@ -162,7 +162,7 @@ describe('a range in parts', () => {
     rig.ok({ kind: 'deleteRange', key: 'k', rangeEnd: 'l', prevKv: false });
     const turns = new CountedTurns();
     const request = { ...all, revision: revision + 1 };
-    const parts = await allOf(readRangeParts(() => rig.machine, request, turns, always));
+    const parts = await allOf(readRangeParts(() => rig.machine, request, turns, always, whole));
     expect(parts).toEqual([{ kvs: [], end: { revision: revision + 1, more: false, count: 0 } }]);
     expect(turns.count).toBeGreaterThanOrEqual(4);
   });
@@ -203,13 +203,13 @@ describe('a range in parts', () => {
     let current = before;
     const machine = () => current.machine;
     const found: RangePart[] = [];
-    for await (const part of readRangeParts(machine, all, systemClock, always)) {
+    for await (const part of readRangeParts(machine, all, systemClock, always, whole)) {
       found.push(part);
       current = after;
     }
-    const whole = (before.range(all) as RangeAnswer).kvs;
+    const expected = (before.range(all) as RangeAnswer).kvs;
     expect(kvsOf(found).map(({ modRevision }) => modRevision)).toEqual(
-      whole.map(({ modRevision }) => modRevision),
+      expected.map(({ modRevision }) => modRevision),
     );
     expect(found.at(-1)?.end?.revision).toBe(3001);
   });
@@ -221,7 +221,7 @@ describe('a range in parts', () => {
       turns += 1;
       if (turns === 3) throw new Error('no more');
     };
-    const parts = readRangeParts(() => rig.machine, all, systemClock, check);
+    const parts = readRangeParts(() => rig.machine, all, systemClock, check, whole);
     await expect(allOf(parts)).rejects.toThrow('no more');
   });
 });

@@ -3,7 +3,7 @@
  * another state in their place.
  */
 import { expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.js';
+import { type Clock, systemClock } from '../../src/clock.js';
 import { encodeEnvelope } from '../../src/kv/command.js';
 import { type RangeRequest, rangeOf, SortOrder, SortTarget } from '../../src/kv/request.js';
 import { StateMachine } from '../../src/kv/state-machine.js';
@@ -11,7 +11,7 @@ import type { ReadTxn } from '../../src/kv/txn.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
 import { put } from '../support/in-process-cluster.js';
-import { MachineRig, MEMBERS } from '../support/machine-rig.js';
+import { MachineRig, MEMBERS, whole } from '../support/machine-rig.js';
 import { MemoryRecords } from '../support/memory-records.js';
 
 function rigWith(keys: number): MachineRig {
@@ -32,6 +32,7 @@ test('a read of an old revision goes on in the state of a snapshot that still ha
     rangeAt(2001),
     systemClock,
     () => undefined,
+    whole,
   );
   current = after;
 
@@ -49,6 +50,7 @@ test('a read of an old revision that the new state has compacted says so', async
     rangeAt(2001),
     systemClock,
     () => undefined,
+    whole,
   );
   current = after;
 
@@ -69,6 +71,7 @@ test('a read ends when states are replaced again and again under it', async () =
     () => {
       turns += 1;
     },
+    whole,
   );
 
   await expect(read).rejects.toMatchObject({ code: 'TIMEOUT_NO_EFFECT', outcome: 'not-applied' });
@@ -82,6 +85,7 @@ test('a long read names the revision that it saw, not one that came meanwhile', 
     rangeAt(0),
     systemClock,
     () => undefined,
+    whole,
   );
   rig.ok(put('k99999', 'later'));
 
@@ -99,6 +103,7 @@ test('a long read of the newest revision begins anew when a compaction overtakes
     rangeAt(0),
     systemClock,
     () => undefined,
+    whole,
   );
   rig.ok(put('k99999', 'later'));
   rig.ok({ kind: 'compact', revision: 2502 });
@@ -123,6 +128,7 @@ test('the ranges and the compares of a transaction see one revision, however lon
     txn,
     systemClock,
     () => undefined,
+    whole,
   );
   rig.ok(put('k99999', 'later'));
 
@@ -148,6 +154,7 @@ test('a transaction that reads a compacted revision is refused', async () => {
     txn,
     systemClock,
     () => undefined,
+    whole,
   );
 
   await expect(read).rejects.toMatchObject({ code: 'COMPACTED' });
@@ -172,6 +179,7 @@ test.each([
       request,
       systemClock,
       () => undefined,
+      whole,
       undefined,
       async () => {
         asked += 1;
@@ -195,6 +203,7 @@ test('a range of as many keys as one turn reads takes no other turn to see that 
       request,
       systemClock,
       () => undefined,
+      whole,
     );
   };
   const backward = { ...rangeAt(0), sortOrder: SortOrder.Descend };
@@ -217,6 +226,7 @@ test.each([
     rangeOf({ key: 'k', rangeEnd: 'l', ...fields }),
     systemClock,
     () => undefined,
+    whole,
     undefined,
     () => expect.fail('it is not long'),
   );
@@ -233,6 +243,7 @@ test('a transaction of short ranges is long when what they hold is large', async
     { kind: 'txn', compare: [], success, failure: [] } as unknown as ReadTxn,
     systemClock,
     () => undefined,
+    whole,
     undefined,
     () => {
       asked += 1;
@@ -243,7 +254,7 @@ test('a transaction of short ranges is long when what they hold is large', async
   expect(response?.kind === 'txn' && response.responses.length).toBe(40);
 });
 
-test('a read that begins in the midst of an entry waits for its end', async () => {
+test('a read that begins in the midst of an entry waits for its end, and looks at nothing meanwhile', async () => {
   const records = new MemoryRecords();
   const configuration = configurationOf([1, 2, 3]);
   const options = { records, selfId: 1, members: MEMBERS, configuration, stepKeys: 1 };
@@ -254,15 +265,30 @@ test('a read that begins in the midst of an entry waits for its end', async () =
   const payload = encodeEnvelope({ origin: 1, requestId: 7, actor: null, command });
   const entry = { index: machine.appliedIndex + 1, term: 1, type: 0, payload };
   expect(machine.begin(entry)).toBeNull();
+  let turns = 0;
+  const clock: Clock = {
+    ...systemClock,
+    soon: (run) => {
+      turns += 1;
+      systemClock.soon(run);
+    },
+  };
+  let end = (): void => undefined;
+  const atEnd = new Promise<void>((resolve) => {
+    end = resolve;
+  });
 
   const read = readRange(
     () => machine,
     rangeAt(0),
-    systemClock,
+    clock,
     () => undefined,
+    () => atEnd,
   );
-  await new Promise((resolve) => setImmediate(resolve));
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  expect(turns).toBe(0);
   while (machine.goOn() === null);
+  end();
 
   expect(await read).toMatchObject({ revision: 5, response: { count: 0 } });
 });

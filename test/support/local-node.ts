@@ -29,7 +29,7 @@ import type {
 import { readRangeParts } from '../../src/range-parts.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
 import { WatchService } from '../../src/watch/io/watch-service.js';
-import { MachineRig } from './machine-rig.js';
+import { MachineRig, whole } from './machine-rig.js';
 import { MemoryStateFolders } from './memory-backend.js';
 
 const REQUEST_TIMEOUT_MS = 2000;
@@ -164,7 +164,8 @@ export class LocalNode implements NodeFace {
     if (!serializable) await this.admit(context);
     const mayBeLong = () => context.mayBeLong?.()?.then(() => undefined) ?? null;
     const check = (): void => undefined;
-    return await readRange(() => this.machine, request, systemClock, check, undefined, mayBeLong);
+    const machine = (): StateMachine => this.machine;
+    return await readRange(machine, request, systemClock, check, whole, undefined, mayBeLong);
   }
 
   async readTxn(
@@ -174,7 +175,7 @@ export class LocalNode implements NodeFace {
   ): Promise<ProposeOutcome> {
     if (!serializable) await this.admit(context);
     const check = (): void => undefined;
-    return await readTxn(() => this.machine, txn, systemClock, check);
+    return await readTxn(() => this.machine, txn, systemClock, check, whole);
   }
 
   async *rangeParts(
@@ -186,7 +187,7 @@ export class LocalNode implements NodeFace {
     try {
       if (!serializable) await this.admit(context);
       const machine = (): StateMachine => this.machine;
-      const parts = readRangeParts(machine, request, systemClock, () => undefined);
+      const parts = readRangeParts(machine, request, systemClock, () => undefined, whole);
       for await (const part of parts) {
         this.partsRead += 1;
         yield part;

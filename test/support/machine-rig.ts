@@ -15,6 +15,9 @@ export const MEMBERS = [1, 2, 3].map((id) => ({
   folderId: 0,
 }));
 
+/** What reads wait for: a rig applies its entries whole. */
+export const whole = (): Promise<void> => Promise.reject(new Error('an entry is applied halfway'));
+
 export class MachineRig {
   machine: StateMachine;
   records: MemoryRecords;
