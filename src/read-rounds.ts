@@ -28,8 +28,9 @@ export class ReadRounds {
    *  once, and asking it again in the same turn would spin until the new one is there. */
   private failed: Reader[] = [];
   private readonly asked = new Map<number, Round>();
-  /** Confirmed, but this member has not applied that far yet. */
-  private behind: { readonly index: number; readonly readers: Reader[] }[] = [];
+  /** Confirmed, but this member has not applied that far yet. By index, because it is looked at in every turn: who
+   *  waits for the end of an entry that takes many turns is one of thousands that wait for the same. */
+  private readonly behind = new Map<number, Reader[]>();
   private count = 0;
   private nextRound = 1;
   /** Who waits with which signal. One listener for all: a stream has one signal and may have thousands of
@@ -51,7 +52,7 @@ export class ReadRounds {
 
   /** Resolves when this member has applied `index`. Fails like a read. */
   untilApplied(index: number, context: RequestContext): Promise<void> {
-    return this.enter(context, (reader) => this.behind.push({ index, readers: [reader] }));
+    return this.enter(context, (reader) => this.stayBehind(index, [reader]));
   }
 
   private enter(context: RequestContext, place: (reader: Reader) => void): Promise<void> {
@@ -96,7 +97,7 @@ export class ReadRounds {
     if (state === undefined) return;
     this.asked.delete(round);
     if (index <= appliedIndex) for (const reader of state.readers) reader.finish(null);
-    else this.behind.push({ index, readers: state.readers });
+    else this.stayBehind(index, state.readers);
   }
 
   onFailed(round: number): void {
@@ -107,13 +108,11 @@ export class ReadRounds {
   }
 
   onApplied(appliedIndex: number): void {
-    if (this.behind.length === 0) return;
-    const still: typeof this.behind = [];
-    for (const group of this.behind) {
-      if (group.index > appliedIndex) still.push(group);
-      else for (const reader of group.readers) reader.finish(null);
+    for (const [index, readers] of this.behind) {
+      if (index > appliedIndex) continue;
+      this.behind.delete(index);
+      for (const reader of readers) reader.finish(null);
     }
-    this.behind = still;
   }
 
   /** Ends reads past their deadline, and asks rounds again that got no answer for `retryMs`. */
@@ -132,8 +131,11 @@ export class ReadRounds {
     };
     this.waiting = expire(this.waiting);
     for (const state of this.asked.values()) expire(state.readers);
-    for (const group of this.behind) expire(group.readers);
-    this.behind = this.behind.filter((group) => group.readers.some((reader) => !reader.done));
+    for (const [index, readers] of this.behind) {
+      const still = expire(readers);
+      if (still.length === 0) this.behind.delete(index);
+      else this.behind.set(index, still);
+    }
   }
 
   stop(): void {
@@ -145,13 +147,19 @@ export class ReadRounds {
       this.failed,
       ...[...this.asked.values()].map((round) => round.readers),
     ];
-    for (const readers of [...all, ...this.behind.map((group) => group.readers)]) {
+    for (const readers of [...all, ...this.behind.values()]) {
       for (const reader of readers) reader.finish(error);
     }
     this.waiting = [];
     this.failed = [];
     this.asked.clear();
-    this.behind = [];
+    this.behind.clear();
+  }
+
+  private stayBehind(index: number, readers: readonly Reader[]): void {
+    const known = this.behind.get(index);
+    if (known === undefined) this.behind.set(index, [...readers]);
+    else for (const reader of readers) known.push(reader);
   }
 
   private follow(signal: AbortSignal, reader: Reader): void {

@@ -53,6 +53,29 @@ describe('read rounds', () => {
     expect(reads.pending).toBe(0);
   });
 
+  test('all who wait for one index are let go with it, and none before its own time is over', async () => {
+    const reads = new ReadRounds();
+    reads.add(context()).catch(() => undefined);
+    reads.collect(0, () => true);
+    const confirmed = reads.add(context());
+    reads.collect(0, () => true);
+    const hasted = reads.untilApplied(9, context(100));
+    const patient = reads.untilApplied(9, context());
+    const later = reads.untilApplied(10, context());
+    reads.onConfirmed(2, 9, 8);
+    const states = (): Promise<string[]> =>
+      Promise.all([hasted, patient, confirmed, later].map(state));
+
+    reads.onApplied(8);
+    reads.sweep(100, 200, true);
+    expect(await states()).toEqual(['TIMEOUT_NO_EFFECT', 'pending', 'pending', 'pending']);
+    reads.onApplied(9);
+    expect(await states()).toEqual(['TIMEOUT_NO_EFFECT', 'done', 'done', 'pending']);
+    reads.sweep(1000, 200, true);
+    expect(await state(later)).toBe('TIMEOUT_NO_EFFECT');
+    expect(reads.pending).toBe(0);
+  });
+
   test('thousands of reads of one client share one ear for its departure, the later ones, too', async () => {
     const reads = new ReadRounds();
     const controller = new AbortController();
