@@ -128,6 +128,8 @@ export interface NodeFace {
   propose(command: Command, context: RequestContext): Promise<ProposeOutcome>;
   /** Resolves when everything committed before the call is applied here. */
   linearize(context: RequestContext): Promise<void>;
+  /** Resolves when no entry is applied halfway here: who reads `machine` then sees all of each or nothing. */
+  untilWhole(context: RequestContext): Promise<void>;
   /** A range, linearizable unless `serializable`; long ones yield to the event loop. */
   range(
     request: RangeRequest,

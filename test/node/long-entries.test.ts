@@ -4,9 +4,12 @@
  */
 import { afterEach, expect, it } from 'vitest';
 import type { ClusterNode } from '../../src/cluster-node.js';
+import type { Command } from '../../src/kv/command.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
+import type { RequestContext } from '../../src/node.js';
+import { leaseLeases } from '../../src/rpc/services/lease.js';
 import { InProcessCluster, type InProcessMember } from '../support/in-process-cluster.js';
-import { del, put, range } from '../support/kv-requests.js';
+import { del, put, range, txn } from '../support/kv-requests.js';
 
 const KEYS = 400;
 const WAIT_MS = 15_000;
@@ -105,6 +108,75 @@ it.each([
     await group.converged();
   },
 );
+
+/** Turns authentication on. Root may do everything, ann use the keys from k to l. */
+async function withUsers(
+  node: ClusterNode,
+): Promise<{ root: RequestContext; ann: RequestContext }> {
+  const user = { password: '', noPassword: true };
+  const permission = { type: 2, key: 'k', rangeEnd: 'l' } as const;
+  const changes: (Command & { readonly kind: 'auth' })['change'][] = [
+    { kind: 'userAdd', user: 'root', ...user },
+    { kind: 'userGrant', user: 'root', role: 'root' },
+    { kind: 'userAdd', user: 'ann', ...user },
+    { kind: 'roleAdd', role: 'some' },
+    { kind: 'userGrant', user: 'ann', role: 'some' },
+    { kind: 'roleGrant', role: 'some', permission },
+    { kind: 'enable' },
+  ];
+  for (const change of changes) await node.propose({ kind: 'auth', change }, node.context());
+  const authRevision = node.machine.auth.revision;
+  const as = (name: string): RequestContext =>
+    node.context(WAIT_MS, null, false, { user: name, authRevision });
+  return { root: as('root'), ann: as('ann') };
+}
+
+it('does not change for some turns what a user may know of a lease, and do with it', async () => {
+  const group = await filled();
+  const node = nodeOf(await group.leader());
+  await node.propose(put('a', 'not for ann', { lease: 7 }), node.context());
+  const { root, ann } = await withUsers(node);
+  const outcomeOf = (answer: Promise<unknown>): Promise<unknown> =>
+    answer.then(
+      (value) => value,
+      ({ code }: { code: string }) => code,
+    );
+  // There is a key on the lease that is not for ann in front of it and behind it, but not in between.
+  const entry = txn([], [del('a'), del('k', 'l'), put('z', 'nor this', { lease: 7 })]);
+  let isOver = false;
+  const applied = node.propose(entry, root).finally(() => {
+    isOver = true;
+  });
+  const outcomes: Promise<unknown>[] = [];
+  let askedMidway = 0;
+  while (!isOver) {
+    if (node.machine.isMidway) askedMidway += 1;
+    outcomes.push(outcomeOf(leaseLeases(node, {}, ann)), outcomeOf(node.renewLease(7, ann)));
+    await turn();
+  }
+  await applied;
+
+  expect(new Set(await Promise.all(outcomes))).toEqual(new Set(['PERMISSION_DENIED']));
+  expect(askedMidway).toBeGreaterThan(10);
+});
+
+it('refuses nobody a renewal before its end', async () => {
+  const group = await filled();
+  const node = nodeOf(await group.leader());
+  const { root, ann } = await withUsers(node);
+  const entry = txn([], [put('a', 'not for ann', { lease: 7 }), del('k', 'l')]);
+  const applied = node.propose(entry, root);
+  await untilMidway(node);
+
+  const now = node.renewLeaseNow(7, ann);
+  const renewal = node.renewLease(7, ann);
+  renewal.catch(() => undefined);
+
+  expect(now).toBe(null);
+  expect(node.machine.isMidway).toBe(true);
+  await applied;
+  await expect(renewal).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+});
 
 it.each([
   ['a deletion', del('k', 'l')],

@@ -156,6 +156,10 @@ export class LocalNode implements NodeFace {
     await this.admit(context);
   }
 
+  async untilWhole(): Promise<void> {
+    if (this.machine.isMidway) await whole();
+  }
+
   async range(
     request: RangeRequest,
     serializable: boolean,

@@ -56,6 +56,8 @@ export async function leaseLeases(
   _request: Decoded<'LeaseLeasesRequest'>,
   context: RequestContext,
 ): Promise<Encodable<'LeaseLeasesResponse'>> {
+  // Half of an entry may have taken away just the keys that forbid it.
+  await node.untilWhole(context);
   const { machine } = node;
   const list = machine.lessor.list();
   if (machine.auth.refusesAdmin(context.actor) !== null) {
