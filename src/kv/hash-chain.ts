@@ -11,10 +11,25 @@ import type { Int64 } from '../int64.js';
 export class HashChain {
   private high: number;
   private low: number;
+  private highBefore: number;
+  private lowBefore: number;
 
   constructor(high = 0x6b766431, low = 0x9e3779b9) {
     this.high = high | 0;
     this.low = low | 0;
+    this.highBefore = this.high;
+    this.lowBefore = this.low;
+  }
+
+  /** An entry begins: what `before` is from here on. */
+  begin(): void {
+    this.highBefore = this.high;
+    this.lowBefore = this.low;
+  }
+
+  /** As `hex`, in front of the entry that began last. */
+  get before(): string {
+    return hexOf(this.highBefore) + hexOf(this.lowBefore);
   }
 
   /** Both lanes, unsigned, for the tables. */
@@ -23,8 +38,7 @@ export class HashChain {
   }
 
   get hex(): string {
-    const [high, low] = this.lanes;
-    return high.toString(16).padStart(8, '0') + low.toString(16).padStart(8, '0');
+    return hexOf(this.high) + hexOf(this.low);
   }
 
   /** A 32-bit number. */
@@ -56,4 +70,8 @@ export class HashChain {
     this.word(value.length);
     for (let at = 0; at < value.length; at += 1) this.word(value.charCodeAt(at));
   }
+}
+
+function hexOf(lane: number): string {
+  return (lane >>> 0).toString(16).padStart(8, '0');
 }

@@ -205,9 +205,9 @@ export class StateMachine {
     return this.alarmTable.has(AlarmType.Corrupt, AlarmCause.Check, memberId);
   }
 
-  /** 64 bits in hexadecimal, equal on all members at the same applied index. */
+  /** 64 bits in hexadecimal, equal on all members at the same applied index: half an entry is not in it. */
   get hashChain(): string {
-    return this.chain.hex;
+    return this.midway === null ? this.chain.hex : this.chain.before;
   }
 
   /** Applies an entry to its end, however long it takes. */
@@ -224,6 +224,7 @@ export class StateMachine {
     assert(entry.term >= this.term, `entry of term ${entry.term} applied in term ${this.term}`);
     this.index = entry.index;
     this.term = entry.term;
+    this.chain.begin();
     this.chain.number(entry.index);
     this.chain.number(entry.term);
     if (entry.type === CONFIGURATION_ENTRY) return this.applyConfiguration(entry);

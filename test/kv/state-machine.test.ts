@@ -405,7 +405,7 @@ describe('an entry that touches many keys', () => {
 
   it('is not applied before its end, and what is read of the revision before it stays', () => {
     const { machine } = filled(1);
-    const { appliedIndex, store } = machine;
+    const { appliedIndex, hashChain, store } = machine;
     const { revision } = store;
     const before = store.range(range('a', 'z', { revision }));
     const open = store.openRange(range('a', 'z'));
@@ -414,6 +414,8 @@ describe('an entry that touches many keys', () => {
     for (let applied = machine.begin(entry); applied === null; applied = machine.goOn()) {
       expect(machine.isMidway).toBe(true);
       expect([machine.appliedIndex, store.revision]).toEqual([appliedIndex, revision]);
+      // Members are compared by it at one applied index.
+      expect(machine.hashChain).toBe(hashChain);
       expect(store.range(range('a', 'z', { revision }))).toMatchObject({
         kvs: (before as { kvs: unknown }).kvs,
       });
@@ -423,6 +425,7 @@ describe('an entry that touches many keys', () => {
 
     expect(machine.isMidway).toBe(false);
     expect([machine.appliedIndex, store.revision]).toEqual([appliedIndex + 1, revision + 1]);
+    expect(machine.hashChain).not.toBe(hashChain);
     while (!('error' in open) && !open.advance(2));
     expect(open).not.toHaveProperty('error');
     expect((open as RangeScan).response()).toEqual({ ...before, revision });
