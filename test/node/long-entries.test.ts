@@ -8,6 +8,7 @@ import type { Command } from '../../src/kv/command.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
 import type { RequestContext } from '../../src/node.js';
 import { leaseLeases } from '../../src/rpc/services/lease.js';
+import type { StateReplica } from '../../src/state-replica.js';
 import { InProcessCluster, type InProcessMember } from '../support/in-process-cluster.js';
 import { del, put, range, txn } from '../support/kv-requests.js';
 
@@ -205,7 +206,7 @@ it.each([
   },
 );
 
-it('is forgotten with a state that a snapshot replaces, and read again by who starts anew', async () => {
+it('leaves no trace in a member that is killed in the midst of it', async () => {
   const group = await filled({ 'snapshot-count': '1', 'snapshot-catchup-entries': '1' });
   const first = await group.leader();
   const slow = group.members.find((member) => member !== first) as InProcessMember;
@@ -220,4 +221,47 @@ it('is forgotten with a state that a snapshot replaces, and read again by who st
   await group.converged();
   const node = nodeOf(slow);
   expect((await node.range(all, true, node.context())).response.count).toBe(0);
+});
+
+it('is forgotten with the state that a snapshot replaces, and who waited for its end reads the new one', async () => {
+  const group = await filled({ 'snapshot-count': '1', 'snapshot-catchup-entries': '1' });
+  const first = await group.leader();
+  const slow = group.members.find((member) => member !== first) as InProcessMember;
+  const [leader, node] = [nodeOf(first), nodeOf(slow)];
+  const deletion = leader.propose(del('k', 'l'), leader.context());
+  await untilMidway(node);
+  // As when its disk is behind: this state applies nothing more.
+  const { replica } = node as unknown as { readonly replica: StateReplica };
+  Object.defineProperty(replica.store, 'isOverloaded', { get: () => true });
+  const { machine } = replica;
+  group.cut(slow);
+  await deletion;
+  for (let at = 0; at < 20; at += 1)
+    await leader.propose(put(`k${2000 + at}`, 'new'), leader.context());
+  const countParts = async (): Promise<number> => {
+    let count = 0;
+    for await (const { kvs } of node.rangeParts(all, true, node.context())) count += kvs.length;
+    return count;
+  };
+  const context = node.context(WAIT_MS);
+  const reads = Promise.all([
+    node.range(all, true, context).then(({ response }) => response.count),
+    node.range(all, false, context).then(({ response }) => response.count),
+    node.readTxn(isThere, true, context).then(({ response }) => response),
+    countParts(),
+  ]);
+  await turn();
+  expect(machine.isMidway).toBe(true);
+
+  group.heal();
+
+  const isGone = { succeeded: false, responses: [{ count: 0 }] };
+  expect(await reads).toMatchObject([20, 20, isGone, 20]);
+  expect(node.machine).not.toBe(machine);
+  expect(machine.isMidway).toBe(true);
+  await group.converged();
+  // And it goes on behind the snapshot, not where the half entry was.
+  await leader.propose(put('k3000', 'newer'), leader.context());
+  await group.converged();
+  expect((await node.range(all, true, node.context())).response.count).toBe(21);
 });
