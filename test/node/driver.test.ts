@@ -3,7 +3,6 @@
  * while something else is, and what a stop leaves behind.
  */
 import { describe, expect, test } from 'vitest';
-import type { Clock } from '../../src/clock.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import type { Entry } from '../../src/raft/entry.js';
 import type { DriverHost } from '../../src/raft/io/driver.js';
@@ -12,44 +11,11 @@ import type { LogBatch, LogStore } from '../../src/raft/io/log-store.js';
 import type { Message, SnapshotMeta } from '../../src/raft/message.js';
 import { Raft } from '../../src/raft/raft.js';
 import { Role } from '../../src/raft/ready.js';
+import { ManualClock } from '../support/manual-clock.js';
 
 const TICK_MS = 10;
 const configuration = configurationOf([1]);
 const markAt = (index: number): SnapshotMeta => ({ index, term: 1, configuration, generation: 1 });
-
-/** Time and turns in the hand of the test. */
-class HandClock implements Clock {
-  time = 0;
-  private turns: (() => void)[] = [];
-  private timers: { at: number; run: () => void }[] = [];
-
-  now(): number {
-    return this.time;
-  }
-  after(ms: number, run: () => void): { cancel(): void } {
-    const timer = { at: this.time + ms, run };
-    this.timers.push(timer);
-    return {
-      cancel: () => {
-        this.timers = this.timers.filter((other) => other !== timer);
-      },
-    };
-  }
-  soon(run: () => void): void {
-    this.turns.push(run);
-  }
-  /** Runs turns until none is left. */
-  settle(): void {
-    for (let turn = this.turns.shift(); turn !== undefined; turn = this.turns.shift()) turn();
-  }
-  tick(): void {
-    this.time += TICK_MS;
-    const due = this.timers.filter(({ at }) => at <= this.time);
-    this.timers = this.timers.filter(({ at }) => at > this.time);
-    for (const { run } of due) run();
-    this.settle();
-  }
-}
 
 class HandLog implements LogStore {
   readonly batches: LogBatch[] = [];
@@ -74,7 +40,7 @@ class HandLog implements LogStore {
 }
 
 class Rig implements DriverHost {
-  readonly clock = new HandClock();
+  readonly clock = new ManualClock();
   readonly log = new HandLog();
   readonly applied: number[] = [];
   readonly sent: Message[] = [];
@@ -113,7 +79,7 @@ class Rig implements DriverHost {
   /** Ticks and writes until this only member leads and everything is written. */
   lead(): void {
     for (let tick = 0; tick < 100 && !(this.isQuiet && this.raft.role === Role.Leader); tick += 1) {
-      this.clock.tick();
+      this.clock.pass(TICK_MS);
       this.drain();
     }
     expect(this.raft.role).toBe(Role.Leader);
@@ -166,7 +132,7 @@ describe('the driver', () => {
     rig.proposals = [Buffer.from('a write')];
     rig.driver.wake();
     rig.clock.settle();
-    rig.clock.tick();
+    rig.clock.pass(TICK_MS);
 
     expect(rig.log.batches.length).toBe(writes);
     rig.log.finish();
@@ -249,10 +215,10 @@ describe('the driver', () => {
     rig.clock.settle();
     expect(rig.log.isWriting).toBe(true);
 
-    for (let tick = 0; tick < 8; tick += 1) rig.clock.tick();
+    for (let tick = 0; tick < 8; tick += 1) rig.clock.pass(TICK_MS);
     expect(rig.raft.role).toBe(Role.Leader);
 
-    for (let tick = 0; tick < 3; tick += 1) rig.clock.tick();
+    for (let tick = 0; tick < 3; tick += 1) rig.clock.pass(TICK_MS);
     expect(rig.raft.role).toBe(Role.Follower);
   });
 
@@ -268,7 +234,7 @@ describe('the driver', () => {
     rig.proposals = [Buffer.from('a write')];
     rig.driver.wake();
     rig.clock.settle();
-    rig.clock.tick();
+    rig.clock.pass(TICK_MS);
 
     expect(rig.fatal.map(({ message }) => message)).toEqual(['a bug']);
     expect(rig.log.batches.length).toBe(writes);

@@ -12,40 +12,11 @@ import type { LogBatch, LogStore } from '../../src/raft/io/log-store.js';
 import type { Message } from '../../src/raft/message.js';
 import { Raft } from '../../src/raft/raft.js';
 import { Role } from '../../src/raft/ready.js';
+import { ManualClock } from '../support/manual-clock.js';
 
 const TICK_MS = 50;
 const ELECTION_TICKS = 10;
 const configuration = configurationOf([1, 2, 3]);
-
-/** Time stands still but for `sleep`, which nothing interrupts: what was due meanwhile runs behind it. */
-class Sleeper implements Clock {
-  private time = 0;
-  private turns: (() => void)[] = [];
-  private timers: { at: number; run: () => void }[] = [];
-
-  now(): number {
-    return this.time;
-  }
-  after(ms: number, run: () => void): { cancel(): void } {
-    const timer = { at: this.time + ms, run };
-    this.timers.push(timer);
-    return {
-      cancel: () => {
-        this.timers = this.timers.filter((other) => other !== timer);
-      },
-    };
-  }
-  soon(run: () => void): void {
-    this.turns.push(run);
-  }
-  sleep(ms: number): void {
-    this.time += ms;
-    const due = this.timers.filter(({ at }) => at <= this.time);
-    this.timers = this.timers.filter(({ at }) => at > this.time);
-    for (const { run } of due) run();
-    for (let turn = this.turns.shift(); turn !== undefined; turn = this.turns.shift()) turn();
-  }
-}
 
 /** Writes at once. */
 class QuickLog implements LogStore {
@@ -62,7 +33,7 @@ class QuickLog implements LogStore {
 }
 
 class Member implements DriverHost {
-  readonly clock = new Sleeper();
+  readonly clock = new ManualClock();
   readonly raft: Raft;
   readonly driver: Driver;
   /** What is on its way to it. */
@@ -134,7 +105,7 @@ class Cluster {
     });
     members.forEach((member, at) => {
       for (const message of taken[at] ?? []) member.driver.step(message);
-      member.clock.sleep(TICK_MS);
+      member.clock.pass(TICK_MS);
     });
   }
 }
@@ -146,7 +117,7 @@ test('a leader that was starved for less than an election timeout leads on', () 
 
   for (let tick = 0; tick < 9; tick += 1) cluster.tick(others);
   for (const message of leader.inbox.splice(0)) leader.driver.step(message);
-  leader.clock.sleep(490);
+  leader.clock.pass(490);
   for (let tick = 0; tick < 20; tick += 1) cluster.tick(cluster.all);
 
   expect([leader.raft.role, leader.raft.term]).toEqual([Role.Leader, term]);
@@ -155,7 +126,7 @@ test('a leader that was starved for less than an election timeout leads on', () 
 test('a leader that nobody answers gives up, although it is starved again and again', () => {
   const { leader } = new Cluster();
 
-  for (let nap = 0; nap < 3; nap += 1) leader.clock.sleep(490);
+  for (let nap = 0; nap < 3; nap += 1) leader.clock.pass(490);
 
   expect(leader.raft.role).not.toBe(Role.Leader);
 });

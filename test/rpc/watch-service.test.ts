@@ -3,7 +3,6 @@
  * machine, its records as history and a clock that the test moves.
  */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Clock, Timer } from '../../src/clock.js';
 import { systemClock } from '../../src/clock.js';
 import { KvError } from '../../src/errors.js';
 import type { KvEvent } from '../../src/kv/event.js';
@@ -15,40 +14,13 @@ import type { History } from '../../src/watch/io/watch-service.js';
 import { WatchService } from '../../src/watch/io/watch-service.js';
 import type { WatchResponse } from '../../src/watch/watch-message.js';
 import { MachineRig } from '../support/machine-rig.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { waitFor } from '../support/wait.js';
 
 /** Timers fire when the test says so; turns of the event loop are real. */
-class ManualClock implements Clock {
-  private timers: { at: number; run: () => void }[] = [];
-  private time = 0;
-
-  now(): number {
-    return this.time;
-  }
-
-  after(ms: number, run: () => void): Timer {
-    const timer = { at: this.time + ms, run };
-    this.timers.push(timer);
-    return {
-      cancel: () => {
-        this.timers = this.timers.filter((other) => other !== timer);
-      },
-    };
-  }
-
-  soon(run: () => void): void {
+class TimersByHand extends ManualClock {
+  override soon(run: () => void): void {
     systemClock.soon(run);
-  }
-
-  pass(ms: number): void {
-    this.time += ms;
-    const due = this.timers.filter(({ at }) => at <= this.time);
-    this.timers = this.timers.filter(({ at }) => at > this.time);
-    for (const { run } of due) run();
-  }
-
-  get pending(): number {
-    return this.timers.length;
   }
 }
 
@@ -101,7 +73,7 @@ class Client {
 }
 
 let rig: MachineRig;
-let clock: ManualClock;
+let clock: TimersByHand;
 let watches: WatchService;
 let reads: { from: number; to: number }[];
 let readFailure: Error | null;
@@ -145,7 +117,7 @@ function open(): WatchService {
 
 beforeEach(() => {
   rig = new MachineRig(1);
-  clock = new ManualClock();
+  clock = new TimersByHand();
   reads = [];
   readFailure = null;
   watches = open();
