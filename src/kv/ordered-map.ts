@@ -47,6 +47,12 @@ class TreeNode {
 export class OrderedMap {
   private root = new TreeNode(true);
   private keyCount = 0;
+  /** The way from the root to the leaf in which `get` did not find `missed`, and the place there: who puts a new key
+   *  asks for it first, and each way costs some twenty comparisons of strings. Holds until the map changes. */
+  private missed: string | null = null;
+  private readonly way: TreeNode[] = [];
+  private wayLength = 0;
+  private wayAt = 0;
 
   /** All keys, dead ones included. */
   get size(): number {
@@ -60,17 +66,32 @@ export class OrderedMap {
 
   /** Slot of the key, -1 if it is not here. */
   get(key: string): number {
+    const { way } = this;
+    let length = 0;
     let node = this.root;
-    while (node.children !== null) node = node.children[childIndex(node, key)] as TreeNode;
+    for (; node.children !== null; node = node.children[childIndex(node, key)] as TreeNode) {
+      way[length++] = node;
+    }
+    way[length++] = node;
     const at = lowerBound(node, key);
-    if (at === node.size || node.keys[at] !== key) return -1;
+    if (at === node.size || node.keys[at] !== key) {
+      this.missed = key;
+      this.wayLength = length;
+      this.wayAt = at;
+      return -1;
+    }
+    this.missed = null;
     return ((node.entries as Int32Array)[at] as number) >> 1;
   }
 
   /** Adds a key that is not here yet. */
   insert(key: string, slot: number, live: boolean): void {
-    const right = insertInto(this.root, key, slot * 2 + (live ? 1 : 0));
+    const isMissed = this.missed === key;
+    this.missed = null;
     this.keyCount += 1;
+    const entry = slot * 2 + (live ? 1 : 0);
+    if (isMissed && this.insertOnWay(key, entry)) return;
+    const right = insertInto(this.root, key, entry);
     if (right === null) return;
     const root = new TreeNode(false);
     const left = this.root;
@@ -79,6 +100,16 @@ export class OrderedMap {
     root.size = 2;
     root.live = left.live + right.live;
     this.root = root;
+  }
+
+  /** False, and nothing done, where the leaf at the end of the way is full. */
+  private insertOnWay(key: string, entry: number): boolean {
+    const { way, wayLength, wayAt } = this;
+    const leaf = way[wayLength - 1] as TreeNode;
+    if (leaf.size === ORDER) return false;
+    for (let at = 0; at < wayLength; at += 1) (way[at] as TreeNode).live += entry & 1;
+    insertAt(leaf, wayAt, key, entry, null);
+    return true;
   }
 
   /** Marks a key that is here as live or dead; nothing happens if it is so already. */
@@ -101,6 +132,7 @@ export class OrderedMap {
 
   /** Takes a key out that is here. */
   remove(key: string): void {
+    this.missed = null;
     removeFrom(this.root, key);
     this.keyCount -= 1;
     while (this.root.children !== null && this.root.size === 1) {
