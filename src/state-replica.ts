@@ -82,8 +82,8 @@ export async function openReplica(
     );
   }
   const restore = StateMachine.beginRestore(checkpoint.tables, machineOptions);
-  await store.scanRecords(checkpoint.revision, (main, sub, bytes) => {
-    restore.record(main, sub, bytes);
+  await store.scanRecords(checkpoint.revision, (main, sub, page, start, end) => {
+    restore.record(main, sub, page, start, end);
   });
   return { store, machine: restore.finish(), mark: { ...checkpoint.mark, generation } };
 }

@@ -33,8 +33,9 @@ export interface StoredRecord {
   readonly previous: number;
   readonly lease: Int64;
   readonly key: string;
-  /** Where the value lies in the record, see `recordValue`. */
+  /** Where the value lies in the bytes that the record was read from, see `recordValue`. */
   readonly valueStart: number;
+  readonly valueEnd: number;
 }
 
 /** A record that was just made, with the places a writer needs from it. */
@@ -87,9 +88,15 @@ export function decodeRecord(
   return parseRecord(bytes, key);
 }
 
-/** Reads a record out of bytes that somebody has checked. Throws MalformedBytesError if it is none. */
-export function parseRecord(bytes: Uint8Array, key: string | null = null): StoredRecord {
-  const reader = new ByteReader(bytes, 0, Math.max(0, bytes.length - CRC_BYTES));
+/** Reads a record out of [start, end) of bytes that somebody has checked. Throws MalformedBytesError if it is none. */
+export function parseRecord(
+  bytes: Uint8Array,
+  key: string | null = null,
+  start = 0,
+  end = bytes.length,
+): StoredRecord {
+  const valueEnd = Math.max(start, end - CRC_BYTES);
+  const reader = new ByteReader(bytes, start, valueEnd);
   const flags = reader.u8();
   const tombstone = (flags & TOMBSTONE) !== 0;
   const create = tombstone ? 0 : reader.varint();
@@ -98,12 +105,13 @@ export function parseRecord(bytes: Uint8Array, key: string | null = null): Store
   const lease = (flags & WITH_LEASE) !== 0 ? reader.int64() : 0;
   if (key === null) key = reader.latin1();
   else reader.skip(reader.varint());
-  return { tombstone, create, version, previous, lease, key, valueStart: reader.position };
+  const valueStart = reader.position;
+  return { tombstone, create, version, previous, lease, key, valueStart, valueEnd };
 }
 
-/** The value of a record: a view of its bytes. */
+/** The value of a record: a view of the bytes that it was read from. */
 export function recordValue(record: StoredRecord, bytes: Uint8Array): Uint8Array {
-  return bytes.subarray(record.valueStart, bytes.length - CRC_BYTES);
+  return bytes.subarray(record.valueStart, record.valueEnd);
 }
 
 function seal(writer: ByteWriter, main: number, sub: number, valueBytes: number): MadeRecord {

@@ -32,10 +32,11 @@ export class Restore {
     machine.store.restoreRevisions(tables.revision, tables.compactRevision);
   }
 
-  /** The next record in order of (main, sub). The bytes are not kept. */
-  record(main: number, sub: number, bytes: Uint8Array): void {
+  /** The next record in order of (main, sub): [start, end) of `bytes`, which are not kept. */
+  record(main: number, sub: number, bytes: Uint8Array, start = 0, end = bytes.length): void {
     assert(!this.finished, 'a record behind the end of a restore');
-    if (main <= this.tables.revision) this.machine.store.restoreRecord(main, sub, bytes);
+    if (main > this.tables.revision) return;
+    this.machine.store.restoreRecord(main, sub, bytes, start, end);
   }
 
   finish(): StateMachine {

@@ -273,17 +273,17 @@ export class Store {
     this.compactedTo = compactRevision;
   }
 
-  /** Restore, for every record at or below the revision, in order. Does not keep the bytes, which the caller has
-   *  checked (record.ts). */
-  restoreRecord(main: number, sub: number, bytes: Uint8Array): void {
+  /** Restore, for every record at or below the revision, in order: [start, end) of `bytes`. Does not keep them; the
+   *  caller has checked them (record.ts). */
+  restoreRecord(main: number, sub: number, bytes: Uint8Array, start: number, end: number): void {
     const inOrder =
       main > this.restoredMain || (main === this.restoredMain && sub > this.restoredSub);
     assert(inOrder || this.restoredMain === 0, `record ${main}.${sub} is out of order`);
     this.restoredMain = main;
     this.restoredSub = sub;
-    const record = parseRecord(bytes);
+    const record = parseRecord(bytes, null, start, end);
     const slot = this.index.find(record.key);
-    const revision = { main, sub, bytes: bytes.length };
+    const revision = { main, sub, bytes: end - start };
     if (record.tombstone) {
       this.index.delete(record.key, slot, revision);
       return;

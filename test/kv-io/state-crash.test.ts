@@ -179,9 +179,9 @@ async function startAndCompare(folders: MemoryStateFolders, model: Model): Promi
   expect(found.revision).toBe(asked.revision);
   expect(Buffer.from(found.tables).toString()).toBe(`tables of ${asked.index}`);
   const seen = new Set<string>();
-  await store.scanRecords(found.revision, (main, sub, bytes) => {
-    assertRecord(main, sub, bytes);
-    expect(bytes.length).toBe(model.sizes.get(main)?.bytes);
+  await store.scanRecords(found.revision, (main, sub, page, start, end) => {
+    assertRecord(main, sub, page.subarray(start, end));
+    expect(end - start).toBe(model.sizes.get(main)?.bytes);
     seen.add(`${main}/${sub}`);
   });
   for (let main = 1; main <= asked.revision; main += 1) {

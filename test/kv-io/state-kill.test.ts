@@ -73,8 +73,8 @@ async function readState(dataDir: string): Promise<{ index: number; revision: nu
   if (found === null) throw new Error('the checkpoint is lost');
   expect(Buffer.from(found.tables)).toEqual(Buffer.alloc(50_000, String(found.mark.index)));
   const seen = new Set<number>();
-  await store.scanRecords(found.revision, (main, sub, bytes) => {
-    assertRecord(main, sub, bytes);
+  await store.scanRecords(found.revision, (main, sub, page, start, end) => {
+    assertRecord(main, sub, page.subarray(start, end));
     seen.add(main);
   });
   for (let main = 1; main <= found.revision; main += 1) {

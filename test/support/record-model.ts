@@ -33,8 +33,8 @@ export function markAt(index: number, generation = 1): SnapshotMeta {
 /** "main/sub" of every record, after checking its bytes. */
 export async function scanAll(store: StateStore, maxMain: number): Promise<string[]> {
   const found: string[] = [];
-  await store.scanRecords(maxMain, (main, sub, bytes) => {
-    assertRecord(main, sub, bytes);
+  await store.scanRecords(maxMain, (main, sub, page, start, end) => {
+    assertRecord(main, sub, page.subarray(start, end));
     found.push(`${main}/${sub}`);
   });
   return found;

@@ -104,9 +104,9 @@ async function read(): Promise<void> {
   const start = performance.now();
   let count = 0;
   let sum = 0;
-  await store.scanRecords(RECORDS, (_main, _sub, bytes) => {
+  await store.scanRecords(RECORDS, (_main, _sub, page, start) => {
     count += 1;
-    sum += bytes[0] as number;
+    sum += page[start] as number;
   });
   const ms = performance.now() - start;
   const cpu = process.cpuUsage(cpuBefore);

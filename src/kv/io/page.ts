@@ -125,15 +125,30 @@ export function findRecord(
 
 export type OnRecord = (main: number, sub: number, bytes: Uint8Array) => void;
 
+/** A record is what lies in [start, end) of `page`: a start may have millions of them, and making a view of each was a
+ *  sixth of what reading them took. */
+export type OnPlace = (
+  main: number,
+  sub: number,
+  page: Uint8Array,
+  start: number,
+  end: number,
+) => void;
+
 /** All records of a page that passed checkPage. `bytes` are views into it. */
 export function eachRecord(page: Uint8Array, onRecord: OnRecord): void {
+  eachPlace(page, (main, sub, _page, start, end) => onRecord(main, sub, page.subarray(start, end)));
+}
+
+/** All records of a page that passed checkPage, by their places. */
+export function eachPlace(page: Uint8Array, onPlace: OnPlace): void {
   const end = page.length;
   let at = PAGE_HEADER_BYTES;
   while (at < end) {
     const body = at + RECORD_HEADER_BYTES;
     const next = body + (body <= end ? getU32(page, at + 10) : 0);
     if (next > end) throw new MalformedBytesError(`a record at ${at} of a page is cut short`);
-    onRecord(mainAt(page, at), getU32(page, at + 6), page.subarray(body, next));
+    onPlace(mainAt(page, at), getU32(page, at + 6), page, body, next);
     at = next;
   }
 }

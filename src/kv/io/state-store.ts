@@ -32,8 +32,8 @@ import type { Backend, BackendIterator, PutOperation, StateFolders } from './bac
 import type { Checkpoint } from './checkpoint-slots.js';
 import { CheckpointSlots } from './checkpoint-slots.js';
 import { Overlay, pageView } from './overlay.js';
-import type { OnRecord } from './page.js';
-import { checkPage, eachRecord, findRecord, PAGES_END, pageKey, parsePageKey } from './page.js';
+import type { OnPlace } from './page.js';
+import { checkPage, eachPlace, findRecord, PAGES_END, pageKey, parsePageKey } from './page.js';
 import { PageDirectory } from './page-directory.js';
 import { PageWriter } from './page-writer.js';
 import { RecordCache } from './record-cache.js';
@@ -239,29 +239,29 @@ export class StateStore implements RecordStore {
 
   /**
    * Shows every record up to `maxMain`, the revision of the checkpoint, in order; forgets those
-   * behind it. Must run once before the first write. `bytes` are valid until the callback returns.
+   * behind it. Must run once before the first write. Pages are valid until the callback returns.
    */
-  async scanRecords(maxMain: number, onRecord: OnRecord): Promise<void> {
+  async scanRecords(maxMain: number, onPlace: OnPlace): Promise<void> {
     assert(!this.scanned, 'the records were scanned already');
     const revision = this.slots.revision ?? 0;
     assert(maxMain === revision, `scan to ${maxMain}, but the checkpoint is at ${revision}`);
     let lastMain = -1;
     let lastSub = 0;
-    const check: OnRecord = (main, sub, bytes) => {
+    const check: OnPlace = (main, sub, page, start, end) => {
       const ascends = main > lastMain || (main === lastMain && sub > lastSub);
       if (!ascends || main > maxMain) {
         throw new MalformedBytesError(`record ${main}/${sub} comes behind ${lastMain}/${lastSub}`);
       }
       lastMain = main;
       lastSub = sub;
-      onRecord(main, sub, bytes);
+      onPlace(main, sub, page, start, end);
     };
     const pages = this.backend.iterate({ from: pageKey(0, 0), to: pageKey(maxMain + 1, 0) });
     await this.eachEntry(pages, (key, page) => {
       const { main, sub } = parsePageKey(key);
       this.directory.append(main, sub);
       checkPage(page);
-      eachRecord(page, check);
+      eachPlace(page, check);
       return true;
     });
     await this.removeFrom(maxMain + 1);
