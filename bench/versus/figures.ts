@@ -30,27 +30,37 @@ function bytesWritten(pid: number): number {
   return Number(/^write_bytes: (\d+)/m.exec(text)?.[1] ?? 0);
 }
 
-/** A metric by its name and labels as they are printed, summed over the members; 0 where there is none. */
-export function metricOf(members: readonly Member[], name: string): Promise<number> {
-  return sumOfLines(members, (line) => line.startsWith(`${name} `));
+/** A metric by its name and labels as they are printed, summed over the members, each of which must have it. */
+export async function metricOf(members: readonly Member[], name: string): Promise<number> {
+  const lines = await linesOf(members, (line) => line.startsWith(`${name} `));
+  if (lines.length !== members.length) throw new Error(`a member has no metric ${name}`);
+  return sum(lines.map(numberOf));
 }
 
-/** Calls that ended with another code than OK, as the members count them. */
-export function failedCalls(members: readonly Member[]): Promise<number> {
-  return sumOfLines(members, (line) => {
-    return line.startsWith('grpc_server_handled_total{') && !line.includes('"OK"');
+/** Calls of a method (`Put`) that ended with OK, as the members count them. */
+export async function answeredCalls(members: readonly Member[], method: string): Promise<number> {
+  const lines = await linesOf(members, (line) => {
+    return (
+      line.startsWith('grpc_server_handled_total{') &&
+      line.includes('grpc_code="OK"') &&
+      line.includes(`grpc_method="${method}"`)
+    );
   });
+  return sum(lines.map(numberOf));
 }
 
-async function sumOfLines(
+async function linesOf(
   members: readonly Member[],
   isWanted: (line: string) => boolean,
-): Promise<number> {
+): Promise<string[]> {
   const texts = await Promise.all(
     members.map(async ({ clientUrl }) => (await fetch(`${clientUrl}/metrics`)).text()),
   );
-  const lines = texts.flatMap((text) => text.split('\n').filter(isWanted));
-  return sum(lines.map((line) => Number(line.slice(line.lastIndexOf(' ') + 1))));
+  return texts.flatMap((text) => text.split('\n').filter(isWanted));
+}
+
+function numberOf(line: string): number {
+  return Number(line.slice(line.lastIndexOf(' ') + 1));
 }
 
 export function sum(values: readonly number[]): number {

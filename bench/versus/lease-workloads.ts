@@ -87,8 +87,35 @@ const grants: Workload = {
   prepare: async (site) => {
     const wires = await site.connect(10, 'leader');
     const body = message('LeaseGrantRequest', { TTL: 3600 });
+    const ids = new Set<Int64>();
+    const check = (answer: Buffer): string | null => {
+      ids.add(decodeProtobuf('LeaseGrantResponse', answer).ID);
+      return null;
+    };
+    let done = 0;
     return {
-      run: (ms) => closedLoop({ wires, next: () => ({ head: HEADS.grant, body }) }, 100, ms),
+      run: async (ms) => {
+        const timed = await closedLoop(
+          { wires, next: () => ({ head: HEADS.grant, body, check }) },
+          100,
+          ms,
+        );
+        done += timed.done;
+        return timed;
+      },
+      verify: async () => {
+        const answer = await (wires[0] as Wire).ask(
+          HEADS.leases,
+          message('LeaseLeasesRequest', {}),
+        );
+        const there = new Set(
+          decodeProtobuf('LeaseLeasesResponse', answer).leases.map(({ ID }) => ID),
+        );
+        const found = [...ids].filter((id) => there.has(id)).length;
+        if (ids.size !== done || found !== done) {
+          throw new Error(`${found} of ${ids.size} leases are there behind ${done} grants`);
+        }
+      },
     };
   },
 };

@@ -17,14 +17,14 @@ export interface Request {
   readonly head: Buffer;
   /** With its prefix; not to be changed any more. */
   readonly body: Buffer;
+  /** Looks at the answer; a sentence when it is wrong. */
+  readonly check?: (answer: Buffer) => string | null;
 }
 
 export interface Work {
   readonly wires: readonly Wire[];
   /** `slot`: which of the requests that are under way at once; `since`: when it is meant to leave. */
   next(slot: number, since: number): Request;
-  /** Looks at an answer; a sentence when it is wrong. */
-  check?(answer: Buffer, slot: number): string | null;
 }
 
 export interface Timed {
@@ -60,17 +60,17 @@ class Run {
 
   send(slot: number, since: number): void {
     const { work } = this;
-    const { head, body } = work.next(slot, since);
+    const { head, body, check } = work.next(slot, since);
     const wire = work.wires[slot % work.wires.length] as Wire;
     this.underWay += 1;
-    let answer: string | null = null;
+    let verdict: string | null = 'a call ended without an answer';
     wire.call(head, body, {
       onMessage: (bytes) => {
-        answer = work.check?.(bytes, slot) ?? null;
+        verdict = check?.(bytes) ?? null;
       },
       onEnd: (failure) => {
         this.underWay -= 1;
-        const wrong = failure ?? answer;
+        const wrong = failure ?? verdict;
         if (wrong !== null) {
           this.fail(new Error(wrong));
           return;

@@ -3,7 +3,7 @@
  * over, checkpoints are taken and garbage is collected all the time.
  */
 import { spread, thousands } from '../report.js';
-import { costOf } from './figures.js';
+import { costOf, sum } from './figures.js';
 import { closedLoop, type Request } from './load.js';
 import { COMPACTING, type Contestant, Site } from './site.js';
 import { KeySpace, put, VALUE } from './workload.js';
@@ -63,7 +63,7 @@ export async function manyPuts(
     const rate = spread(slices.map(({ perSecond }) => perSecond));
     const cpu = spread(slices.map(({ cpuUs }) => cpuUs));
     say(
-      `${contestant.name}: ${thousands(slices.reduce((sum, { done }) => sum + done, 0))} puts at ` +
+      `${contestant.name}: ${thousands(sum(slices.map(({ done }) => done)))} puts at ` +
         `${thousands(rate.median)}/s (${thousands(rate.lowest)} to ${thousands(rate.highest)}), ` +
         `${(rate.median / short.perSecond).toFixed(2)} of the short run; ` +
         `${cpu.median.toFixed(1)} us a put (${cpu.lowest.toFixed(1)} to ${cpu.highest.toFixed(1)}), ` +

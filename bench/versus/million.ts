@@ -9,10 +9,8 @@ import { waitFor } from '../../test/support/wait.js';
 import { thousands } from '../report.js';
 import { type Contestant, Site } from './site.js';
 import { message, Wire } from './wire.js';
-import { HEADS, KeySpace, VALUE } from './workload.js';
+import { HEADS, KeySpace, load } from './workload.js';
 
-const TXN_PUTS = 100;
-const IN_FLIGHT = 8;
 const MISSED_KEYS = 100_000;
 const PATIENCE_MS = 180_000;
 
@@ -71,27 +69,6 @@ function mb(member: Member): string {
 
 function memoryOf(site: Site): string {
   return `${site.cluster.members.map(mb).join(', ')} MB`;
-}
-
-/** New keys in transactions, as fast as they are taken; ms. */
-export async function load(site: Site, keys: KeySpace, count: number): Promise<number> {
-  const wires = await site.connect(IN_FLIGHT, 'leader');
-  const end = keys.used + count;
-  const began = performance.now();
-  await Promise.all(
-    wires.map(async (wire) => {
-      while (keys.used < end) {
-        const puts = Math.min(TXN_PUTS, end - keys.used);
-        const success = Array.from({ length: puts }, () => ({
-          requestPut: { key: keys.fresh(), value: VALUE },
-        }));
-        await wire.ask(HEADS.txn, message('TxnRequest', { success }));
-      }
-    }),
-  );
-  const took = performance.now() - began;
-  site.closeAll();
-  return took;
 }
 
 /** Until the member answers with the newest key, which it can only do when it has caught up. */

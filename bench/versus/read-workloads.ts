@@ -1,21 +1,17 @@
 /** Gets of one key, and ranges. */
-import { closedLoop, type Request, type Work } from './load.js';
+import { closedLoop, type Request } from './load.js';
 import { endOf } from './site.js';
 import { message } from './wire.js';
 import {
   connectionsFor,
   fill,
+  get,
   HEADS,
   KeySpace,
   STORED_KEYS,
   VALUE_BYTES,
   type Workload,
 } from './workload.js';
-
-function oneKey(answer: Buffer): string | null {
-  // Header and one pair: an answer without the pair is much shorter.
-  return answer.length > VALUE_BYTES ? null : 'a key is missing';
-}
 
 function gets(inFlight: number, serializable: boolean): Workload {
   const kind = serializable ? 'serializable' : 'linearizable';
@@ -33,10 +29,9 @@ function gets(inFlight: number, serializable: boolean): Workload {
       let at = 0;
       const next = (): Request => {
         at += 7919;
-        const key = keys.at(at % STORED_KEYS);
-        return { head: HEADS.range, body: message('RangeRequest', { key, serializable }) };
+        return get(keys.at(at % STORED_KEYS), serializable);
       };
-      return { run: (ms) => closedLoop({ wires, next, check: oneKey }, inFlight, ms) };
+      return { run: (ms) => closedLoop({ wires, next }, inFlight, ms) };
     },
   };
 }
@@ -54,12 +49,10 @@ const ranges: Workload = {
     const wires = await site.connect(10, 'leader');
     const { prefix } = keys;
     const body = message('RangeRequest', { key: prefix, rangeEnd: endOf(prefix) });
-    const work: Work = {
-      wires,
-      next: () => ({ head: HEADS.range, body }),
-      check: (answer) => (answer.length > RANGE_KEYS * VALUE_BYTES ? null : 'keys are missing'),
-    };
-    return { run: (ms) => closedLoop(work, 10, ms) };
+    const check = (answer: Buffer): string | null =>
+      answer.length > RANGE_KEYS * VALUE_BYTES ? null : 'keys are missing';
+    const next = (): Request => ({ head: HEADS.range, body, check });
+    return { run: (ms) => closedLoop({ wires, next }, 10, ms) };
   },
 };
 

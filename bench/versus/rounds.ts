@@ -20,7 +20,8 @@ export interface Result {
   readonly p99: number;
   readonly p999: number;
   readonly max: number;
-  /** Of each thing that was done: CPU in microseconds of all members and of the client, bytes, syncs. */
+  /** Of each thing that was done: CPU in microseconds of all members and of this process (h2load's is not in it),
+   *  bytes, syncs. */
   readonly serverCpuUs: number;
   readonly clientCpuUs: number;
   readonly bytesWritten: number;

@@ -14,8 +14,7 @@ import { spread, thousands } from '../report.js';
 import { costOf, metricOf, sum } from './figures.js';
 import { closedLoop, openLoop, type Request, type Work } from './load.js';
 import { COMPACTING, type Contestant, Site } from './site.js';
-import { message } from './wire.js';
-import { fill, HEADS, KeySpace, put, VALUE } from './workload.js';
+import { fill, get, KeySpace, put, VALUE } from './workload.js';
 
 const KEYS = 100_000;
 const IN_FLIGHT = 100;
@@ -54,9 +53,9 @@ export async function soak(
     let at = 0;
     const next = (): Request => {
       at += 1;
-      const key = keys.at((at * 7919) % KEYS);
-      if (at % 2 === 0) return put(key, VALUE);
-      return { head: HEADS.range, body: message('RangeRequest', { key }) };
+      // A put and a get of the same key: 7919 and KEYS have no factor in common, so all of them have their turn.
+      const key = keys.at(((at >> 1) * 7919) % KEYS);
+      return at % 2 === 0 ? put(key, VALUE) : get(key);
     };
     const work: Work = { wires, next };
     const looks: number[] = [];

@@ -1,8 +1,9 @@
 /**
  * How long a member keeps its event loop while it does what is large: many keys come in, ranges of 100,000 of
  * them are read, a snapshot is taken, all are written again and what they replaced is compacted away, and one
- * request deletes them all. As the members measure it themselves (src/event-loop.ts): the quantile is of the last one to two minutes, the longest
- * turn of their whole life, so a step that made it longer shows.
+ * request deletes them all, while a watcher of each member waits for them to go. As the members measure it
+ * themselves (src/event-loop.ts): the quantile is of the last one to two minutes, so that of a short step says more
+ * of what came before it; the longest turn is that of their whole life, so a step that made it longer shows.
  */
 import type { Int64 } from '../../src/int64.js';
 import { decodeProtobuf } from '../../src/rpc/api/protobuf.js';
@@ -10,14 +11,12 @@ import type { Member } from '../../test/support/cluster-processes.js';
 import { waitFor } from '../../test/support/wait.js';
 import { thousands } from '../report.js';
 import { metricOf } from './figures.js';
-import { load } from './million.js';
 import { type Contestant, endOf, Site } from './site.js';
 import { message, methodHead, type Wire } from './wire.js';
-import { HEADS, KeySpace, VALUE } from './workload.js';
+import { HEADS, KeySpace, LOAD_PUTS, load, until, VALUE } from './workload.js';
 
 const RANGE_KEYS = 100_000;
 const RANGES = 20;
-const TXN_PUTS = 100;
 const PATIENCE_MS = 180_000;
 const SNAPSHOT = methodHead('/etcdserverpb.Maintenance/Snapshot');
 const DELETE_RANGE = methodHead('/etcdserverpb.KV/DeleteRange');
@@ -45,7 +44,9 @@ export async function stalls(
     await step(`${RANGES} ranges of ${thousands(RANGE_KEYS)} keys`, () => readRanges(wire, keys));
     await step('a snapshot', () => takeSnapshot(wire));
     await step('checkpoints and a compaction', () => compactOver(site, keys));
+    const events = await watched(site, keys);
     await step('one deletion of all of them', () => deleteAll(wire, keys));
+    await until(() => events.every((told) => told.count === keys.used));
     await site.assertEqual();
   } finally {
     await site.stop();
@@ -81,12 +82,33 @@ async function deleteAll(wire: Wire, { prefix, used }: KeySpace): Promise<void> 
   if (Number(deleted) !== used) throw new Error(`${deleted} keys were deleted of ${used}`);
 }
 
+/** A watcher of all keys on each member; what it was told is counted. */
+async function watched(site: Site, { prefix }: KeySpace): Promise<{ count: number }[]> {
+  const wires = await site.connect(site.cluster.members.length, 'all');
+  const createRequest = { key: prefix, rangeEnd: endOf(prefix) };
+  const heard = wires.map((wire) => {
+    const told = { count: 0, created: false };
+    const send = wire.open(HEADS.watch, {
+      onMessage: (bytes) => {
+        const { created, events } = decodeProtobuf('WatchResponse', bytes);
+        told.created ||= created;
+        told.count += events.length;
+      },
+      onEnd: () => undefined,
+    });
+    send(message('WatchRequest', { createRequest }));
+    return told;
+  });
+  await until(() => heard.every(({ created }) => created));
+  return heard;
+}
+
 /** Writes old keys again, and has what they replaced removed. */
 async function compactOver(site: Site, keys: KeySpace): Promise<void> {
   const [wire] = (await site.connect(1, 'leader')) as [Wire];
   let revision: Int64 = 0;
-  for (let at = 0; at < keys.used; at += TXN_PUTS) {
-    const success = Array.from({ length: Math.min(TXN_PUTS, keys.used - at) }, (_, place) => ({
+  for (let at = 0; at < keys.used; at += LOAD_PUTS) {
+    const success = Array.from({ length: Math.min(LOAD_PUTS, keys.used - at) }, (_, place) => ({
       requestPut: { key: keys.at(at + place), value: VALUE },
     }));
     const answer = await wire.ask(HEADS.txn, message('TxnRequest', { success }));

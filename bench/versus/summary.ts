@@ -15,8 +15,6 @@ export interface Line {
   readonly rate: Spread;
   /** CPU of the second over CPU of the first, within a pair. */
   readonly cpu: Spread;
-  /** What the rate could become at most if the first cost nothing, because the client costs, too. */
-  readonly cap: number;
 }
 
 const FIGURES: readonly Figure[] = [
@@ -45,7 +43,6 @@ export function summarise(
     const ratios = (figure: Figure): number[] =>
       first.map((result, at) => result[figure] / (second[at] as Result)[figure]);
     const medians = [mediansOf(first), mediansOf(second)] as const;
-    const { clientCpuUs, serverCpuUs } = medians[1];
     return {
       id,
       family,
@@ -53,7 +50,6 @@ export function summarise(
       medians,
       rate: spread(ratios('perSecond')),
       cpu: spread(ratios('serverCpuUs').map((ratio) => 1 / ratio)),
-      cap: (clientCpuUs + serverCpuUs) / clientCpuUs,
     };
   });
 }

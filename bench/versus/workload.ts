@@ -31,6 +31,7 @@ export const HEADS = {
   watch: methodHead('/etcdserverpb.Watch/Watch'),
   grant: methodHead('/etcdserverpb.Lease/LeaseGrant'),
   keepAlive: methodHead('/etcdserverpb.Lease/LeaseKeepAlive'),
+  leases: methodHead('/etcdserverpb.Lease/LeaseLeases'),
 };
 
 const KEY_BYTES = 32;
@@ -68,16 +69,52 @@ export function put(key: string, value: Buffer): Request {
   return { head: HEADS.put, body: message('PutRequest', { key, value }) };
 }
 
+/** Of a key that is there, with a value of 256 B. */
+export function get(key: string, serializable = false): Request {
+  const body = message('RangeRequest', { key, serializable });
+  return { head: HEADS.range, body, check: hasOneKey };
+}
+
+function hasOneKey(answer: Buffer): string | null {
+  // Header and one pair: an answer without the pair is much shorter.
+  return answer.length > VALUE_BYTES ? null : 'a key is missing';
+}
+
 export const VALUE = Buffer.alloc(VALUE_BYTES, 'kvd-benchmark-');
+
+/** Puts of a transaction that loads keys. */
+export const LOAD_PUTS = 100;
+const LOAD_IN_FLIGHT = 8;
 
 export async function fill(site: Site, keys: KeySpace, count: number): Promise<void> {
   const [wire] = (await site.connect(1, 'leader')) as [Wire];
-  for (let at = 0; at < count; at += 100) {
-    const success = Array.from({ length: Math.min(100, count - at) }, () => ({
-      requestPut: { key: keys.fresh(), value: VALUE },
-    }));
-    await wire.ask(HEADS.txn, message('TxnRequest', { success }));
+  for (let at = 0; at < count; at += LOAD_PUTS) {
+    await wire.ask(HEADS.txn, putsOf(keys, Math.min(LOAD_PUTS, count - at)));
   }
+}
+
+/** New keys in transactions, as fast as they are taken; ms. */
+export async function load(site: Site, keys: KeySpace, count: number): Promise<number> {
+  const wires = await site.connect(LOAD_IN_FLIGHT, 'leader');
+  const end = keys.used + count;
+  const began = performance.now();
+  await Promise.all(
+    wires.map(async (wire) => {
+      while (keys.used < end) {
+        await wire.ask(HEADS.txn, putsOf(keys, Math.min(LOAD_PUTS, end - keys.used)));
+      }
+    }),
+  );
+  const took = performance.now() - began;
+  site.closeAll();
+  return took;
+}
+
+function putsOf(keys: KeySpace, count: number): Buffer {
+  const success = Array.from({ length: count }, () => ({
+    requestPut: { key: keys.fresh(), value: VALUE },
+  }));
+  return message('TxnRequest', { success });
 }
 
 export function connectionsFor(inFlight: number): number {
