@@ -16,9 +16,10 @@ import { KvError } from './errors.js';
 import type { Command } from './kv/command.js';
 import { NEWEST, NOTHING } from './kv/key-index.js';
 import { upperBoundOf } from './kv/key-range.js';
-import { hasFilters, passes } from './kv/range-scan.js';
+import { hasFilters, passes, STEP_BYTES } from './kv/range-scan.js';
 import { decodeRecord } from './kv/record.js';
 import { type RangeRequest, type RequestOp, rangeOf, SortOrder, SortTarget } from './kv/request.js';
+import { PASSED_PER_KEY } from './kv/steps.js';
 import type { Store } from './kv/store.js';
 import { conditionHolds } from './kv/txn.js';
 
@@ -51,7 +52,8 @@ export class AnswerBudget {
   }
 }
 
-/** Walks over what a range will read, without reading it. */
+/** Walks over what a range will read, without reading it; of records that are not the newest of their key only they
+ *  themselves know how large they are. */
 export class RangeMeasure {
   private readonly store: Store;
   private readonly request: RangeRequest;
@@ -64,8 +66,9 @@ export class RangeMeasure {
   private readonly chosen: number;
   private from: string;
   private to: string | null;
-  /** It reads no values. */
-  readonly stepBytes = 0;
+  /** As those of a RangeScan. */
+  stepKeys = 0;
+  stepBytes = 0;
   private pairs = 0;
   private bytes = 0;
   private largest = 0;
@@ -88,23 +91,18 @@ export class RangeMeasure {
     this.chosen = areFirst || sortTarget === SortTarget.Value ? 0 : limit;
   }
 
-  /** Pairs that were met so far. */
-  get walked(): number {
-    return this.pairs;
-  }
-
-  /** Goes on over at most `maxKeys` keys; true = the answer fits. Throws when it does not. */
+  /** Goes on over at most `maxKeys` keys, as `stepKeys` counts; true = the answer fits. Throws when it does not. */
   advance(maxKeys: number): boolean {
     const { store, request } = this;
+    this.stepKeys = 0;
+    this.stepBytes = 0;
     if (request.countOnly || this.pinned < store.compactRevision) return true;
-    let left = maxKeys;
     let last = '';
     const visit = (key: string, slot: number): boolean => {
       this.take(key, slot);
       if (this.pairs >= this.wanted) return false;
       last = key;
-      left -= 1;
-      return left > 0;
+      return this.stepKeys < maxKeys && this.stepBytes < STEP_BYTES;
     };
     const { keys } = store.index;
     const isEnded = this.backward
@@ -123,16 +121,19 @@ export class RangeMeasure {
     const { store, request } = this;
     const { index } = store;
     const where = index.locate(slot, this.pinned);
+    const isRead = where !== NOTHING && where !== NEWEST;
+    this.stepKeys += isRead ? 1 : 1 / PASSED_PER_KEY;
     if (where === NOTHING) return;
     let modRevision = index.mainOf(slot);
     let createRevision = index.createOf(slot);
     let recordBytes = index.bytesOf(slot);
-    if (where !== NEWEST) {
+    if (isRead) {
       // Of older revisions the index knows where they are, and no more.
       modRevision = index.nodeMain(where);
       const sub = index.nodeSub(where);
       const record = store.records.read(modRevision, sub);
       recordBytes = record.length;
+      this.stepBytes += recordBytes;
       createRevision = decodeRecord(modRevision, sub, record, key).create;
     }
     if (!passes(request, { modRevision, createRevision })) return;

@@ -90,7 +90,7 @@ interface Reading {
   readonly answers: readonly RangeAnswer[];
 }
 
-type Step = Pick<RangeScan, 'advance' | 'walked' | 'stepBytes'>;
+type Step = Pick<RangeScan, 'advance' | 'stepKeys' | 'stepBytes'>;
 
 /** Ranges that were opened in the same turn. */
 interface Attempt {
@@ -159,13 +159,11 @@ function advance({ steps }: Attempt): void {
   let bytes = 0;
   for (let step = steps[0]; step !== undefined; step = steps[0]) {
     if (left <= 0 || bytes >= STEP_BYTES) return;
-    const { walked } = step;
     const isFinished = step.advance(left);
-    left -= step.walked - walked;
+    left -= step.stepKeys;
     bytes += step.stepBytes;
+    // Else it may only have come to its second half.
     if (isFinished) steps.shift();
-    // Else it may only have come to its second half, which is as short as the first one.
-    else if (step.walked === walked && step.stepBytes === 0) return;
   }
 }
 

@@ -25,6 +25,7 @@ import { upperBoundOf } from './key-range.js';
 import { decodeRecord, NO_VALUE, recordValue } from './record.js';
 import type { KeyValue, RangeRequest } from './request.js';
 import { SortOrder, SortTarget } from './request.js';
+import { PASSED_PER_KEY } from './steps.js';
 import type { RangeAnswer, Store } from './store.js';
 import { ValueArena } from './value-arena.js';
 
@@ -64,7 +65,11 @@ export class RangeScan {
   private from: string;
   private to: string | null;
   private phase: 'walk' | 'load' | 'done' = 'walk';
-  private walkedCount = 0;
+  /** Pairs that the walk has met. */
+  private met = 0;
+  /** Keys that the last step has read, with PASSED_PER_KEY of those that it has only looked at for one: keys that
+   *  are deleted, that are not there yet, or that a filter leaves out may be a million between two that are read. */
+  stepKeys = 0;
   /** Of records, read in the last step. */
   stepBytes = 0;
   private hits: Hit[] = [];
@@ -91,9 +96,11 @@ export class RangeScan {
     if (request.countOnly && this.countAtHead >= 0) this.phase = 'done';
   }
 
-  /** Goes on over at most `maxKeys` keys; true = finished, see `failure` before `response`. */
+  /** Goes on over at most `maxKeys` keys, as `stepKeys` counts; true = finished, see `failure` before `response`. */
   advance(maxKeys: number): boolean {
     assert(maxKeys > 0, `a step of ${maxKeys} keys`);
+    this.stepKeys = 0;
+    this.stepBytes = 0;
     if (this.phase === 'done') return true;
     if (this.pinned < this.store.compactRevision) {
       this.failure = 'COMPACTED';
@@ -102,7 +109,6 @@ export class RangeScan {
       this.kvs = [];
       return true;
     }
-    this.stepBytes = 0;
     if (this.phase === 'walk') this.walk(maxKeys);
     else this.load(maxKeys);
     return (this.phase as string) === 'done';
@@ -120,13 +126,8 @@ export class RangeScan {
     };
   }
 
-  /** Pairs that were met so far. */
-  get walked(): number {
-    return this.walkedCount;
-  }
-
   private get count(): number {
-    return this.countAtHead >= 0 ? this.countAtHead : this.walkedCount;
+    return this.countAtHead >= 0 ? this.countAtHead : this.met;
   }
 
   private countNow(): number {
@@ -140,23 +141,25 @@ export class RangeScan {
     if (this.slot !== MANY) {
       const where = this.slot < 0 ? NOTHING : index.locate(this.slot, this.pinned);
       if (where !== NOTHING) this.take(this.from, this.slot, where);
+      this.stepKeys = 1;
       this.endWalk();
       return;
     }
-    let left = maxKeys;
+    let spent = 0;
     let last = '';
     const visit = (key: string, slot: number): boolean => {
       const where = index.locate(slot, this.pinned);
-      if (where !== NOTHING) this.take(key, slot, where);
+      const isRead = where !== NOTHING && this.take(key, slot, where);
+      spent += isRead ? 1 : 1 / PASSED_PER_KEY;
       if (this.isSated()) return false;
       last = key;
-      left -= 1;
-      return left > 0 && this.stepBytes < STEP_BYTES;
+      return spent < maxKeys && this.stepBytes < STEP_BYTES;
     };
     const { keys } = index;
     const ended = this.backward
       ? keys.visitBackward(this.from, this.to, visit)
       : keys.visit(this.from, this.to, visit);
+    this.stepKeys = spent;
     if (ended || this.isSated()) this.endWalk();
     else if (this.backward) this.to = last;
     else this.from = `${last}\0`;
@@ -170,22 +173,25 @@ export class RangeScan {
     return this.kvs.length >= Math.min(this.wanted, this.countAtHead);
   }
 
-  private take(key: string, slot: number, where: number): void {
-    this.walkedCount += 1;
-    if (this.request.countOnly) return;
+  /** True: it took more than a look at the index. */
+  private take(key: string, slot: number, where: number): boolean {
+    this.met += 1;
+    if (this.request.countOnly) return false;
     if (this.natural) {
-      if (this.kvs.length >= this.wanted) return;
+      if (this.kvs.length >= this.wanted) return false;
       const isNewest = where === NEWEST;
       this.kvs.push(
         isNewest ? this.newestPair(key, slot) : this.pairOf(this.hitOf(key, slot, where)),
       );
-      return;
+      return true;
     }
-    if (this.hits.length >= this.wanted) return;
+    if (this.hits.length >= this.wanted) return false;
     const hit = this.hitOf(key, slot, where);
-    if (!passes(this.request, hit)) return;
+    const isRead = where !== NEWEST;
+    if (!passes(this.request, hit)) return isRead;
     const needsValue = this.request.sortTarget === SortTarget.Value;
     this.hits.push(needsValue ? { ...hit, value: this.valueOf(hit) } : hit);
+    return isRead || needsValue;
   }
 
   /** Of the newest revision the index knows everything; of an older one its record. */
@@ -273,6 +279,7 @@ export class RangeScan {
     const end = Math.min(this.hits.length, this.kvs.length + maxKeys);
     while (this.kvs.length < end && this.stepBytes < STEP_BYTES) {
       this.kvs.push(this.pairOf(this.hits[this.kvs.length] as Hit));
+      this.stepKeys += 1;
     }
     if (this.kvs.length < this.hits.length) return;
     this.phase = 'done';

@@ -13,6 +13,8 @@ export type Steps<T> = Generator<undefined, T, undefined>;
 /** Keys of one step. Deleting one costs 3 to 10 us. */
 export const STEP_KEYS = 1000;
 const BYTES_OF_A_KEY = 1024;
+/** Keys that are only looked at in the index, in the time that it takes to read or delete one. */
+export const PASSED_PER_KEY = 8;
 
 /** Counts work and says when a step is over. */
 export class Pace {

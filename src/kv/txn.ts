@@ -35,7 +35,7 @@ import type {
   TxnRequest,
 } from './request.js';
 import { CompareResult } from './request.js';
-import { Pace, type Steps } from './steps.js';
+import { PASSED_PER_KEY, Pace, type Steps } from './steps.js';
 import type { Store } from './store.js';
 
 export type WriteOutcome =
@@ -63,9 +63,6 @@ export function* applyInSteps(
   const pace = new Pace(stepKeys);
   return { error: null, response: yield* execute(store, request, path, wanted, pace) };
 }
-
-/** Keys that are passed by in the time that it takes to delete one. */
-const PASSED_PER_KEY = 8;
 
 /** A transaction that reads at most, and therefore needs no place in the log. */
 export interface ReadTxn extends TxnRequest {
@@ -163,9 +160,8 @@ function* executeRange(store: Store, request: RangeRequest, pace: Pace): Steps<O
   const scan = store.openRange(request);
   assert(!('error' in scan), 'a range failed behind its check');
   for (;;) {
-    const { walked } = scan;
     const isFinished = scan.advance(pace.keys);
-    const isOver = pace.spend(1 + scan.walked - walked, scan.stepBytes);
+    const isOver = pace.spend(1 + scan.stepKeys, scan.stepBytes);
     if (isFinished) break;
     if (isOver) yield;
   }

@@ -444,4 +444,32 @@ describe('an entry that touches many keys', () => {
     expect(applied.response).toMatchObject({ deleted: 1, prevKvs: [{ key: 'e' }] });
     expect(steps).toBeGreaterThan(5);
   });
+
+  it.each([
+    ['deleted', 0, 1],
+    ['not there yet', 6, 5],
+  ])(
+    'looks at so many keys at most in a step of a range, however few it reads: keys that are %s',
+    (what, revision, count) => {
+      const rig = filled(100);
+      for (let at = 1000; at < 5000; at += 1) rig.ok(put(`b${at}`));
+      if (what === 'deleted') rig.ok(del('a', 'e'));
+      const { index } = rig.machine.store;
+      const locate = index.locate.bind(index);
+      let looks = 0;
+      let most = 0;
+      index.locate = (slot, at) => {
+        looks += 1;
+        most = Math.max(most, looks);
+        return locate(slot, at);
+      };
+
+      const command = txn([], [range('a', 'z', { revision }), put('f')]);
+      let applied = rig.machine.begin(entryOf(rig, command));
+      for (; applied === null; applied = rig.machine.goOn()) looks = 0;
+
+      expect(applied.response).toMatchObject({ responses: [{ count }, {}] });
+      expect(most).toBeLessThanOrEqual(8 * 100);
+    },
+  );
 });

@@ -5,14 +5,17 @@
 import { expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../src/clock.js';
 import { encodeEnvelope } from '../../src/kv/command.js';
+import { STEP_BYTES } from '../../src/kv/range-scan.js';
 import { type RangeRequest, rangeOf, SortOrder, SortTarget } from '../../src/kv/request.js';
 import { StateMachine } from '../../src/kv/state-machine.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
 import { configurationOf } from '../../src/raft/configuration.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
 import { put } from '../support/in-process-cluster.js';
+import { del, put as putRequest, txn } from '../support/kv-requests.js';
 import { MachineRig, MEMBERS, whole } from '../support/machine-rig.js';
 import { MemoryRecords } from '../support/memory-records.js';
+import { ReadMeter } from '../support/read-meter.js';
 
 function rigWith(keys: number): MachineRig {
   const rig = new MachineRig();
@@ -291,4 +294,57 @@ test('a read that begins in the midst of an entry waits for its end, and looks a
   end();
 
   expect(await read).toMatchObject({ revision: 5, response: { count: 0 } });
+});
+
+test.each([
+  ['are deleted', undefined, 0, 200],
+  ['are deleted and measured first', 200_000, 0, 200],
+  ['are not there yet', undefined, 2, 1000],
+  ['are not there yet and measured first', 200_000, 2, 1000],
+])(
+  'a read looks at so many keys at most in a turn, however few it reads: keys that %s',
+  async (what, bytesMax, revision, count) => {
+    const rig = new MachineRig();
+    const keys = Array.from({ length: 20_000 }, (_, at) => `k${String(at).padStart(5, '0')}`);
+    const success = keys.map((key) => putRequest(key, 'v'));
+    if (revision !== 0) rig.ok(txn([], success.slice(0, count)));
+    rig.ok(txn([], success));
+    if (what.startsWith('are deleted')) {
+      // Each hundredth key stays.
+      for (let at = 0; at < keys.length; at += 100) rig.ok(del(`${keys[at]}`, keys[at + 99]));
+    }
+    const meter = new ReadMeter(rig);
+
+    const read = await readRange(
+      () => rig.machine,
+      rangeOf({ key: 'k', rangeEnd: 'l', revision }),
+      meter.clock,
+      () => undefined,
+      bytesMax,
+    );
+
+    expect(read.response.kvs).toHaveLength(count);
+    expect(meter.most.looks).toBeLessThanOrEqual(8 * 1000);
+  },
+);
+
+test('a read that is measured first takes the old records that this needs in several turns, too', async () => {
+  const rig = new MachineRig();
+  const value = Buffer.alloc(50_000);
+  for (let round = 0; round < 2; round += 1) {
+    for (let at = 0; at < 100; at += 1) rig.ok(put(`k${at}`, value));
+  }
+  const meter = new ReadMeter(rig);
+
+  const { response } = await readRange(
+    () => rig.machine,
+    rangeOf({ key: 'k', rangeEnd: 'l', revision: 101 }),
+    meter.clock,
+    () => undefined,
+    60 * 100_000,
+  );
+
+  expect(response.kvs).toHaveLength(100);
+  // One turn may have both the end of the measure and the first of the read.
+  expect(meter.most.bytes).toBeLessThanOrEqual(2 * (STEP_BYTES + 50_100));
 });
