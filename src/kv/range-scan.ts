@@ -11,7 +11,8 @@
  * - natural: the answer is in key order and nothing is filtered. Pairs are read as the walk meets
  *   them, at most `limit`; at the newest revision the tree knows the count and the walk ends there.
  * - collected: filters or another order. The walk gathers what decides (revisions, version, for VALUE
- *   the value), then sorts and cuts, and only then reads the values of what is left.
+ *   the value) of as many as the limit allows, the first ones of the order so far (bounded-heap.ts), and
+ *   only then reads the values of what is left, from the last one to the first.
  *
  * A sort target without an order sorts ascending, but what is sorted are the first limit + 1 keys:
  * clients of the API know it that way. Equal elements stay in key order.
@@ -20,6 +21,7 @@ import { assert } from '../assert.js';
 import { compareBytes } from '../bytes.js';
 import type { ErrorCode } from '../errors.js';
 import type { Int64 } from '../int64.js';
+import { BoundedHeap } from './bounded-heap.js';
 import { NEWEST, NOTHING } from './key-index.js';
 import { upperBoundOf } from './key-range.js';
 import { decodeRecord, NO_VALUE, recordValue } from './record.js';
@@ -31,6 +33,8 @@ import { ValueArena } from './value-arena.js';
 
 interface Hit {
   readonly key: string;
+  /** How many pairs the walk had met: equals stay in this order. */
+  readonly at: number;
   readonly sub: number;
   readonly createRevision: number;
   readonly modRevision: number;
@@ -72,7 +76,13 @@ export class RangeScan {
   stepKeys = 0;
   /** Of records, read in the last step. */
   stepBytes = 0;
+  /** What is gathered, when the walk makes the order. */
   private hits: Hit[] = [];
+  /** The same, when it does not. */
+  private sorted: BoundedHeap<Hit> | null;
+  /** Pairs that the filters let through, and how many of them are the answer. */
+  private passed = 0;
+  private chosen = 0;
   private kvs: KeyValue[] = [];
   private more = false;
 
@@ -89,8 +99,10 @@ export class RangeScan {
     const filtered = hasFilters(request);
     this.natural = byKey && !filtered;
     const { limit } = request;
-    const firstOnly = !filtered && limit > 0 && (byKey || request.sortOrder === SortOrder.None);
-    this.wanted = firstOnly ? limit + (byKey ? 0 : 1) : Number.POSITIVE_INFINITY;
+    const firstOnly = limit > 0 && (byKey || (!filtered && request.sortOrder === SortOrder.None));
+    this.wanted = firstOnly ? limit + (this.natural ? 0 : 1) : Number.POSITIVE_INFINITY;
+    const order = this.natural ? null : orderOf(request);
+    this.sorted = order === null ? null : new BoundedHeap(order, limit || Number.POSITIVE_INFINITY);
     const atHead = this.pinned === this.headRevision;
     this.countAtHead = atHead ? this.countNow() : -1;
     if (request.countOnly && this.countAtHead >= 0) this.phase = 'done';
@@ -105,8 +117,8 @@ export class RangeScan {
     if (this.pinned < this.store.compactRevision) {
       this.failure = 'COMPACTED';
       this.phase = 'done';
-      this.hits = [];
       this.kvs = [];
+      this.letGo();
       return true;
     }
     if (this.phase === 'walk') this.walk(maxKeys);
@@ -168,7 +180,7 @@ export class RangeScan {
   /** Nothing that is still to come can change the answer. */
   private isSated(): boolean {
     if (this.countAtHead < 0) return false;
-    if (!this.natural) return this.hits.length >= this.wanted;
+    if (!this.natural) return this.passed >= this.wanted;
     // With all of them there is no need to look for more, which could take another turn.
     return this.kvs.length >= Math.min(this.wanted, this.countAtHead);
   }
@@ -185,12 +197,15 @@ export class RangeScan {
       );
       return true;
     }
-    if (this.hits.length >= this.wanted) return false;
+    if (this.passed >= this.wanted) return false;
     const hit = this.hitOf(key, slot, where);
     const isRead = where !== NEWEST;
     if (!passes(this.request, hit)) return isRead;
+    this.passed += 1;
     const needsValue = this.request.sortTarget === SortTarget.Value;
-    this.hits.push(needsValue ? { ...hit, value: this.valueOf(hit) } : hit);
+    const gathered = needsValue ? { ...hit, value: this.valueOf(hit) } : hit;
+    if (this.sorted === null) this.hits.push(gathered);
+    else this.sorted.offer(gathered);
     return isRead || needsValue;
   }
 
@@ -200,6 +215,7 @@ export class RangeScan {
     if (where === NEWEST) {
       return {
         key,
+        at: this.met,
         sub: index.subOf(slot),
         createRevision: index.createOf(slot),
         modRevision: index.mainOf(slot),
@@ -216,6 +232,7 @@ export class RangeScan {
     const withValue = this.natural && !this.request.keysOnly;
     return {
       key,
+      at: this.met,
       sub,
       createRevision: record.create,
       modRevision: main,
@@ -267,23 +284,26 @@ export class RangeScan {
       this.phase = 'done';
       return;
     }
-    const order = orderOf(this.request);
-    if (order !== null) this.hits.sort(order);
-    this.more = limit > 0 && this.hits.length > limit;
-    if (this.more) this.hits.length = limit;
-    this.phase = 'load';
-    if (this.request.keysOnly || this.hits.length === 0) this.load(this.hits.length);
+    this.more = limit > 0 && this.passed > limit;
+    this.chosen = this.more ? limit : this.passed;
+    this.phase = this.chosen > 0 ? 'load' : 'done';
   }
 
   private load(maxKeys: number): void {
-    const end = Math.min(this.hits.length, this.kvs.length + maxKeys);
-    while (this.kvs.length < end && this.stepBytes < STEP_BYTES) {
-      this.kvs.push(this.pairOf(this.hits[this.kvs.length] as Hit));
+    const { sorted, hits, kvs, chosen } = this;
+    while (kvs.length < chosen && this.stepKeys < maxKeys && this.stepBytes < STEP_BYTES) {
+      kvs.push(this.pairOf(sorted === null ? (hits[kvs.length] as Hit) : sorted.takeLast()));
       this.stepKeys += 1;
     }
-    if (this.kvs.length < this.hits.length) return;
+    if (kvs.length < chosen) return;
+    if (sorted !== null) kvs.reverse();
     this.phase = 'done';
+    this.letGo();
+  }
+
+  private letGo(): void {
     this.hits = [];
+    this.sorted = null;
   }
 }
 
@@ -309,12 +329,12 @@ export function passes(
   return maxCreateRevision === 0 || hit.createRevision <= maxCreateRevision;
 }
 
-/** Null when the walk made the order already. */
+/** Null when the walk makes the order. */
 function orderOf(request: RangeRequest): ((a: Hit, b: Hit) => number) | null {
   const compare = comparisonOf(request.sortTarget);
   if (compare === null) return null;
-  if (request.sortOrder !== SortOrder.Descend) return compare;
-  return (a, b) => compare(b, a);
+  const sign = request.sortOrder === SortOrder.Descend ? -1 : 1;
+  return (a, b) => sign * compare(a, b) || a.at - b.at;
 }
 
 function comparisonOf(target: SortTarget): ((a: Hit, b: Hit) => number) | null {
