@@ -4,27 +4,23 @@
  * index knows of them, and an answer that is too large is refused before its first value is read.
  *
  * Reads (store-reads.ts) are measured at the revision that they have pinned, in steps between which others
- * have their turn. Writes that answer with pairs (deletions and puts with `prev_kv`, ranges beside writes)
- * are measured by the state of this member when they are proposed: apply must not refuse what other
- * members carry out, so for them the bound is as good as that state is new.
+ * have their turn, and so are writes that answer with pairs (write-measures.ts).
  *
  * A pair counts as its record and PAIR_BYTES. The measure is exact for answers in the order of keys and for
  * those without a limit. For another order with a limit it is the limit times the largest pair, or all pairs
  * if that is less: which ones come first is not known before they are sorted.
  */
 import { KvError } from './errors.js';
-import type { Command } from './kv/command.js';
 import { NEWEST, NOTHING } from './kv/key-index.js';
 import { upperBoundOf } from './kv/key-range.js';
 import { hasFilters, passes, STEP_BYTES } from './kv/range-scan.js';
 import { decodeRecord } from './kv/record.js';
-import { type RangeRequest, type RequestOp, rangeOf, SortOrder, SortTarget } from './kv/request.js';
+import { type RangeRequest, SortOrder, SortTarget } from './kv/request.js';
 import { PASSED_PER_KEY } from './kv/steps.js';
 import type { Store } from './kv/store.js';
-import { conditionHolds } from './kv/txn.js';
 
 /** What a pair takes in memory besides its record. */
-const PAIR_BYTES = 64;
+export const PAIR_BYTES = 64;
 
 /** What is left of the budget of one answer. */
 export class AnswerBudget {
@@ -144,56 +140,4 @@ export class RangeMeasure {
     this.bytes += bytes;
     this.largest = Math.max(this.largest, bytes);
   }
-}
-
-/** Throws if the command answers with pairs and they would be too large, as the state is now. */
-export function assertWriteFits(store: Store, command: Command, most: number): void {
-  const { kind } = command;
-  if (kind !== 'put' && kind !== 'deleteRange' && kind !== 'txn') return;
-  const answers = answersOf(command);
-  const budget = new AnswerBudget(most);
-  if (answers > 0 && !budget.hasRoomFor(store, answers)) measureWrite(store, command, budget);
-}
-
-function measureWrite(store: Store, op: RequestOp, budget: AnswerBudget): void {
-  switch (op.kind) {
-    case 'put':
-      if (op.prevKv) budget.spend(store.recordBytes(op.key) + PAIR_BYTES);
-      return;
-    case 'range':
-      measureNow(store, op, budget);
-      return;
-    case 'deleteRange':
-      if (op.prevKv) measureNow(store, rangeOf({ key: op.key, rangeEnd: op.rangeEnd }), budget);
-      return;
-    case 'txn': {
-      const branch = conditionHolds(store, op) ? op.success : op.failure;
-      for (const inner of branch) measureWrite(store, inner, budget);
-    }
-  }
-}
-
-/** How many parts of the store a command may answer with, at most. */
-function answersOf(op: RequestOp): number {
-  switch (op.kind) {
-    case 'put':
-    case 'deleteRange':
-      return op.prevKv ? 1 : 0;
-    case 'range':
-      return op.countOnly ? 0 : 1;
-    case 'txn':
-      return Math.max(sumOf(op.success), sumOf(op.failure));
-  }
-}
-
-function sumOf(ops: readonly RequestOp[]): number {
-  let sum = 0;
-  for (const op of ops) sum += answersOf(op);
-  return sum;
-}
-
-function measureNow(store: Store, request: RangeRequest, budget: AnswerBudget): void {
-  const pinned = request.revision === 0 ? store.revision : request.revision;
-  const measure = new RangeMeasure(store, request, pinned, budget);
-  while (!measure.advance(Number.MAX_SAFE_INTEGER));
 }

@@ -17,7 +17,6 @@
  * forwards writes over the peer network and asks its leader for read rounds.
  */
 
-import { assertWriteFits } from './answer-budget.js';
 import { assert } from './assert.js';
 import type { Actor } from './auth/actor.js';
 import { Authority, refused, type Secrets } from './authority.js';
@@ -82,6 +81,7 @@ import { exportReplica, type ReplicaOptions, type StateReplica } from './state-r
 import { hashStore, readHistory, readRange, readTxn } from './store-reads.js';
 import { DEFAULT_HUB_OPTIONS } from './watch/hub-options.js';
 import { WatchService } from './watch/io/watch-service.js';
+import { WriteMeasures } from './write-measures.js';
 import { WriteRoad } from './write-road.js';
 
 const SWEEP_MS = 50;
@@ -132,6 +132,7 @@ export class ClusterNode implements NodeFace, DriverHost {
   private readonly clock: Clock;
   private readonly raft: Raft;
   private readonly logger: Logger;
+  private readonly measures: WriteMeasures;
   private readonly writes: WriteRoad;
   private readonly changes: ChangeRoad;
   private readonly questions: LeaderQuestions;
@@ -192,6 +193,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       { clusterId, memberId, boot, folderId, ...called },
       this.peerEvents(),
     );
+    this.measures = new WriteMeasures(() => this.machine, clock, config.maxRangeBytes);
     this.writes = new WriteRoad(raft, this.network);
     this.changes = new ChangeRoad({
       raft,
@@ -436,14 +438,14 @@ export class ClusterNode implements NodeFace, DriverHost {
   // ---------------------------------------------------------------- what clients want
 
   async propose(command: Command, context: RequestContext): Promise<ProposeOutcome> {
-    this.admit(context);
-    if (command.kind !== 'alarm' && context.actor !== 'member') this.assertSound();
-    if (this.raft.commitIndex - this.raft.appliedIndex > MAX_APPLY_LAG) {
-      throw new KvError('OVERLOADED', 'this member is behind with applying; slow down and retry');
-    }
+    this.admitWrite(command, context);
     if (this.machine.auth.enabled) await this.refuseEarly(command, context);
     // Behind the rights: how much there is may be told to those alone who may read it.
-    assertWriteFits(this.machine.store, command, this.options.config.maxRangeBytes);
+    const measured = this.measures.measure(command, () => this.assertMeasurable(context));
+    if (measured !== null) {
+      await measured;
+      this.admitWrite(command, context);
+    }
     const requestId = this.nextRequest++;
     const payload = encodeEnvelope({
       origin: this.memberId,
@@ -879,6 +881,23 @@ export class ClusterNode implements NodeFace, DriverHost {
     if (context.requireLeader && this.leader === 0) {
       throw new KvError('NO_LEADER', 'there is no leader at the moment');
     }
+  }
+
+  private admitWrite(command: Command, context: RequestContext): void {
+    this.admit(context);
+    if (command.kind !== 'alarm' && context.actor !== 'member') this.assertSound();
+    if (this.raft.commitIndex - this.raft.appliedIndex <= MAX_APPLY_LAG) return;
+    throw new KvError('OVERLOADED', 'this member is behind with applying; slow down and retry');
+  }
+
+  /** Of a write whose answer is still measured: nobody has it yet. */
+  private assertMeasurable(context: RequestContext): void {
+    this.admit(context);
+    if (this.clock.now() < context.deadline) return;
+    throw new KvError(
+      'TIMEOUT_NO_EFFECT',
+      'to see whether the answer of the write fits took longer than its deadline; ask for less at once',
+    );
   }
 
   private assertSound(): void {

@@ -154,7 +154,7 @@ function beginReading(
 }
 
 /** As far as one turn reaches. A step that is finished is not asked again. */
-function advance({ steps }: Attempt): void {
+export function advance({ steps }: { readonly steps: Step[] }): void {
   let left = RANGE_STEP_KEYS;
   let bytes = 0;
   for (let step = steps[0]; step !== undefined; step = steps[0]) {

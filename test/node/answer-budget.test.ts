@@ -3,7 +3,7 @@
  * both faces.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { AnswerBudget, assertWriteFits, RangeMeasure } from '../../src/answer-budget.js';
+import { AnswerBudget, RangeMeasure } from '../../src/answer-budget.js';
 import { systemClock } from '../../src/clock.js';
 import type { KvError } from '../../src/errors.js';
 import type { Command } from '../../src/kv/command.js';
@@ -17,6 +17,7 @@ import {
 } from '../../src/kv/request.js';
 import type { ReadTxn } from '../../src/kv/txn.js';
 import { readRange, readTxn } from '../../src/store-reads.js';
+import { WriteMeasures } from '../../src/write-measures.js';
 import { AuthCluster, type Door } from '../support/auth-fixture.js';
 import { put } from '../support/in-process-cluster.js';
 import { MachineRig, whole } from '../support/machine-rig.js';
@@ -181,8 +182,9 @@ describe('a read that is too large', () => {
 
 describe('a write whose answer is too large', () => {
   const rig = rigWithPairs();
+  const measures = new WriteMeasures(() => rig.machine, systemClock, 20_000);
   const outcome = (op: Command): string =>
-    codeOf(() => assertWriteFits(rig.machine.store, op, 20_000));
+    codeOf(() => expect(measures.measure(op, () => undefined)).toBeNull());
   const deletion = (prevKv: boolean): Command => ({
     ...{ kind: 'deleteRange', key: 'k', rangeEnd: 'l', prevKv },
   });
