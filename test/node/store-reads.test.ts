@@ -320,6 +320,7 @@ test.each([
       rangeOf({ key: 'k', rangeEnd: 'l', revision }),
       meter.clock,
       () => undefined,
+      whole,
       bytesMax,
     );
 
@@ -341,6 +342,7 @@ test('a read that is measured first takes the old records that this needs in sev
     rangeOf({ key: 'k', rangeEnd: 'l', revision: 101 }),
     meter.clock,
     () => undefined,
+    whole,
     60 * 100_000,
   );
 
