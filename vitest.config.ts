@@ -45,8 +45,8 @@ export default defineConfig({
           include: ['test/interop/**/*.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 60_000,
-          fileParallelism: false,
-          maxWorkers: 1,
+          // As the cluster tests; one file alone needs a port of its own.
+          maxWorkers: 2,
         },
       },
     ],
