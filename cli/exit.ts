@@ -116,7 +116,7 @@ const ADVICE: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   NO_SPACE: {
     exitCode: EXIT.failed,
     advice:
-      'delete keys and compact, or start the members with a larger --quota-backend-bytes; kvctl endpoint status --cluster says whose disk is full',
+      'delete keys and compact, or start the members with a larger --quota-backend-bytes; "kvctl endpoint status --cluster" says whose disk is full',
   },
   DUPLICATE_KEY: {
     exitCode: EXIT.failed,
