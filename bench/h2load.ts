@@ -2,7 +2,9 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 
-export const hasH2load: boolean = spawnSync('h2load', ['--version']).status === 0;
+export function hasH2load(): boolean {
+  return spawnSync('h2load', ['--version']).status === 0;
+}
 
 export interface H2loadSettings {
   readonly seconds: number;

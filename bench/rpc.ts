@@ -82,7 +82,7 @@ export async function benchRpc(
   { seconds, repetitions }: RpcSettings,
   say: (text: string) => void,
 ): Promise<void> {
-  if (!hasH2load) {
+  if (!hasH2load()) {
     throw new Error('h2load is missing: apt-get install nghttp2-client');
   }
   const folder = mkdtempSync(join(tmpdir(), 'kvd-bench-rpc-'));

@@ -104,7 +104,8 @@ function numberOf(name: string, text: string | boolean | undefined, otherwise: n
 }
 
 function chosen(only: string | boolean | undefined): readonly Workload[] {
-  if (only === undefined) return WORKLOADS.filter(({ family }) => family !== 'h2load' || hasH2load);
+  if (only === undefined)
+    return WORKLOADS.filter(({ family }) => family !== 'h2load' || hasH2load());
   const names = String(only).split(',');
   for (const name of names) {
     if (WORKLOADS.some(({ id, family }) => id === name || family === name)) continue;

@@ -10,6 +10,7 @@ import {
   KeySpace,
   LARGE_BYTES,
   put,
+  putsOf,
   STORED_KEYS,
   VALUE,
   VALUE_BYTES,
@@ -99,10 +100,7 @@ const txnOfPuts: Workload = {
     const keys = new KeySpace('txn');
     const wires = await site.connect(10, 'leader');
     const next = (): Request => {
-      const success = Array.from({ length: TXN_PUTS }, () => ({
-        requestPut: { key: keys.fresh(), value: VALUE },
-      }));
-      return { head: HEADS.txn, body: message('TxnRequest', { success }) };
+      return { head: HEADS.txn, body: putsOf(TXN_PUTS, () => keys.fresh()) };
     };
     return { run: (ms) => closedLoop({ wires, next }, 100, ms), verify: () => keys.verify(site) };
   },

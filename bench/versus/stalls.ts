@@ -13,7 +13,7 @@ import { thousands } from '../report.js';
 import { metricOf } from './figures.js';
 import { type Contestant, endOf, Site } from './site.js';
 import { message, methodHead, type Wire } from './wire.js';
-import { HEADS, KeySpace, LOAD_PUTS, load, until, VALUE } from './workload.js';
+import { HEADS, KeySpace, LOAD_PUTS, load, putsOf, until } from './workload.js';
 
 const RANGE_KEYS = 100_000;
 const RANGES = 20;
@@ -108,10 +108,8 @@ async function compactOver(site: Site, keys: KeySpace): Promise<void> {
   const [wire] = (await site.connect(1, 'leader')) as [Wire];
   let revision: Int64 = 0;
   for (let at = 0; at < keys.used; at += LOAD_PUTS) {
-    const success = Array.from({ length: Math.min(LOAD_PUTS, keys.used - at) }, (_, place) => ({
-      requestPut: { key: keys.at(at + place), value: VALUE },
-    }));
-    const answer = await wire.ask(HEADS.txn, message('TxnRequest', { success }));
+    const puts = putsOf(Math.min(LOAD_PUTS, keys.used - at), (place) => keys.at(at + place));
+    const answer = await wire.ask(HEADS.txn, puts);
     revision = decodeProtobuf('TxnResponse', answer).header?.revision ?? 0;
   }
   let hasBegun = false;

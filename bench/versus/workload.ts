@@ -89,7 +89,10 @@ const LOAD_IN_FLIGHT = 8;
 export async function fill(site: Site, keys: KeySpace, count: number): Promise<void> {
   const [wire] = (await site.connect(1, 'leader')) as [Wire];
   for (let at = 0; at < count; at += LOAD_PUTS) {
-    await wire.ask(HEADS.txn, putsOf(keys, Math.min(LOAD_PUTS, count - at)));
+    await wire.ask(
+      HEADS.txn,
+      putsOf(Math.min(LOAD_PUTS, count - at), () => keys.fresh()),
+    );
   }
 }
 
@@ -101,7 +104,11 @@ export async function load(site: Site, keys: KeySpace, count: number): Promise<n
   await Promise.all(
     wires.map(async (wire) => {
       while (keys.used < end) {
-        await wire.ask(HEADS.txn, putsOf(keys, Math.min(LOAD_PUTS, end - keys.used)));
+        const puts = Math.min(LOAD_PUTS, end - keys.used);
+        await wire.ask(
+          HEADS.txn,
+          putsOf(puts, () => keys.fresh()),
+        );
       }
     }),
   );
@@ -110,9 +117,10 @@ export async function load(site: Site, keys: KeySpace, count: number): Promise<n
   return took;
 }
 
-function putsOf(keys: KeySpace, count: number): Buffer {
-  const success = Array.from({ length: count }, () => ({
-    requestPut: { key: keys.fresh(), value: VALUE },
+/** A transaction of so many puts. */
+export function putsOf(count: number, keyAt: (place: number) => string): Buffer {
+  const success = Array.from({ length: count }, (_, place) => ({
+    requestPut: { key: keyAt(place), value: VALUE },
   }));
   return message('TxnRequest', { success });
 }
