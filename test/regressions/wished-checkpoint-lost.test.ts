@@ -2,7 +2,7 @@
  * What a compaction forgot is given back to the disk behind a checkpoint that was taken after it was removed. The
  * sweep that ended asked for one, but another one was running, and the wish joined that: its share of the removals
  * had been taken when it began, so those of the sweep were released by none. The next checkpoint came 10,000 entries
- * later, and on a cluster that had gone quiet it never came. `kvctl defrag` joined the same way and said that all was
+ * later, and on a cluster that had gone quiet it never came. A defragmentation joined the same way and said that all was
  * well, having given back nothing of that part.
  *
  * The rule since: a wish for a checkpoint is served by one that begins behind it.
