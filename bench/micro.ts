@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { crc32c } from '../src/crc32c.js';
+import { EventType } from '../src/event-type.js';
 import { encodeEnvelope } from '../src/kv/command.js';
 import { EntryType, frameEntries } from '../src/raft/entry.js';
 import { NodeDisk } from '../src/raft/io/node-disk.js';
@@ -146,7 +147,7 @@ function fanOut(): Piece {
         value: VALUE,
         lease: 0,
       };
-      hub.publish(revision, [{ type: 'put', kv, previousRevision: 0 }]);
+      hub.publish(revision, [{ type: EventType.Put, kv, prevKv: null, previousRevision: 0 }]);
       hub.flush();
     }
   };

@@ -17,6 +17,7 @@ import { assert } from '../assert.js';
 import { copyBytes } from '../bytes.js';
 import type { ErrorCode } from '../errors.js';
 import { FatalError } from '../errors.js';
+import { EventType } from '../event-type.js';
 import type { Int64 } from '../int64.js';
 import type { Lessor } from '../lease/lessor.js';
 import type { KvEvent } from './event.js';
@@ -170,7 +171,7 @@ export class Store {
     index.put(key, slot, revision, { create, version, leaseSlot });
     this.write(main, sub, record);
     this.events.push({
-      type: 'put',
+      type: EventType.Put,
       kv: {
         key,
         createRevision: create,
@@ -179,6 +180,7 @@ export class Store {
         value: record.value,
         lease,
       },
+      prevKv: null,
       previousRevision: previous,
     });
     return previousPair;
@@ -230,7 +232,12 @@ export class Store {
     this.lessor.detach(index.leaseSlotOf(slot), key);
     index.delete(key, slot, { main, sub, bytes: record.bytes.length });
     this.write(main, sub, record);
-    this.events.push({ type: 'delete', kv: deletedPair(key, main), previousRevision: previous });
+    this.events.push({
+      type: EventType.Delete,
+      kv: deletedPair(key, main),
+      prevKv: null,
+      previousRevision: previous,
+    });
     return previousPair;
   }
 
@@ -360,10 +367,10 @@ export function eventFromRecord(main: number, sub: number, bytes: Uint8Array): K
   const record = decodeRecord(main, sub, bytes);
   if (record.tombstone) {
     const kv = deletedPair(record.key, main);
-    return { type: 'delete', kv, previousRevision: record.previous };
+    return { type: EventType.Delete, kv, prevKv: null, previousRevision: record.previous };
   }
   return {
-    type: 'put',
+    type: EventType.Put,
     kv: {
       key: record.key,
       createRevision: record.create,
@@ -372,6 +379,7 @@ export function eventFromRecord(main: number, sub: number, bytes: Uint8Array): K
       value: copyBytes(recordValue(record, bytes)),
       lease: record.lease,
     },
+    prevKv: null,
     previousRevision: record.previous,
   };
 }

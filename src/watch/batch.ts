@@ -11,10 +11,11 @@
  * 2. A batch of several revisions keeps to the limits; a single revision may be as large as it is.
  */
 import { assert } from '../assert.js';
+import { EventType } from '../event-type.js';
+import type { KvEvent } from '../kv/event.js';
 import type { KeyValue } from '../kv/request.js';
-import type { RecentEvent, RevisionEvents } from './revision-window.js';
+import type { RevisionEvents } from './revision-window.js';
 import type { WatchEvent } from './watch-message.js';
-import { EventType } from './watch-message.js';
 
 /** Which events a watcher wants and how: a number below 8, so that it can index a table. */
 export type Shape = number;
@@ -34,18 +35,19 @@ export type PairAt = (key: string, modRevision: number) => KeyValue | null;
 /** Events with their previous pairs. Short-lived: it must not hold old values for long. */
 export class PreviousPairs {
   private readonly pairAt: PairAt;
-  private readonly built = new Map<RecentEvent, WatchEvent>();
+  private readonly built = new Map<KvEvent, WatchEvent>();
 
   constructor(pairAt: PairAt) {
     this.pairAt = pairAt;
   }
 
-  withPrevious(event: RecentEvent): WatchEvent {
-    if (event.previousRevision === 0) return event.plain;
+  withPrevious(event: KvEvent): WatchEvent {
+    if (event.previousRevision === 0) return event;
     const known = this.built.get(event);
     if (known !== undefined) return known;
-    const prevKv = this.pairAt(event.key, event.previousRevision);
-    const built = prevKv === null ? event.plain : { ...event.plain, prevKv };
+    const { type, kv, previousRevision } = event;
+    const prevKv = this.pairAt(kv.key, previousRevision);
+    const built = prevKv === null ? event : { type, kv, prevKv };
     this.built.set(event, built);
     return built;
   }
@@ -147,12 +149,12 @@ export function batchesOf(revisions: readonly RevisionEvents[], limits: BatchLim
   return batches;
 }
 
-function isWanted(event: RecentEvent, shape: Shape): boolean {
+function isWanted(event: KvEvent, shape: Shape): boolean {
   return (shape & (event.type === EventType.Put ? NO_PUT : NO_DELETE)) === 0;
 }
 
-function view(event: RecentEvent, shape: Shape, pairs: PreviousPairs): WatchEvent {
-  return (shape & PREVIOUS) === 0 ? event.plain : pairs.withPrevious(event);
+function view(event: KvEvent, shape: Shape, pairs: PreviousPairs): WatchEvent {
+  return (shape & PREVIOUS) === 0 ? event : pairs.withPrevious(event);
 }
 
 function sizeOf(events: readonly WatchEvent[]): number {

@@ -27,7 +27,7 @@ import type { Watcher } from './cursor.js';
 import type { HubOptions } from './hub-options.js';
 import type { HubStream } from './hub-stream.js';
 import type { RevisionEvents } from './revision-window.js';
-import { RevisionWindow } from './revision-window.js';
+import { eventBytes, RevisionWindow } from './revision-window.js';
 import type { WatcherGroup } from './watcher-index.js';
 
 /** Events looked at in one step: a few milliseconds. */
@@ -57,7 +57,9 @@ export interface CatchUpSurroundings {
 }
 
 export class CatchUp {
-  /** Streams that take events and have lagging watchers. */
+  /** Streams with lagging watchers. */
+  private readonly behind = new Set<HubStream>();
+  /** Of these the ones that take events. */
   private readonly streams = new Set<HubStream>();
   private readonly options: HubOptions;
   private readonly surroundings: CatchUpSurroundings;
@@ -80,8 +82,15 @@ export class CatchUp {
     return this.streams.size > 0;
   }
 
+  /** True if the past is needed, now or when a stream takes events again. */
+  get isAnyoneBehind(): boolean {
+    return this.behind.size > 0;
+  }
+
   /** Takes the stream up or lets it go, by its state. Called whenever that may have changed. */
   consider(stream: HubStream): void {
+    if (stream.lagging.size === 0) this.behind.delete(stream);
+    else this.behind.add(stream);
     if (stream.paused || stream.lagging.size === 0) this.streams.delete(stream);
     else this.streams.add(stream);
   }
@@ -146,10 +155,7 @@ export class CatchUp {
     this.wanted = null;
     if (revisions === null) return;
     assert(next > wanted.fromRevision, `history from ${wanted.fromRevision} did not move: ${next}`);
-    const history = new RevisionWindow(wanted.fromRevision, {
-      revisionsMax: Number.POSITIVE_INFINITY,
-      bytesMax: Number.POSITIVE_INFINITY,
-    });
+    const history = new RevisionWindow(wanted.fromRevision);
     for (const entry of revisions) history.append(entry);
     history.extendTo(next);
     this.history = history;
@@ -243,10 +249,10 @@ export class CatchUp {
 
 /** The part of a revision that concerns the group; null if none does. */
 function matchesOf(entry: RevisionEvents, group: WatcherGroup): RevisionEvents | null {
-  const events = entry.events.filter((event) => group.matches(event.key));
+  const events = entry.events.filter(({ kv }) => group.matches(kv.key));
   if (events.length === 0) return null;
   if (events.length === entry.events.length) return entry;
   let bytes = 0;
-  for (const event of events) bytes += event.bytes;
+  for (const event of events) bytes += eventBytes(event);
   return { revision: entry.revision, events, bytes };
 }

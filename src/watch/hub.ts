@@ -33,7 +33,7 @@ import type { HubOptions } from './hub-options.js';
 import type { WatchSink } from './hub-stream.js';
 import { HubStream } from './hub-stream.js';
 import type { RevisionEvents } from './revision-window.js';
-import { RevisionWindow, revisionEvents } from './revision-window.js';
+import { eventBytes, RevisionWindow, revisionEvents } from './revision-window.js';
 import type { Header, WatchCreate, WatchEvent, WatchRequest } from './watch-message.js';
 import { BROADCAST_ID, watchResponse } from './watch-message.js';
 import type { WatcherGroup } from './watcher-index.js';
@@ -83,7 +83,7 @@ export class WatchHub {
   ) {
     this.options = options;
     this.surroundings = surroundings;
-    this.recent = new RevisionWindow(at.currentRevision + 1, options.recent);
+    this.recent = new RevisionWindow(at.currentRevision + 1);
     this.compactRevision = at.compactRevision;
     this.catchingUp = new CatchUp(options, this.recent, {
       pairAt: surroundings.pairAt,
@@ -130,19 +130,21 @@ export class WatchHub {
   publish(revision: number, events: readonly KvEvent[]): void {
     const entry = revisionEvents(revision, events);
     this.recent.append(entry);
+    const { recent, reserve } = this.options;
+    this.recent.keepWithin(this.catchingUp.isAnyoneBehind ? recent : reserve);
     for (const event of entry.events) {
-      this.index.forEachMatch(event.key, (group) => {
+      this.index.forEachMatch(event.kv.key, (group) => {
         // Who is not synced finds the event by cursor.
         if (group.synced.size === 0) return;
         const { pending } = group;
         const last = pending[pending.length - 1];
         if (last?.revision === revision) {
           last.events.push(event);
-          last.bytes += event.bytes;
+          last.bytes += eventBytes(event);
           return;
         }
         if (last === undefined) this.dirty.push(group);
-        pending.push({ revision, events: [event], bytes: event.bytes });
+        pending.push({ revision, events: [event], bytes: eventBytes(event) });
       });
     }
     this.pendingRevisions += 1;
@@ -217,7 +219,7 @@ export class WatchHub {
   onStateReplaced(currentRevision: number, compactRevision: number): void {
     this.run(() => {
       const firstUnseen = this.recent.next;
-      this.recent = new RevisionWindow(currentRevision + 1, this.options.recent);
+      this.recent = new RevisionWindow(currentRevision + 1);
       this.compactRevision = compactRevision;
       this.catchingUp.onStateReplaced(this.recent);
       for (const stream of this.streams) {
@@ -323,6 +325,7 @@ export class WatchHub {
     if (watcher.stream.paused) {
       if (watcher.cursor > batch.lastRevision) return;
       watcher.becomeLagging(batch.firstRevision);
+      this.catchingUp.consider(watcher.stream);
       return;
     }
     const rest = batch.startingAt(watcher.cursor);

@@ -1,8 +1,8 @@
 /**
  * A window of revisions [from, next) with everything that happened in them, in order.
  *
- * The hub keeps one of the recent past, which slides: publishing appends at the right end, bounds on
- * count and bytes cut from the left. A piece of history that the shell has read from the store is
+ * The hub keeps one of the recent past, which slides: publishing appends at the right end, and what bounds on
+ * count and bytes leave no room for goes at the left. A piece of history that the shell has read from the store is
  * another one, which does not slide. A watcher whose cursor lies in a window can be served from it.
  *
  *        from                    next
@@ -15,44 +15,26 @@
  */
 import { assert } from '../assert.js';
 import type { KvEvent } from '../kv/event.js';
-import type { WatchEvent } from './watch-message.js';
-import { EventType } from './watch-message.js';
 
 /** What an event costs in memory and on the wire beside its key and value, roughly. */
 const EVENT_OVERHEAD_BYTES = 64;
 
-/** One event with the form in which most watchers see it, built once. */
-export interface RecentEvent {
-  readonly key: string;
-  readonly type: EventType;
-  readonly previousRevision: number;
-  readonly bytes: number;
-  /** Without the previous pair. */
-  readonly plain: WatchEvent;
-}
-
 /** The events of one revision, all or those that match something. */
 export interface RevisionEvents {
   readonly revision: number;
-  readonly events: readonly RecentEvent[];
+  readonly events: readonly KvEvent[];
   readonly bytes: number;
 }
 
 export function revisionEvents(revision: number, events: readonly KvEvent[]): RevisionEvents {
   let bytes = 0;
-  const recent = events.map((event): RecentEvent => {
-    const type = event.type === 'put' ? EventType.Put : EventType.Delete;
-    const eventBytes = EVENT_OVERHEAD_BYTES + event.kv.key.length + event.kv.value.length;
-    bytes += eventBytes;
-    return {
-      key: event.kv.key,
-      type,
-      previousRevision: event.previousRevision,
-      bytes: eventBytes,
-      plain: { type, kv: event.kv, prevKv: null },
-    };
-  });
-  return { revision, events: recent, bytes };
+  for (const event of events) bytes += eventBytes(event);
+  return { revision, events, bytes };
+}
+
+/** Roughly, in memory and on the wire. */
+export function eventBytes({ kv }: KvEvent): number {
+  return EVENT_OVERHEAD_BYTES + kv.key.length + kv.value.length;
 }
 
 export interface WindowLimits {
@@ -66,15 +48,13 @@ export class RevisionWindow {
   /** First revision after the window. */
   next: number;
   bytes = 0;
-  private readonly limits: WindowLimits;
   /** Entries from `head` on count; those before it are cleared and cut off in bulk. */
   private entries: (RevisionEvents | undefined)[] = [];
   private head = 0;
 
-  constructor(from: number, limits: WindowLimits) {
+  constructor(from: number) {
     this.from = from;
     this.next = from;
-    this.limits = limits;
   }
 
   get count(): number {
@@ -90,9 +70,11 @@ export class RevisionWindow {
     this.entries.push(entry);
     this.bytes += entry.bytes;
     this.next = entry.revision + 1;
-    while (this.count > this.limits.revisionsMax || this.bytes > this.limits.bytesMax) {
-      this.dropOldest();
-    }
+  }
+
+  /** Forgets the oldest entries, as many as it takes. */
+  keepWithin({ revisionsMax, bytesMax }: WindowLimits): void {
+    while (this.count > revisionsMax || this.bytes > bytesMax) this.dropOldest();
   }
 
   /** The window ends at `next`: what lies between its last entry and there had no events. */

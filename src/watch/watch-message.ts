@@ -6,6 +6,8 @@
  * its bytes by the identity of `events`. The requests are the API's requests after the watch service
  * (rpc/services/watch.ts) has checked them and filled in what was left out.
  */
+
+import type { EventType } from '../event-type.js';
 import type { Int64 } from '../int64.js';
 import type { KeyValue } from '../kv/request.js';
 
@@ -19,9 +21,7 @@ export interface Header {
   readonly raftTerm: number;
 }
 
-export const EventType = { Put: 0, Delete: 1 } as const;
-export type EventType = (typeof EventType)[keyof typeof EventType];
-
+/** One of kv/event.ts, or its copy with the previous pair. */
 export interface WatchEvent {
   readonly type: EventType;
   readonly kv: KeyValue;

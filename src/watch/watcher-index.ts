@@ -18,9 +18,9 @@
  * 2. Along each path priorities do not rise; `greatestEnd` is the maximum over the subtree.
  */
 import { assert } from '../assert.js';
+import type { KvEvent } from '../kv/event.js';
 import { Prng } from '../prng.js';
 import type { Watcher } from './cursor.js';
-import type { RecentEvent } from './revision-window.js';
 
 /** Above every key: keys hold chars up to 0xff only. */
 const INFINITY = '\uffff';
@@ -28,7 +28,7 @@ const INFINITY = '\uffff';
 /** A revision of which the group's watchers must be told at the next flush. */
 export interface PendingRevision {
   readonly revision: number;
-  readonly events: RecentEvent[];
+  readonly events: KvEvent[];
   bytes: number;
 }
 

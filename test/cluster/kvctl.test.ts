@@ -88,7 +88,7 @@ describe('every command, against one member', () => {
     await waitFor('both watches', 30_000, async () => {
       return (await cluster.member(0).api.metric('etcd_debugging_mvcc_watcher_total')) === 2;
     });
-    expect(raw.stderr).toContain('watching at');
+    await waitFor('what the watch says', 30_000, () => raw.stderr.includes('watching at'));
     const web = new CliRun([...at, 'register', 'web', 'h:80', '--id', 'w1', '--meta', 'zone=a']);
     await waitFor('the instance', 60_000, () => seen.stdout.includes('+ web/w1 h:80 zone=a\n'));
 

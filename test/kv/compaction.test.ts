@@ -3,6 +3,7 @@
  * that the current revision never falls.
  */
 import { describe, expect, it } from 'vitest';
+import { EventType } from '../../src/event-type.js';
 import { eventFromRecord } from '../../src/kv/store.js';
 import { del, put, range } from '../support/kv-requests.js';
 import { MachineRig } from '../support/machine-rig.js';
@@ -48,7 +49,7 @@ describe('compaction of revisions', () => {
     const record = restarted.records.physical().find(({ main }) => main === 4)!;
     expect(restarted.machine.store.isRetained('k', 4, 0)).toBe(true);
     expect(eventFromRecord(4, 0, record.bytes)).toMatchObject({
-      type: 'delete',
+      type: EventType.Delete,
       kv: { key: 'k', modRevision: 4, version: 0, createRevision: 0, lease: 0 },
       previousRevision: 3,
     });

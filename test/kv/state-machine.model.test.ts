@@ -5,6 +5,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { EventType } from '../../src/event-type.js';
 import type { Command } from '../../src/kv/command.js';
 import type { KvEvent } from '../../src/kv/event.js';
 import { type OpResponse, type RangeRequest, rangeOf } from '../../src/kv/request.js';
@@ -41,8 +42,9 @@ function expectedEvents(
     const replaced = earlier.at(-1)?.pair ?? null;
     const empty = { createRevision: 0, version: 0, value: new Uint8Array(0), lease: 0 };
     return {
-      type: change.pair === null ? 'delete' : 'put',
+      type: change.pair === null ? EventType.Delete : EventType.Put,
       kv: change.pair ?? { key: change.key, modRevision: model.revision, ...empty },
+      prevKv: null,
       previousRevision: replaced?.modRevision ?? 0,
     };
   });

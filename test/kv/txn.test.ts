@@ -2,6 +2,7 @@
  * Transactions: compares on the state before, nested branches, one revision, nothing half done.
  */
 import { describe, expect, it } from 'vitest';
+import { EventType } from '../../src/event-type.js';
 import { type Compare, CompareResult, type TxnResponse } from '../../src/kv/request.js';
 import { bytesOf, del, put, range, txn } from '../support/kv-requests.js';
 import { MachineRig } from '../support/machine-rig.js';
@@ -121,9 +122,9 @@ describe('a transaction', () => {
 
     expect(applied.revision).toBe(3);
     expect(applied.events.map(({ type, kv }) => [type, kv.key, kv.modRevision])).toEqual([
-      ['put', 'b', 3],
-      ['delete', 'a', 3],
-      ['put', 'c', 3],
+      [EventType.Put, 'b', 3],
+      [EventType.Delete, 'a', 3],
+      [EventType.Put, 'c', 3],
     ]);
   });
 

@@ -97,10 +97,12 @@ function readHistory(from: number, to: number): History {
   return { revisions, next: to + 1 };
 }
 
+const RING = { revisionsMax: 10, bytesMax: 100_000 };
+
 function open(): WatchService {
   return new WatchService({
     clock,
-    hub: { recent: { revisionsMax: 10, bytesMax: 100_000 }, historyRevisionsMax: 20 },
+    hub: { recent: RING, reserve: RING, historyRevisionsMax: 20 },
     progressIntervalMs: 1_000,
     pairAt: (key, revision) => rig.machine.store.pairAt(key, revision),
     readHistory: async (from, to) => readHistory(from, to),

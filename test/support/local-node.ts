@@ -33,6 +33,7 @@ import { MachineRig, whole } from './machine-rig.js';
 import { MemoryStateFolders } from './memory-backend.js';
 
 const REQUEST_TIMEOUT_MS = 2000;
+const ALL_OF_IT = { revisionsMax: 100_000, bytesMax: 64 * 1024 * 1024 };
 
 export class LocalNode implements NodeFace {
   readonly memberId = 1;
@@ -83,7 +84,7 @@ export class LocalNode implements NodeFace {
       pairAt: (key, revision) => this.pairAt(key, revision),
       readHistory: async (_from, to) => ({ revisions: [], next: to + 1 }),
       // It has no history, so all that a test writes must be found here.
-      hub: { recent: { revisionsMax: 100_000, bytesMax: 64 * 1024 * 1024 } },
+      hub: { recent: ALL_OF_IT, reserve: ALL_OF_IT },
       currentRevision: () => this.machine.store.revision,
       compactRevision: () => this.machine.store.compactRevision,
       header: () => ({

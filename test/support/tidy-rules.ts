@@ -24,7 +24,7 @@ interface Import {
 }
 
 /** BASE files without a clock, a file or a package in them: all that the machine may use. */
-const PURE_BASE = ['assert', 'errors', 'int64', 'bytes', 'crc32c', 'prng'];
+const PURE_BASE = ['assert', 'errors', 'int64', 'bytes', 'crc32c', 'prng', 'event-type'];
 const BASE = [
   ...PURE_BASE,
   'address',

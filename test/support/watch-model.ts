@@ -8,6 +8,7 @@
  */
 import { assert } from '../../src/assert.js';
 import type { KvError } from '../../src/errors.js';
+import { EventType } from '../../src/event-type.js';
 import type { Int64 } from '../../src/int64.js';
 import type { KvEvent } from '../../src/kv/event.js';
 import type { KeyValue } from '../../src/kv/request.js';
@@ -19,6 +20,7 @@ import type { WatchCreate, WatchEvent, WatchResponse } from '../../src/watch/wat
 
 export const TINY_HUB: HubOptions = {
   recent: { revisionsMax: 8, bytesMax: 2_000 },
+  reserve: { revisionsMax: 3, bytesMax: 700 },
   batch: { revisionsMax: 3, bytesTarget: 400, fragmentBytes: 300 },
   historyRevisionsMax: 4,
   watchersPerStreamMax: 20,
@@ -161,7 +163,8 @@ export class HubWorld {
         this.current.set(key, kv);
         this.pairs.set(`${revision} ${key}`, kv);
       }
-      events.push({ type: value === null ? 'delete' : 'put', kv, previousRevision });
+      const type = value === null ? EventType.Delete : EventType.Put;
+      events.push({ type, kv, prevKv: null, previousRevision });
     }
     if (events.length === 0) return;
     this.revision = revision;
@@ -363,7 +366,7 @@ export class HubWorld {
   }
 
   private checkEvent(watcher: ModelWatcher, event: WatchEvent, expected: KvEvent): void {
-    assert(event.type === (expected.type === 'put' ? 0 : 1), 'the type is wrong');
+    assert(event.type === expected.type, 'the type is wrong');
     assert(event.kv === expected.kv, `the pair is wrong: ${JSON.stringify(event.kv)}`);
     const previous =
       watcher.wish.prevKv && expected.previousRevision > 0
@@ -428,7 +431,7 @@ export class HubWorld {
       const left = events.filter(
         (event) =>
           !this.isGone(event.kv.key, revision) &&
-          (event.type === 'put' || revision >= this.compactRevision),
+          (event.type === EventType.Put || revision >= this.compactRevision),
       );
       if (left.length > 0) revisions.push({ revision, events: left });
     }
@@ -437,7 +440,7 @@ export class HubWorld {
 }
 
 function wants(wish: WatchCreate, event: KvEvent): boolean {
-  if (event.type === 'put' ? wish.noPut : wish.noDelete) return false;
+  if (event.type === EventType.Put ? wish.noPut : wish.noDelete) return false;
   const { key } = event.kv;
   if (wish.rangeEnd === '') return key === wish.key;
   return key >= wish.key && (wish.rangeEnd === '\0' || key < wish.rangeEnd);

@@ -7,6 +7,7 @@ import { HubWorld, TINY_HUB } from '../support/watch-model.js';
 const ROOMY = {
   ...TINY_HUB,
   recent: { revisionsMax: 1_000, bytesMax: 1_000_000 },
+  reserve: { revisionsMax: 10, bytesMax: 10_000 },
   batch: { revisionsMax: 100, bytesTarget: 100_000, fragmentBytes: 300 },
 };
 
@@ -323,6 +324,32 @@ describe('a stream that does not drain', () => {
     expect(quick.responses.length).toBe(501);
     expect(heldBytes).toBeLessThanOrEqual(1_000_000);
     expect(slow.responses.flatMap(({ events }) => events).length).toBe(500);
+  });
+
+  it('alone is what the past is kept for: of a past that nobody waits for little is left', () => {
+    const world = worldWith(500);
+    const alone = world.hub.counts().recentRevisions;
+    const slow = watch(world, {}, 1);
+    const keep = (count: number): number => {
+      for (let at = 0; at < count; at += 1) {
+        world.apply([{ key: 'a', value: 'x' }]);
+        world.hub.flush();
+      }
+      return world.hub.counts().recentRevisions;
+    };
+    const behind = keep(500);
+    world.settle();
+    const caughtUp = keep(1);
+    world.drain(slow, 1);
+    const again = keep(500);
+    world.close(slow);
+    const gone = keep(1);
+
+    expect({ alone, behind, caughtUp, again, gone }).toEqual({
+      ...{ alone: 10, caughtUp: 10, gone: 10 },
+      ...{ behind: 509, again: 508 },
+    });
+    expect(world.seen.historyRead).toBe(0);
   });
 
   it('is served from memory what compaction has taken, while memory has it', () => {

@@ -15,12 +15,12 @@
  * 3. If the watch breaks (compaction passed it), it starts over and tells only what is new.
  */
 import { asError } from '../../errors.js';
+import { EventType } from '../../event-type.js';
 import type { KeyValue } from '../../kv/request.js';
 import { rangeOf, SortOrder, SortTarget } from '../../kv/request.js';
 import type { NodeFace, RequestContext } from '../../node.js';
 import type { WatchStream } from '../../watch/io/watch-service.js';
 import type { WatchEvent, WatchResponse } from '../../watch/watch-message.js';
-import { EventType } from '../../watch/watch-message.js';
 import { watchPermit } from '../access.js';
 import type { ResponseSink, StreamSession } from '../api/handler.js';
 import type { Decoded, Encodable } from '../api/schema.js';
