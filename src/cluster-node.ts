@@ -311,7 +311,7 @@ export class ClusterNode implements NodeFace, DriverHost {
         },
       },
       pairAt: (key, revision) => this.pairAt(key, revision),
-      readHistory: (from, to, bytesMax) => readHistory(this.replica, from, to, bytesMax),
+      readHistory: (from, to, bytesMax) => readHistory(this.replica, from, to, bytesMax, clock),
       currentRevision: () => this.machine.store.revision,
       compactRevision: () => this.machine.store.compactRevision,
       header: () => this.header(),

@@ -26,6 +26,8 @@ import type { History } from './watch/io/watch-service.js';
 export const RANGE_STEP_KEYS = 1000;
 const RANGE_RESTARTS = 3;
 const HASH_STEP_BYTES = 2 ** 20;
+/** Records made into events in one turn: some milliseconds. */
+const HISTORY_STEP_RECORDS = 5_000;
 
 /**
  * The revision of the answer is the one that was read, not the one that is current when a long read
@@ -262,10 +264,18 @@ export async function readHistory(
   from: number,
   to: number,
   bytesMax: number,
+  clock: Clock,
 ): Promise<History> {
   const page = await replica.store.readRevisions(from, to, bytesMax);
   const revisions: { revision: number; events: KvEvent[] }[] = [];
+  let left = HISTORY_STEP_RECORDS;
   for (const { main, sub, bytes } of page.records) {
+    // A single revision may be a million deletions.
+    if (left === 0) {
+      await new Promise<void>((resolve) => clock.soon(resolve));
+      left = HISTORY_STEP_RECORDS;
+    }
+    left -= 1;
     let last = revisions[revisions.length - 1];
     if (last?.revision !== main) {
       last = { revision: main, events: [] };

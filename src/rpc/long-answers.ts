@@ -9,6 +9,9 @@
 import { PIECE_WEIGHT, weightOf } from './api/pieces.js';
 import type { MessageName } from './api/schema.js';
 
+/** Events of a watch answer, a few milliseconds of work. More are of a single revision: a hub puts no more together. */
+const EVENTS_MAX = 8_192;
+
 /** All others are short, or so rarely asked for that their length does not matter. */
 const MAY_BE_LONG: ReadonlySet<MessageName> = new Set<MessageName>([
   'RangeResponse',
@@ -22,6 +25,11 @@ export class LongAnswers {
 
   /** Takes a walk over what is in the answer, of one piece at most. */
   isLong(name: MessageName, response: object): boolean {
+    // Asked for each of ten thousand watchers of a key.
+    if (name === 'WatchResponse') {
+      const { events } = response as { readonly events?: readonly object[] };
+      return events !== undefined && events.length > EVENTS_MAX;
+    }
     if (!MAY_BE_LONG.has(name)) return false;
     const { kvs } = response as { readonly kvs?: readonly object[] };
     // A get, the most frequent call of all. One pair is never cut.

@@ -8,7 +8,8 @@
  *
  * Invariants:
  * 1. A revision is never spread over batches.
- * 2. A batch of several revisions keeps to the limits; a single revision may be as large as it is.
+ * 2. A batch of several revisions keeps to the limits; a single revision may be as large as it is. Such a
+ *    one is built a piece at a time (`build`), before its parts are asked for.
  */
 import { assert } from '../assert.js';
 import { EventType } from '../event-type.js';
@@ -24,6 +25,8 @@ const NO_PUT = 1;
 const NO_DELETE = 2;
 const PREVIOUS = 4;
 const FORMS = 16;
+/** To find the pair that an event replaced, in events without. */
+const PREVIOUS_COST = 10;
 
 export function shapeOf(wish: { noPut: boolean; noDelete: boolean; prevKv: boolean }): Shape {
   return (wish.noPut ? NO_PUT : 0) | (wish.noDelete ? NO_DELETE : 0) | (wish.prevKv ? PREVIOUS : 0);
@@ -31,6 +34,10 @@ export function shapeOf(wish: { noPut: boolean; noDelete: boolean; prevKv: boole
 
 /** The pair as it was at exactly this modification revision; null if compaction took it. */
 export type PairAt = (key: string, modRevision: number) => KeyValue | null;
+
+/** Events with previous pairs that are remembered, for other watchers: of a deletion of a million keys all of them
+ *  would cost more than to read them again. */
+const REMEMBERED_MAX = 10_000;
 
 /** Events with their previous pairs. Short-lived: it must not hold old values for long. */
 export class PreviousPairs {
@@ -48,7 +55,7 @@ export class PreviousPairs {
     const { type, kv, previousRevision } = event;
     const prevKv = this.pairAt(kv.key, previousRevision);
     const built = prevKv === null ? event : { type, kv, prevKv };
-    this.built.set(event, built);
+    if (this.built.size < REMEMBERED_MAX) this.built.set(event, built);
     return built;
   }
 }
@@ -62,10 +69,13 @@ export interface BatchLimits {
   readonly fragmentBytes: number;
 }
 
+/** Lists of events, an answer each. */
+type Parts = readonly (readonly WatchEvent[])[];
+
 export class Batch {
   readonly revisions: readonly RevisionEvents[];
   private readonly limits: BatchLimits;
-  private readonly forms: (readonly (readonly WatchEvent[])[] | undefined)[] = new Array(FORMS);
+  private readonly forms: (Parts | undefined)[] = new Array(FORMS);
 
   constructor(revisions: readonly RevisionEvents[], limits: BatchLimits) {
     assert(revisions.length > 0, 'a batch has no revision');
@@ -88,46 +98,97 @@ export class Batch {
     return rest.length === 0 ? null : new Batch(rest, this.limits);
   }
 
+  /** It is of a single revision, which has more events. */
+  hasRevisionAbove(events: number): boolean {
+    return this.revisions.length === 1 && (this.revisions[0]?.events.length ?? 0) > events;
+  }
+
+  isBuilt(shape: Shape, fragment: boolean): boolean {
+    return this.forms[formOf(shape, fragment)] !== undefined;
+  }
+
   /** The answers for this form, in order, all to be sent together. None if the filters left nothing. */
-  parts(shape: Shape, fragment: boolean, pairs: PreviousPairs): readonly (readonly WatchEvent[])[] {
-    const form = shape + (fragment ? FORMS / 2 : 0);
+  parts(shape: Shape, fragment: boolean, pairs: PreviousPairs): Parts {
+    const built = this.forms[formOf(shape, fragment)];
+    if (built !== undefined) return built;
+    const building = this.build(shape, fragment, pairs, Number.POSITIVE_INFINITY);
+    for (;;) {
+      const step = building.next();
+      if (step.done === true) return step.value;
+    }
+  }
+
+  /** The same, a piece of about so many events at a time: then `parts` has them at hand. */
+  *build(
+    shape: Shape,
+    fragment: boolean,
+    pairs: PreviousPairs,
+    pieceEvents: number,
+  ): Generator<void, Parts> {
+    const form = formOf(shape, fragment);
     const built = this.forms[form];
     if (built !== undefined) return built;
-    const fresh = fragment ? this.fragments(shape, pairs) : this.whole(shape, pairs);
+    let fresh: Parts;
+    if (fragment) {
+      const [events] = yield* this.build(shape, false, pairs, pieceEvents);
+      fresh = events === undefined ? [] : yield* fragmentsOf(events, this.limits, pieceEvents);
+    } else fresh = yield* this.whole(shape, pairs, pieceEvents);
     this.forms[form] = fresh;
     return fresh;
   }
 
-  private whole(shape: Shape, pairs: PreviousPairs): WatchEvent[][] {
+  private *whole(shape: Shape, pairs: PreviousPairs, pieceEvents: number): Generator<void, Parts> {
+    const [first] = this.revisions;
+    // Most of all batches, however large: nothing is to be made.
+    if (shape === 0 && first !== undefined && this.revisions.length === 1) return [first.events];
+    const cost = (shape & PREVIOUS) === 0 ? 1 : PREVIOUS_COST;
     const events: WatchEvent[] = [];
+    let left = pieceEvents;
     for (const entry of this.revisions) {
       for (const event of entry.events) {
+        if (left <= 0) {
+          yield;
+          left = pieceEvents;
+        }
+        left -= cost;
         if (isWanted(event, shape)) events.push(view(event, shape, pairs));
       }
     }
     return events.length === 0 ? [] : [events];
   }
+}
 
-  private fragments(shape: Shape, pairs: PreviousPairs): readonly (readonly WatchEvent[])[] {
-    const whole = this.parts(shape, false, pairs);
-    const events = whole[0];
-    if (events === undefined || sizeOf(events) < this.limits.fragmentBytes) return whole;
-    const parts: WatchEvent[][] = [];
-    let part: WatchEvent[] = [];
-    let bytes = 0;
-    for (const event of events) {
-      const eventBytes = eventSize(event);
-      if (part.length > 0 && bytes + eventBytes >= this.limits.fragmentBytes) {
-        parts.push(part);
-        part = [];
-        bytes = 0;
-      }
-      part.push(event);
-      bytes += eventBytes;
+function formOf(shape: Shape, fragment: boolean): number {
+  return shape + (fragment ? FORMS / 2 : 0);
+}
+
+/** The events as they are if they fit into one answer. */
+function* fragmentsOf(
+  events: readonly WatchEvent[],
+  { fragmentBytes }: BatchLimits,
+  pieceEvents: number,
+): Generator<void, Parts> {
+  const parts: (readonly WatchEvent[])[] = [];
+  let from = 0;
+  let bytes = 0;
+  let left = pieceEvents;
+  for (let at = 0; at < events.length; at += 1) {
+    if (left <= 0) {
+      yield;
+      left = pieceEvents;
     }
-    parts.push(part);
-    return parts;
+    left -= 1;
+    const eventBytes = eventSize(events[at] as WatchEvent);
+    if (at > from && bytes + eventBytes >= fragmentBytes) {
+      parts.push(events.slice(from, at));
+      from = at;
+      bytes = 0;
+    }
+    bytes += eventBytes;
   }
+  // Whoever wants no fragments has the same list.
+  parts.push(from === 0 ? events : events.slice(from));
+  return parts;
 }
 
 /** Cuts revisions into batches that keep to the limits. */
@@ -155,12 +216,6 @@ function isWanted(event: KvEvent, shape: Shape): boolean {
 
 function view(event: KvEvent, shape: Shape, pairs: PreviousPairs): WatchEvent {
   return (shape & PREVIOUS) === 0 ? event : pairs.withPrevious(event);
-}
-
-function sizeOf(events: readonly WatchEvent[]): number {
-  let bytes = 0;
-  for (const event of events) bytes += eventSize(event);
-  return bytes;
 }
 
 function eventSize(event: WatchEvent): number {

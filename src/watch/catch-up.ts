@@ -52,7 +52,8 @@ interface Scan {
 export interface CatchUpSurroundings {
   readonly pairAt: PairAt;
   readonly compactRevision: () => number;
-  deliver(watcher: Watcher, batch: Batch, pairs: PreviousPairs): void;
+  /** False: it has to be made first, and nothing else may be done before. */
+  deliver(watcher: Watcher, batch: Batch, pairs: PreviousPairs): boolean;
   cancelCompacted(watcher: Watcher): void;
 }
 
@@ -201,7 +202,7 @@ export class CatchUp {
     this.budget -= 1;
     if (scan.batch !== null) {
       this.budget -= scan.batch.revisions.length;
-      this.surroundings.deliver(watcher, scan.batch, pairs);
+      if (!this.surroundings.deliver(watcher, scan.batch, pairs)) this.budget = 0;
     }
     return true;
   }

@@ -17,6 +17,8 @@ export interface HubOptions {
   /** Revisions in one piece of history. */
   readonly historyRevisionsMax: number;
   readonly watchersPerStreamMax: number;
+  /** Events that are handed out at once; those of a larger revision a piece at a time. */
+  readonly pieceEvents: number;
 }
 
 export const DEFAULT_HUB_OPTIONS: HubOptions = {
@@ -34,4 +36,6 @@ export const DEFAULT_HUB_OPTIONS: HubOptions = {
   },
   historyRevisionsMax: 1_000,
   watchersPerStreamMax: 100_000,
+  // A few milliseconds.
+  pieceEvents: 10_000,
 };

@@ -11,6 +11,10 @@
  *      |-----> recent window  -> catchUp -> streams       lagging watchers, near
  *   store -> shell -> feedHistory ----^                   lagging watchers, far
  *
+ * A revision may be as large as the store: one request deletes a million keys. To note its events, and to build a
+ * list of them, then takes a second, in pieces of a few milliseconds (`goOn`). Until such work is done the hub
+ * stands still: whatever it is called for waits, in order.
+ *
  * Invariants:
  * 1. Each watcher is given every event that it wants from its start on, once, in order, a revision's
  *    events together; or it is cancelled.
@@ -19,6 +23,8 @@
  *    the delivery that is under way (`run`), so no one sees a state in between.
  * 4. Memory does not depend on how far a watcher lags: the recent window has bounds, pending events
  *    are flushed at PENDING_REVISIONS_MAX, a full stream keeps only answers to requests.
+ * 5. While work is under way in pieces nothing else is done, and no more than DEFERRED_MAX calls wait for
+ *    it: the one beyond them waits for the rest of the work itself.
  */
 import { assert } from '../assert.js';
 import { KvError } from '../errors.js';
@@ -41,6 +47,8 @@ import { isEmptyRange, WatcherIndex } from './watcher-index.js';
 
 /** Revisions published and not flushed; the next one flushes by itself. */
 const PENDING_REVISIONS_MAX = 1_000;
+/** Calls that wait for work under way: what comes in a second or two. */
+const DEFERRED_MAX = 10_000;
 
 export interface HubSurroundings {
   readonly pairAt: PairAt;
@@ -72,8 +80,12 @@ export class WatchHub {
   private pendingRevisions = 0;
   private readonly progressAsked = new Set<HubStream>();
   private busy = false;
-  /** Called for while busy; bounded by what outlets ask for inside one delivery. */
+  /** Called for while busy, or while work is under way. */
   private deferred: (() => void)[] = [];
+  /** Work that takes more than one turn of the event loop. */
+  private underWay: Generator<void, void> | null = null;
+  /** Whom to give what when that is built. */
+  private late: { readonly watcher: Watcher; readonly batch: Batch }[] = [];
   private eventsSent = 0;
 
   constructor(
@@ -88,7 +100,10 @@ export class WatchHub {
     this.catchingUp = new CatchUp(options, this.recent, {
       pairAt: surroundings.pairAt,
       compactRevision: () => this.compactRevision,
-      deliver: (watcher, batch, pairs) => this.sendBatch(watcher, batch, pairs),
+      deliver: (watcher, batch, pairs) => {
+        this.sendBatch(watcher, batch, pairs);
+        return this.late.length === 0;
+      },
       cancelCompacted: (watcher) => this.cancelCompacted(watcher),
     });
   }
@@ -100,6 +115,20 @@ export class WatchHub {
 
   get hasLagging(): boolean {
     return this.catchingUp.isWanted;
+  }
+
+  /** Work is under way in pieces: call `goOn`. */
+  get isUnderWay(): boolean {
+    return this.underWay !== null;
+  }
+
+  /** Does the next piece of it. True: call again, after a turn of the loop. */
+  goOn(): boolean {
+    if (this.underWay?.next().done === true) {
+      this.underWay = null;
+      this.run(() => undefined);
+    }
+    return this.underWay !== null;
   }
 
   counts(): HubCounts {
@@ -128,11 +157,48 @@ export class WatchHub {
 
   /** Everything that happened in one revision, in the order of its operations. */
   publish(revision: number, events: readonly KvEvent[]): void {
-    const entry = revisionEvents(revision, events);
-    this.recent.append(entry);
+    const isLarge = events.length > this.options.pieceEvents;
+    if (isLarge || this.busy || this.underWay !== null) {
+      this.run(() => this.take(revision, events));
+      return;
+    }
+    this.take(revision, events);
+    if (this.pendingRevisions >= PENDING_REVISIONS_MAX) this.flush();
+  }
+
+  private take(revision: number, events: readonly KvEvent[]): void {
+    if (events.length > this.options.pieceEvents) {
+      this.underWay = this.publishInPieces(revision, events);
+      return;
+    }
+    this.remember(revisionEvents(revision, events));
+    this.note(revision, events);
+    this.pendingRevisions += 1;
+  }
+
+  private *publishInPieces(revision: number, events: readonly KvEvent[]): Generator<void, void> {
+    const { pieceEvents } = this.options;
+    let bytes = 0;
+    for (let at = 0; at < events.length; at += pieceEvents) {
+      const piece = events.slice(at, at + pieceEvents);
+      bytes += revisionEvents(revision, piece).bytes;
+      this.note(revision, piece);
+      yield;
+    }
+    this.remember({ revision, events, bytes });
+    this.undisturbed(() => this.deliverPending());
+    yield* this.sendLate();
+  }
+
+  private remember(entry: RevisionEvents): void {
     const { recent, reserve } = this.options;
+    this.recent.append(entry);
     this.recent.keepWithin(this.catchingUp.isAnyoneBehind ? recent : reserve);
-    for (const event of entry.events) {
+  }
+
+  /** Finds the groups that the events concern. */
+  private note(revision: number, events: readonly KvEvent[]): void {
+    for (const event of events) {
       this.index.forEachMatch(event.kv.key, (group) => {
         // Who is not synced finds the event by cursor.
         if (group.synced.size === 0) return;
@@ -147,13 +213,11 @@ export class WatchHub {
         pending.push({ revision, events: [event], bytes: eventBytes(event) });
       });
     }
-    this.pendingRevisions += 1;
-    if (this.pendingRevisions >= PENDING_REVISIONS_MAX) this.flush();
   }
 
   /** Hands published events to the synced watchers. */
   flush(): void {
-    this.run(() => undefined);
+    if (this.underWay === null) this.run(() => undefined);
   }
 
   handle(stream: HubStream, request: WatchRequest): void {
@@ -197,7 +261,9 @@ export class WatchHub {
 
   /** Revisions below this one are gone, except as previous pairs of what is still there. */
   onCompacted(revision: number): void {
-    this.compactRevision = Math.max(this.compactRevision, revision);
+    this.run(() => {
+      this.compactRevision = Math.max(this.compactRevision, revision);
+    });
   }
 
   /** Rights have changed: who may not watch its range any more is cancelled, behind everything that was
@@ -253,7 +319,8 @@ export class WatchHub {
   ): void {
     const entries: RevisionEvents[] | null =
       revisions?.map(({ revision, events }) => revisionEvents(revision, events)) ?? null;
-    this.catchingUp.feed(wanted, next, entries);
+    // In order: a replacement of the state that waits makes it worthless.
+    this.run(() => this.catchingUp.feed(wanted, next, entries));
   }
 
   /** The interval of progress notices has passed. */
@@ -275,29 +342,43 @@ export class WatchHub {
 
   /** Runs the operation on a settled hub: everything published is delivered before and after. */
   private run(operation: () => void): void {
-    if (this.busy) {
-      this.deferred.push(operation);
+    if (this.busy || this.underWay !== null) {
+      this.defer(operation);
       return;
     }
-    this.busy = true;
-    try {
-      this.deliverPending();
-      operation();
+    this.undisturbed(() => {
+      this.deferred.push(operation);
       this.settle();
-      for (let at = 0; at < this.deferred.length; at += 1) {
-        this.deferred[at]?.();
+      let done = 0;
+      for (; done < this.deferred.length && this.underWay === null; done += 1) {
+        this.deferred[done]?.();
         this.settle();
       }
-      this.deferred = [];
+      this.deferred = this.deferred.slice(done);
+    });
+  }
+
+  private undisturbed(operation: () => void): void {
+    this.busy = true;
+    try {
+      operation();
     } finally {
       this.busy = false;
     }
   }
 
+  private defer(operation: () => void): void {
+    this.deferred.push(operation);
+    if (this.busy || this.deferred.length < DEFERRED_MAX) return;
+    while (this.goOn());
+  }
+
   private settle(): void {
     do {
+      if (this.underWay !== null) return;
       this.deliverPending();
-      this.answerProgress();
+      if (this.late.length > 0) this.underWay = this.sendLate();
+      else this.answerProgress();
     } while (this.dirty.length > 0);
   }
 
@@ -333,6 +414,28 @@ export class WatchHub {
   }
 
   private sendBatch(watcher: Watcher, batch: Batch, pairs: PreviousPairs): void {
+    const isLarge = batch.hasRevisionAbove(this.options.pieceEvents);
+    if (isLarge && !batch.isBuilt(watcher.shape, watcher.fragment)) {
+      this.late.push({ watcher, batch });
+    } else this.sendParts(watcher, batch, pairs);
+  }
+
+  /** Builds what is too large for one turn, and sends it. */
+  private *sendLate(): Generator<void, void> {
+    const pairs = new PreviousPairs(this.surroundings.pairAt);
+    const { late } = this;
+    this.late = [];
+    for (const { watcher, batch } of late) {
+      yield* batch.build(watcher.shape, watcher.fragment, pairs, this.options.pieceEvents);
+      if (watcher.stream.paused) {
+        // By an answer to another watcher of the stream.
+        watcher.becomeLagging(batch.firstRevision);
+        this.catchingUp.consider(watcher.stream);
+      } else this.undisturbed(() => this.sendParts(watcher, batch, pairs));
+    }
+  }
+
+  private sendParts(watcher: Watcher, batch: Batch, pairs: PreviousPairs): void {
     const { stream } = watcher;
     const parts = batch.parts(watcher.shape, watcher.fragment, pairs);
     if (parts.length === 0) return;

@@ -24,6 +24,7 @@ export const TINY_HUB: HubOptions = {
   batch: { revisionsMax: 3, bytesTarget: 400, fragmentBytes: 300 },
   historyRevisionsMax: 4,
   watchersPerStreamMax: 20,
+  pieceEvents: 2,
 };
 
 export interface Change {
@@ -88,6 +89,8 @@ export interface Seen {
   refused: number;
   historyRead: number;
   paused: number;
+  /** Revisions that were handed out in pieces. */
+  inPieces: number;
 }
 
 export function nothingSeen(): Seen {
@@ -104,6 +107,7 @@ export function nothingSeen(): Seen {
     refused: 0,
     historyRead: 0,
     paused: 0,
+    inPieces: 0,
   };
 }
 
@@ -114,6 +118,8 @@ export class HubWorld {
   past: Past[] = [];
   revision = 1;
   compactRevision = 0;
+  /** By the hub. */
+  pairsRead = 0;
   private readonly pairs = new Map<string, KeyValue>();
   private current = new Map<string, KeyValue>();
   private reading: {
@@ -127,7 +133,10 @@ export class HubWorld {
     this.hub = new WatchHub(
       options,
       {
-        pairAt: (key, modRevision) => this.pairAt(key, modRevision),
+        pairAt: (key, modRevision) => {
+          this.pairsRead += 1;
+          return this.pairAt(key, modRevision);
+        },
         headerAt: (revision) => ({ clusterId: 1, memberId: 2, revision, raftTerm: 3 }),
       },
       { currentRevision: this.revision, compactRevision: 0 },
@@ -169,7 +178,9 @@ export class HubWorld {
     if (events.length === 0) return;
     this.revision = revision;
     this.past.push({ revision, events });
-    if (options.publish) this.hub.publish(revision, events);
+    if (!options.publish) return;
+    this.hub.publish(revision, events);
+    if (this.hub.isUnderWay) this.seen.inPieces += 1;
   }
 
   compact(revision: number): void {
@@ -253,9 +264,16 @@ export class HubWorld {
     for (let round = 0; round < 10_000; round += 1) {
       for (const stream of this.streams) if (!stream.closed) this.drain(stream, 1_000_000);
       this.finishRead();
+      while (this.hub.goOn());
       const more = this.hub.catchUp();
       const reads = this.startRead();
-      if (!more && !reads && this.streams.every((stream) => stream.closed || !stream.full)) return;
+      if (
+        !more &&
+        !reads &&
+        !this.hub.isUnderWay &&
+        this.streams.every((stream) => stream.closed || !stream.full)
+      )
+        return;
     }
     throw new Error('the hub does not settle');
   }

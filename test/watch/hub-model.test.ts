@@ -49,6 +49,7 @@ const step = fc.oneof(
     }),
   },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('catchUp' as const) }) },
+  { weight: 6, arbitrary: fc.record({ kind: fc.constant('goOn' as const) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('startRead' as const) }) },
   {
     weight: 2,
@@ -109,6 +110,9 @@ function run(world: HubWorld, streams: ModelStream[], one: Step): void {
       return;
     case 'catchUp':
       world.hub.catchUp();
+      return;
+    case 'goOn':
+      world.hub.goOn();
       return;
     case 'startRead':
       world.startRead();

@@ -9,6 +9,7 @@ const ROOMY = {
   recent: { revisionsMax: 1_000, bytesMax: 1_000_000 },
   reserve: { revisionsMax: 10, bytesMax: 10_000 },
   batch: { revisionsMax: 100, bytesTarget: 100_000, fragmentBytes: 300 },
+  pieceEvents: 1_000,
 };
 
 function worldWith(count: number, options = ROOMY): HubWorld {
@@ -434,5 +435,95 @@ describe('replacement of the state', () => {
     world.settle();
 
     expect(brief(responses)).toEqual(['0 created', '0 canceled compacted 3']);
+  });
+});
+
+describe('a revision that is larger than a piece', () => {
+  const PIECES = { ...ROOMY, pieceEvents: 10 };
+  const many = (count: number, value: string | null) =>
+    Array.from({ length: count }, (_, at) => ({ key: `k${String(at).padStart(3, '0')}`, value }));
+  const wish = { key: 'k', rangeEnd: 'l' };
+
+  it('is handed out in pieces, and what comes meanwhile waits for it', () => {
+    const world = new HubWorld(PIECES);
+    const first = watch(world, wish);
+    world.apply(many(100, 'x'));
+    world.apply([{ key: 'k000', value: 'y' }]);
+    const second = watch(world, wish);
+    world.askProgress(first);
+    let pieces = 1;
+    while (world.hub.goOn()) {
+      expect([first.responses.length, second.responses.length]).toEqual([1, 0]);
+      pieces += 1;
+    }
+
+    expect(pieces).toBe(11);
+    expect(first.responses.map(({ events }) => events.length)).toEqual([0, 100, 1, 0]);
+    expect(brief(first.responses).at(-1)).toBe('-1 progress 3');
+    expect(brief(second.responses)).toEqual(['0 created']);
+    expect(second.responses[0]?.header.revision).toBe(3);
+  });
+
+  it('costs each piece a bounded number of previous pairs', () => {
+    const world = new HubWorld(PIECES);
+    world.apply(many(100, 'x'));
+    while (world.hub.goOn());
+    const previous = watch(world, { ...wish, prevKv: true });
+    world.apply(many(100, null));
+    let before = world.pairsRead;
+    let most = 0;
+    do {
+      most = Math.max(most, world.pairsRead - before);
+      before = world.pairsRead;
+    } while (world.hub.goOn());
+
+    expect(most).toBe(1);
+    expect(previous.responses.map(({ events }) => events.length)).toEqual([0, 100]);
+    expect(previous.responses[1]?.events.every(({ prevKv }) => prevKv !== null)).toBe(true);
+  });
+
+  it('is finished at once when too much waits for it', () => {
+    const world = new HubWorld(PIECES);
+    const stream = watch(world, wish);
+    world.apply(many(100, 'x'));
+    let waiting = 0;
+    for (; world.hub.isUnderWay && waiting < 20_000; waiting += 1) world.askProgress(stream);
+
+    expect(waiting).toBe(10_000);
+    expect(stream.responses.slice(0, 3).map(({ events }) => events.length)).toEqual([0, 100, 0]);
+  });
+
+  it('reaches each watcher of a stream that is full in between', () => {
+    const world = new HubWorld(PIECES);
+    const stream = watch(world, wish, 3);
+    world.create(stream, { ...wish, noPut: true });
+    world.create(stream, wish);
+    world.drain(stream, 1);
+    world.apply(many(100, 'x'));
+    while (world.hub.goOn());
+    const meanwhile = stream.responses.map(({ watchId, events }) => [watchId, events.length]);
+    world.settle();
+
+    expect(meanwhile).toEqual([
+      [0, 0],
+      [1, 0],
+      [2, 0],
+      [0, 100],
+    ]);
+    expect(stream.responses.at(-1)).toMatchObject({ watchId: 2 });
+    expect(stream.responses.at(-1)?.events).toHaveLength(100);
+    world.assertComplete();
+  });
+
+  it('of which a watcher was told too late is given to it all the same', () => {
+    const world = new HubWorld(PIECES);
+    const slow = watch(world, wish, 1);
+    world.apply(many(100, 'x'));
+    while (world.hub.goOn());
+    const meanwhile = slow.responses.length;
+    world.settle();
+
+    expect(meanwhile).toBe(1);
+    expect(slow.responses.map(({ events }) => events.length)).toEqual([0, 100]);
   });
 });

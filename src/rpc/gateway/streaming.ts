@@ -7,18 +7,20 @@
  * when the client's deadline passes. Headers wait for the first answer, so that an early failure can
  * still set the status.
  *
- * Back-pressure: `send` returns what the socket says; `drained` follows the response's drain event. The
+ * Back-pressure: `send` returns what the socket says; `drained` follows the response's drain event. An answer that is
+ * too long for one turn is made and written in pieces, in several chunks (stream-answers.ts). The
  * body is not read while the service is full; a chunk holds thousands of requests, and others have their turn
  * between `TURN_REQUESTS` of them.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { KvError } from '../../errors.js';
 import type { ResponseSink, StreamHandler, StreamSession } from '../api/handler.js';
-import { decodeJson, encodeJson } from '../api/json.js';
+import { decodeJson, encodeJson, encodeJsonInPieces } from '../api/json.js';
 import { JsonSequence } from '../api/json-sequence.js';
 import type { Method } from '../api/methods.js';
 import { Call, callContext, endWithoutLeader } from '../call.js';
 import { DEADLINE_EXCEEDED, streamErrorBody, type WireError } from '../error-mapping.js';
+import { StreamAnswers } from '../stream-answers.js';
 import { type GatewayScope, wishOf } from './call.js';
 import { WatchEncoder } from './watch-encoder.js';
 
@@ -26,6 +28,9 @@ import { WatchEncoder } from './watch-encoder.js';
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const TURN_REQUESTS = 100;
+
+const RESULT_HEAD = Buffer.from('{"result":');
+const RESULT_TAIL = Buffer.from('}\n');
 
 export function streamRoute(
   scope: GatewayScope,
@@ -36,17 +41,24 @@ export function streamRoute(
   const type = method.requestStream ? 'bidi_stream' : 'server_stream';
   const counters = scope.metrics.rpc(method.service, method.name, type);
   const watchEncoder = new WatchEncoder();
-  const encode =
-    method.response === 'WatchResponse'
-      ? (response: object) => watchEncoder.encode(response)
-      : (response: object) => encodeJson(method.response, response);
+  const isWatch = method.response === 'WatchResponse';
+  const encoding: Encoding = {
+    encode: (response) =>
+      isWatch ? watchEncoder.encode(response) : encodeJson(method.response, response),
+    encodeInPieces: (response) => encodeJsonInPieces(method.response, response),
+  };
 
   return (request, reply) => {
     reply.hijack();
     const call = new Call(scope, method, counters, request.url);
-    const exchange = new StreamExchange(scope, call, request.raw, reply.raw, encode);
+    const exchange = new StreamExchange(scope, call, request.raw, reply.raw, encoding);
     exchange.start(open, new JsonSequence(messageBytesMax));
   };
+}
+
+interface Encoding {
+  encode(response: object): string;
+  encodeInPieces(response: object): Generator<number, Buffer[]>;
 }
 
 class StreamExchange implements ResponseSink {
@@ -54,7 +66,8 @@ class StreamExchange implements ResponseSink {
   private readonly call: Call;
   private readonly request: FastifyRequest['raw'];
   private readonly response: FastifyReply['raw'];
-  private readonly encode: (response: object) => string;
+  private readonly encoding: Encoding;
+  private readonly answers: StreamAnswers<Buffer>;
   private readonly departure = new AbortController();
   private session: StreamSession<object> | null = null;
   private unfollowLeader: (() => void) | null = null;
@@ -73,13 +86,24 @@ class StreamExchange implements ResponseSink {
     call: Call,
     request: FastifyRequest['raw'],
     response: FastifyReply['raw'],
-    encode: (response: object) => string,
+    encoding: Encoding,
   ) {
     this.scope = scope;
     this.call = call;
     this.request = request;
     this.response = response;
-    this.encode = encode;
+    this.encoding = encoding;
+    const exchange = this;
+    this.answers = new StreamAnswers(call.method.response, scope.longAnswers, {
+      write: (message) => this.write(message),
+      inPieces: (message) => encoding.encodeInPieces(message),
+      writePieces: (pieces) => this.writePieces(pieces),
+      get isOver() {
+        return exchange.over;
+      },
+      takeMore: () => this.attempt(() => this.session?.drained()),
+      fail: (error) => this.attempt(() => this.finish(call.explain(error))),
+    });
   }
 
   start(open: StreamHandler, sequence: JsonSequence): void {
@@ -95,7 +119,9 @@ class StreamExchange implements ResponseSink {
       this.unfollowLeader = endWithoutLeader(node, call.context, (error) => this.end(error));
       if (this.over) this.close();
     });
-    response.on('drain', () => this.attempt(() => this.session?.drained()));
+    response.on('drain', () => {
+      if (!this.over) this.answers.drained();
+    });
     response.once('close', () => this.leave());
     // A client that shuts its side down has gone, even if the socket could still be written.
     request.socket.once('end', this.onHalfClose);
@@ -126,11 +152,25 @@ class StreamExchange implements ResponseSink {
 
   send(message: object): boolean {
     if (this.over) return true;
-    const line = `{"result":${this.encode(message)}}\n`;
     this.call.sent();
+    return this.answers.send(message);
+  }
+
+  private write(message: object): boolean {
+    const line = `{"result":${this.encoding.encode(message)}}\n`;
     this.bytes += line.length;
     this.writeHead(200);
     return this.response.write(line, 'latin1');
+  }
+
+  private writePieces(pieces: readonly Buffer[]): boolean {
+    this.writeHead(200);
+    let isTaken = true;
+    for (const piece of [RESULT_HEAD, ...pieces, RESULT_TAIL]) {
+      this.bytes += piece.length;
+      isTaken = this.response.write(piece);
+    }
+    return isTaken;
   }
 
   end(error: Error | null): void {

@@ -2,7 +2,8 @@
  * JSON of watch answers, where many watchers get the same list of events.
  *
  * The hub shares one list between all watchers that want the same events, so the text of the list is
- * kept by the identity of the list: a thousand watchers cost one encoding and a thousand short heads.
+ * kept by the identity of the list: a thousand watchers cost one encoding and a thousand short heads. Lists that are
+ * too long for one turn do not come here (streaming.ts).
  */
 import { encodeJson } from '../api/json.js';
 import type { Encodable } from '../api/schema.js';

@@ -19,6 +19,7 @@ import {
   wireErrorOf,
 } from '../error-mapping.js';
 import type { LongAnswers } from '../long-answers.js';
+import { StreamAnswers } from '../stream-answers.js';
 import type { CallHead } from './call-head.js';
 import { type MessageAccount, MessageAssembler, MessageError } from './message-assembler.js';
 import type { ServedMethod } from './served-method.js';
@@ -30,8 +31,8 @@ export interface CallWire extends MessageAccount {
   head(): void;
   /** False: wait for `onDrained`. */
   message(bytes: Buffer): boolean;
-  /** One message whose bytes lie in several places. */
-  pieces(pieces: readonly Buffer[]): void;
+  /** One message whose bytes lie in several places. False: wait for `onDrained`. */
+  pieces(pieces: readonly Buffer[]): boolean;
   /** The client leaves more unread than is kept for one. */
   isUnread(): boolean;
   /** It leaves so much unread that large answers wait until it has read some of it. */
@@ -229,9 +230,9 @@ export abstract class GrpcCall implements StreamOwner {
   }
 
   /** The pieces of one message. */
-  protected answerInPieces(pieces: readonly Buffer[]): void {
+  protected answerInPieces(pieces: readonly Buffer[]): boolean {
     this.beginAnswer(pieces.reduce((sum, piece) => sum + piece.length, 0));
-    this.wire.pieces(pieces);
+    return this.wire.pieces(pieces);
   }
 
   /** Throws when the client leaves too much unread to get more. */
@@ -484,8 +485,25 @@ export class UnaryGrpcCall extends GrpcCall {
 
 export class StreamGrpcCall extends GrpcCall implements ResponseSink {
   readonly wantsDrain = true;
+  private readonly answers: StreamAnswers<Buffer>;
   private session: StreamSession<object> | null = null;
   private unfollowLeader: (() => void) | null = null;
+
+  constructor(options: CallOptions) {
+    super(options);
+    const call = this;
+    const { served, longAnswers } = options;
+    this.answers = new StreamAnswers(served.method.response, longAnswers, {
+      write: (response) => this.answer(response),
+      inPieces: (response) => served.encodeInPieces(response),
+      writePieces: (pieces) => this.answerInPieces(pieces),
+      get isOver() {
+        return call.isOver;
+      },
+      takeMore: () => this.attempt(() => this.session?.drained()),
+      fail: (error) => this.attempt(() => this.fail(error)),
+    });
+  }
 
   protected get isFull(): boolean {
     return this.session?.isFull === true;
@@ -517,7 +535,7 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
     this.call.sent();
     // Whoever sends serves many streams: what is wrong with this one must not reach it.
     try {
-      return this.answer(response);
+      return this.answers.send(response);
     } catch (error) {
       this.fail(error);
       return true;
@@ -533,7 +551,7 @@ export class StreamGrpcCall extends GrpcCall implements ResponseSink {
   }
 
   override onDrained(): void {
-    this.attempt(() => this.session?.drained());
+    this.answers.drained();
   }
 
   protected override request(message: object): void {

@@ -335,21 +335,26 @@ export class GrpcConnection implements ServerEvents<StreamOwner> {
 
   /** False: wait for `onDrained`. */
   write(stream: Http2Stream<StreamOwner>, bytes: Buffer): boolean {
-    const isTaken = this.http2.write(stream, bytes);
-    this.noteAnswer(stream, bytes.length);
-    this.mark();
-    if (isTaken && this.isFull && stream.owner?.wantsDrain === true) this.paused.add(stream.owner);
-    return isTaken && !this.isFull;
+    return this.isRoomLeft(stream, bytes.length, this.http2.write(stream, bytes));
   }
 
   /** One answer in several pieces. */
-  writeAll(stream: Http2Stream<StreamOwner>, pieces: readonly Buffer[]): void {
-    for (const piece of pieces) this.http2.write(stream, piece);
-    this.noteAnswer(
-      stream,
-      pieces.reduce((sum, { length }) => sum + length, 0),
-    );
+  writeAll(stream: Http2Stream<StreamOwner>, pieces: readonly Buffer[]): boolean {
+    let bytes = 0;
+    let isTaken = true;
+    for (const piece of pieces) {
+      bytes += piece.length;
+      isTaken = this.http2.write(stream, piece);
+    }
+    return this.isRoomLeft(stream, bytes, isTaken);
+  }
+
+  /** Behind an answer. */
+  private isRoomLeft(stream: Http2Stream<StreamOwner>, bytes: number, isTaken: boolean): boolean {
+    this.noteAnswer(stream, bytes);
     this.mark();
+    if (isTaken && this.isFull && stream.owner?.wantsDrain === true) this.paused.add(stream.owner);
+    return isTaken && !this.isFull;
   }
 
   /** Calls that bring large answers are begun a few at a time: nobody can tell beforehand. */
@@ -624,8 +629,8 @@ class StreamWire implements CallWire {
     return this.connection.write(this.stream, bytes);
   }
 
-  pieces(pieces: readonly Buffer[]): void {
-    this.connection.writeAll(this.stream, pieces);
+  pieces(pieces: readonly Buffer[]): boolean {
+    return this.connection.writeAll(this.stream, pieces);
   }
 
   isUnread(): boolean {

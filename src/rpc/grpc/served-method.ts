@@ -5,10 +5,10 @@
 import type { Metrics, RpcCounters } from '../../metrics.js';
 import type { Handler, Handlers } from '../api/handler.js';
 import { METHODS, type Method, methodKey } from '../api/methods.js';
-import { encodeField, encodeProtobuf, encodeProtobufInPieces } from '../api/protobuf.js';
-import type { Encodable } from '../api/schema.js';
+import { encodeProtobuf, encodeProtobufInPieces } from '../api/protobuf.js';
 import { factsOf, GrpcCode, type WireError, wireErrorOf } from '../error-mapping.js';
 import { PREFIX_BYTES } from './message-assembler.js';
+import { prefixed, WatchAnswers } from './watch-answers.js';
 
 export interface ServedMethod {
   readonly method: Method;
@@ -29,13 +29,8 @@ export function servedMethods(
     const handler = handlers.get(methodKey(method));
     if (handler === undefined) continue;
     const counters = metrics.rpc(method.service, method.name, typeOf(method));
-    const encode =
-      method.response === 'WatchResponse'
-        ? watchEncoder()
-        : (response: object) => prefixed(encodeProtobuf(method.response, response, PREFIX_BYTES));
-    const encodeInPieces = (response: object) =>
-      prefixedPieces(encodeProtobufInPieces(method.response, response));
-    served.set(`/${methodKey(method)}`, { method, handler, counters, encode, encodeInPieces });
+    const encoders = method.response === 'WatchResponse' ? watchEncoders() : encodersOf(method);
+    served.set(`/${methodKey(method)}`, { method, handler, counters, ...encoders });
   }
   return served;
 }
@@ -56,9 +51,21 @@ function typeOf({ requestStream, responseStream }: Method): string {
   return responseStream ? 'server_stream' : 'unary';
 }
 
-function prefixed(bytes: Buffer): Buffer {
-  bytes.writeUInt32BE(bytes.length - PREFIX_BYTES, 1);
-  return bytes;
+type Encoders = Pick<ServedMethod, 'encode' | 'encodeInPieces'>;
+
+function encodersOf({ response: name }: Method): Encoders {
+  return {
+    encode: (response) => prefixed(encodeProtobuf(name, response, PREFIX_BYTES)),
+    encodeInPieces: (response) => prefixedPieces(encodeProtobufInPieces(name, response)),
+  };
+}
+
+function watchEncoders(): Encoders {
+  const answers = new WatchAnswers();
+  return {
+    encode: (response) => answers.encode(response),
+    encodeInPieces: (response) => answers.encodeInPieces(response),
+  };
 }
 
 function* prefixedPieces(encoding: Generator<number, Buffer[]>): Generator<number, Buffer[]> {
@@ -69,23 +76,4 @@ function* prefixedPieces(encoding: Generator<number, Buffer[]>): Generator<numbe
     1,
   );
   return [prefix, ...pieces];
-}
-
-/**
- * The hub shares one list of events between all watchers that want the same, so its bytes are kept by the
- * identity of the list. `events` is the last field of its message: its bytes follow those of the rest.
- */
-function watchEncoder(): (response: object) => Buffer {
-  const known = new WeakMap<object, Buffer>();
-  return (response) => {
-    const { events, ...rest } = response as Encodable<'WatchResponse'>;
-    const head = encodeProtobuf('WatchResponse', rest, PREFIX_BYTES);
-    if (events === undefined || events === null || events.length === 0) return prefixed(head);
-    let tail = known.get(events);
-    if (tail === undefined) {
-      tail = encodeField('WatchResponse', 'events', events);
-      known.set(events, tail);
-    }
-    return prefixed(Buffer.concat([head, tail]));
-  };
 }

@@ -74,6 +74,7 @@ export class WatchService {
   private stopped = false;
   private flushScheduled = false;
   private catchUpScheduled = false;
+  private stepScheduled = false;
   private lastHeader: Header | null = null;
 
   constructor(options: WatchServiceOptions) {
@@ -107,13 +108,17 @@ export class WatchService {
         this.hub.onDrained(stream);
         this.scheduleCatchUp();
       },
-      close: () => this.hub.close(stream),
+      close: () => {
+        this.hub.close(stream);
+        this.scheduleCatchUp();
+      },
     };
   }
 
   /** What apply changed in one revision. Revisions come in ascending order. */
   publish(revision: number, events: readonly KvEvent[]): void {
     this.hub.publish(revision, events);
+    if (this.hub.isUnderWay) this.scheduleStep();
     if (this.flushScheduled) return;
     this.flushScheduled = true;
     queueMicrotask(() => this.flush());
@@ -147,12 +152,14 @@ export class WatchService {
   onLeaderLost(): void {
     const error = new KvError('NO_LEADER', 'the member lost its leader; watch another member');
     this.hub.endStreams(error, (stream) => stream.requireLeader);
+    this.scheduleCatchUp();
   }
 
   /** The state of this member is not that of the others: what it shows may be wrong. */
   onQuarantined(): void {
     const error = new KvError('CORRUPT', 'the state of this member is damaged; watch another one');
     this.hub.endStreams(error, () => true);
+    this.scheduleCatchUp();
   }
 
   stop(): void {
@@ -161,6 +168,7 @@ export class WatchService {
     this.timers.clear();
     const error = new KvError('STOPPED', 'the member is stopping; watch another one');
     this.hub.endStreams(error, () => true);
+    while (this.hub.goOn());
   }
 
   private headerAt(revision: number): Header {
@@ -171,7 +179,23 @@ export class WatchService {
     return this.lastHeader;
   }
 
+  /** Work that is under way in the hub: a piece in each turn. */
+  private scheduleStep(): void {
+    if (this.stepScheduled || this.stopped) return;
+    this.stepScheduled = true;
+    this.options.clock.soon(() => {
+      this.stepScheduled = false;
+      if (this.stopped) return;
+      if (this.hub.goOn()) this.scheduleStep();
+      else this.scheduleCatchUp();
+    });
+  }
+
   private scheduleCatchUp(): void {
+    if (this.hub.isUnderWay) {
+      this.scheduleStep();
+      return;
+    }
     if (this.catchUpScheduled || this.stopped || !this.hub.hasLagging) return;
     this.catchUpScheduled = true;
     this.options.clock.soon(() => {
@@ -180,7 +204,7 @@ export class WatchService {
       const more = this.hub.catchUp();
       const wanted = this.hub.takeHistoryWanted();
       if (wanted !== null) void this.fetchHistory(wanted);
-      if (more) this.scheduleCatchUp();
+      if (more || this.hub.isUnderWay) this.scheduleCatchUp();
     });
   }
 
@@ -219,6 +243,7 @@ export class WatchService {
     const jitter = this.random.below(Math.floor(interval / 10) + 1);
     this.after(interval + jitter, () => {
       this.hub.progressRound();
+      this.scheduleCatchUp();
       this.scheduleProgress();
     });
   }

@@ -308,14 +308,14 @@ export const serviceMutants = [
     name: 'watch-drops-what-does-not-fit',
     rule: 'a watcher that is slow gets everything later',
     file: 'src/watch/hub.ts',
-    find: '      watcher.becomeLagging(batch.firstRevision);\n      return;',
+    find: '      watcher.becomeLagging(batch.firstRevision);\n      this.catchingUp.consider(watcher.stream);\n      return;',
     replace: '      return;',
   },
   {
     name: 'watch-splits-a-revision',
     rule: 'all events of a revision come together',
     file: 'src/watch/hub.ts',
-    find: '          last.events.push(event);\n          last.bytes += event.bytes;\n          return;',
+    find: '          last.events.push(event);\n          last.bytes += eventBytes(event);\n          return;',
     replace: '          return;',
   },
   {
