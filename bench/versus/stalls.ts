@@ -1,6 +1,6 @@
 /**
- * How long a member keeps its event loop while it does what is large: many keys come in, ranges of 100,000 of
- * them are read, a snapshot is taken, all are written again and what they replaced is compacted away, and one
+ * How long a member keeps its event loop while it does what is large: many keys come in, half of them at a rate that
+ * leaves room and half as fast as they are taken, ranges of 100,000 of them are read, a snapshot is taken, all are written again and what they replaced is compacted away, and one
  * request deletes them all, while a watcher of each member waits for them to go. As the members measure it
  * themselves (src/event-loop.ts): the quantile is of the last one to two minutes, so that of a short step says more
  * of what came before it; the longest turn is that of their whole life, so a step that made it longer shows.
@@ -15,6 +15,8 @@ import { type Contestant, endOf, Site } from './site.js';
 import { message, methodHead, type Wire } from './wire.js';
 import { HEADS, KeySpace, LOAD_PUTS, load, putsOf, until } from './workload.js';
 
+/** A third of what members and client take on two processors. */
+const LOAD_RATE = 16_000;
 const RANGE_KEYS = 100_000;
 const RANGES = 20;
 const PATIENCE_MS = 180_000;
@@ -39,7 +41,10 @@ export async function stalls(
       say(`${title}, ${seconds} s: ${told.join('; ')}`);
     };
     say('event loop, each member: 99.9th percentile and longest turn so far, ms');
-    await step(`load of ${thousands(keyCount)} keys`, () => load(site, keys, keyCount));
+    const half = Math.ceil(keyCount / 2);
+    const pace = `${thousands(half)} keys, ${thousands(LOAD_RATE)} a second`;
+    await step(`load of ${pace}`, () => load(site, keys, half, LOAD_RATE));
+    await step('as many as fast as they are taken', () => load(site, keys, keyCount - half));
     const [wire] = (await site.connect(1, 'leader')) as [Wire];
     await step(`${RANGES} ranges of ${thousands(RANGE_KEYS)} keys`, () => readRanges(wire, keys));
     await step('a snapshot', () => takeSnapshot(wire));

@@ -96,19 +96,25 @@ export async function fill(site: Site, keys: KeySpace, count: number): Promise<v
   }
 }
 
-/** New keys in transactions, as fast as they are taken; ms. */
-export async function load(site: Site, keys: KeySpace, count: number): Promise<number> {
+/** New keys in transactions, as fast as they are taken or so many a second; ms. */
+export async function load(
+  site: Site,
+  keys: KeySpace,
+  count: number,
+  perSecond = Number.POSITIVE_INFINITY,
+): Promise<number> {
   const wires = await site.connect(LOAD_IN_FLIGHT, 'leader');
-  const end = keys.used + count;
+  const first = keys.used;
+  const end = first + count;
   const began = performance.now();
   await Promise.all(
     wires.map(async (wire) => {
       while (keys.used < end) {
         const puts = Math.min(LOAD_PUTS, end - keys.used);
-        await wire.ask(
-          HEADS.txn,
-          putsOf(puts, () => keys.fresh()),
-        );
+        const dueIn = began + ((keys.used - first) / perSecond) * 1000 - performance.now();
+        const body = putsOf(puts, () => keys.fresh());
+        if (dueIn > 0) await new Promise((resolve) => setTimeout(resolve, dueIn));
+        await wire.ask(HEADS.txn, body);
       }
     }),
   );

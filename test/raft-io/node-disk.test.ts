@@ -40,6 +40,25 @@ describe('the real disk', () => {
     expect(bytes.subarray(10).every((byte, at) => byte === Math.floor(at / 7) % 251)).toBe(true);
   });
 
+  it.each([
+    ['to the end of a block', 100, 50_000, 4096],
+    ['as far as there are any', 100, 20, 120],
+    ['not at all behind a whole block', 4096, 50_000, 4096],
+    ['not at all if there are none', 100, 0, 100],
+  ])('writes the zeros behind what it was given %s', (_where, bytes, zerosBehind, end) => {
+    const file = disk.create(`${directory}/file`);
+    file.write([new Uint8Array(10_000).fill(7)], 0);
+
+    file.write([new Uint8Array(60).fill(1), new Uint8Array(bytes - 60).fill(1)], 0, zerosBehind);
+
+    file.close();
+    const written = disk.readFile(`${directory}/file`);
+    expect(written.length).toBe(10_000);
+    expect(written.subarray(0, bytes).every((byte) => byte === 1)).toBe(true);
+    expect(written.subarray(bytes, end).every((byte) => byte === 0)).toBe(true);
+    expect(written.subarray(end).every((byte) => byte === 7)).toBe(true);
+  });
+
   it('fills with zeros without touching what is around', async () => {
     const file = disk.create(`${directory}/file`);
     file.write([new Uint8Array(3_000_000).fill(1)], 0);
@@ -87,6 +106,28 @@ describe('the real disk', () => {
 
     expect(attempt).toThrow(DiskError);
     expect(attempt).toThrow(`open ${directory}/missing: ENOENT`);
+  });
+
+  it('removes a file without blocking, and says what stops it', async () => {
+    disk.create(`${directory}/file`).close();
+    const removed = (path: string): Promise<Error | null> => {
+      let isInside = true;
+      const outcome = new Promise<Error | null>((resolve, reject) => {
+        disk.removeDurably(path, (error) => {
+          if (isInside) reject(new Error('it blocked'));
+          else resolve(error);
+        });
+      });
+      isInside = false;
+      return outcome;
+    };
+
+    expect(await removed(`${directory}/file`)).toBeNull();
+    expect(disk.list(directory)).toEqual([]);
+    expect(await removed(`${directory}/file`)).toBeInstanceOf(DiskError);
+    expect(String(await removed(`${directory}/file`))).toContain(
+      `unlink ${directory}/file: ENOENT`,
+    );
   });
 
   it('does not create over an existing file', () => {

@@ -14,12 +14,15 @@
  * Callbacks wait in a queue until `run` or `step`; or are handed to `schedule` of a simulator.
  */
 
+import { assert } from '../../src/assert.js';
 import { FatalError } from '../../src/errors.js';
 import { Prng } from '../../src/prng.js';
 import type { Disk, DiskFile, Done, FolderLock } from '../../src/raft/io/disk.js';
 import { DiskError } from '../../src/raft/io/disk.js';
 
 export const SECTOR = 512;
+/** Zeros that are looked for behind a write: as many as a real disk may write again. */
+const BLOCK_BYTES = 4096;
 
 /** `none`: all that was not synced is gone; `all`: nothing is lost; `torn`: any subset, by seed. */
 export type CrashMode = 'none' | 'all' | 'torn';
@@ -305,6 +308,16 @@ export class MemoryDisk implements Disk {
     this.change(path, { set: new Map(), remove: [path] });
   }
 
+  removeDurably(path: string, done: Done): void {
+    try {
+      this.remove(path);
+    } catch (error) {
+      this.soon(() => done(error as Error));
+      return;
+    }
+    this.syncDirectory(path.slice(0, path.lastIndexOf('/')), done);
+  }
+
   syncDirectory(path: string, done: Done): void {
     const begun = this.pendingNames.get(path)?.length ?? 0;
     this.complete('sync-directory', path, done, (succeeded) => {
@@ -440,9 +453,14 @@ class MemoryFile implements DiskFile {
     return this.inode.live.length;
   }
 
-  write(views: readonly Uint8Array[], position: number): void {
+  write(views: readonly Uint8Array[], position: number, zerosBehind = 0): void {
     this.begin('write');
-    this.disk.writeTo(this.path, this.inode, joined(views), position);
+    const bytes = joined(views);
+    const end = position + bytes.length;
+    const behind = this.inode.live.subarray(end, end + Math.min(zerosBehind, BLOCK_BYTES));
+    const isTrue = end + zerosBehind <= this.size() && behind.every((byte) => byte === 0);
+    assert(zerosBehind === 0 || isTrue, `${this.path} has no ${zerosBehind} zeros behind ${end}`);
+    this.disk.writeTo(this.path, this.inode, bytes, position);
   }
 
   fillZeros(start: number, end: number, done: Done): void {

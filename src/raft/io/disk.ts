@@ -45,8 +45,9 @@ export interface DiskFile {
   /** Its present name, which errors mention. */
   readonly path: string;
   size(): number;
-  /** Writes all views behind each other at `position`; grows the file where needed. */
-  write(views: readonly Uint8Array[], position: number): void;
+  /** Writes all views behind each other at `position`; grows the file where needed. The file has at least
+   *  `zerosBehind` zeros behind them: some of these may be written again. */
+  write(views: readonly Uint8Array[], position: number, zerosBehind?: number): void;
   /** Writes zeros to [start, end) without blocking the caller. */
   fillZeros(start: number, end: number, done: Done): void;
   /** Cuts the file, or lets it grow by zeros. */
@@ -80,6 +81,9 @@ export interface Disk {
   /** Atomic; replaces a file of the new name. Both names are in the same folder. */
   rename(from: string, to: string): void;
   remove(path: string): void;
+  /** Removes a file and makes that durable, without blocking the caller: the blocks of a large one are given
+   *  back while it waits. */
+  removeDurably(path: string, done: Done): void;
   syncDirectory(path: string, done: Done): void;
   syncDirectoryNow(path: string): void;
   freeBytes(path: string): number;

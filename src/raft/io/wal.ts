@@ -165,7 +165,8 @@ export class WriteAheadLog implements LogStore {
     const number = this.lastBatch + 1;
     const views = encoder.seal(number, this.durableBatch, this.chain, active.seed);
     try {
-      active.file.write(views, active.used);
+      const zerosBehind = Math.max(0, active.capacity - active.used - encoder.length);
+      active.file.write(views, active.used, zerosBehind);
     } catch (error) {
       this.fail(error);
       return;
@@ -299,18 +300,12 @@ export class WriteAheadLog implements LogStore {
     const covered = oldest.lastIndex <= Math.min(this.compactIndex, this.durableMark);
     if (!covered && oldest.sequence >= this.durableSnapshotSegment) return;
     this.removing = true;
-    try {
-      this.disk.remove(oldest.path);
-    } catch (error) {
-      this.fail(error);
-      return;
-    }
     this.sealed.shift();
-    this.sealedBytes -= oldest.bytes;
-    this.disk.syncDirectory(
-      this.directory,
+    this.disk.removeDurably(
+      oldest.path,
       this.tracked(() => {
         this.removing = false;
+        this.sealedBytes -= oldest.bytes;
         this.spare.prepare();
         this.removeOldest();
       }),
