@@ -1,9 +1,10 @@
 /**
- * How long a member keeps its event loop while it does what is large: many keys come in, half of them at a rate that
- * leaves room and half as fast as they are taken, ranges of 100,000 of them are read, a snapshot is taken, all are written again and what they replaced is compacted away, and one
- * request deletes them all, while a watcher of each member waits for them to go. As the members measure it
- * themselves (src/event-loop.ts): the quantile is of the last one to two minutes, so that of a short step says more
- * of what came before it; the longest turn is that of their whole life, so a step that made it longer shows.
+ * How long a member keeps its event loop while it does what is large: many keys come in, half of them at a rate
+ * that leaves room and half as fast as they are taken, ranges of 100,000 of them are read, a snapshot is taken, all
+ * are written again and what they replaced is compacted away, and one request deletes them all, while a watcher of
+ * each member waits for them to go. As the members measure it themselves (src/event-loop.ts): the quantile is of the
+ * last one to two minutes, so that of a short step says more of what came before it; the longest turn is that of
+ * their whole life, so a step that made it longer shows.
  */
 import type { Int64 } from '../../src/int64.js';
 import { decodeProtobuf } from '../../src/rpc/api/protobuf.js';

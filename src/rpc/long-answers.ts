@@ -9,8 +9,11 @@
 import { PIECE_WEIGHT, weightOf } from './api/pieces.js';
 import type { MessageName } from './api/schema.js';
 
-/** Events of a watch answer, a few milliseconds of work. More are of a single revision: a hub puts no more together. */
-const EVENTS_MAX = 8_192;
+/** Of the events of a watch answer, which are more often made than all other long answers: some milliseconds of work
+ *  over gRPC, some twenty as JSON. */
+const EVENTS_WEIGHT = 4 * PIECE_WEIGHT;
+/** So many are never weighed: no request is large enough to make them long. */
+const FEW_EVENTS = 128;
 
 /** All others are short, or so rarely asked for that their length does not matter. */
 const MAY_BE_LONG: ReadonlySet<MessageName> = new Set<MessageName>([
@@ -28,7 +31,8 @@ export class LongAnswers {
     // Asked for each of ten thousand watchers of a key.
     if (name === 'WatchResponse') {
       const { events } = response as { readonly events?: readonly object[] };
-      return events !== undefined && events.length > EVENTS_MAX;
+      if (events === undefined || events.length <= FEW_EVENTS) return false;
+      return weightOf(events, EVENTS_WEIGHT) > EVENTS_WEIGHT;
     }
     if (!MAY_BE_LONG.has(name)) return false;
     const { kvs } = response as { readonly kvs?: readonly object[] };

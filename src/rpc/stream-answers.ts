@@ -3,7 +3,7 @@
  *
  * One that is too long for a turn of the event loop is made in pieces (long-answers.ts). Until it is out, what
  * follows it waits here, and the service is told to bring no more; what it brings all the same (the other parts of a
- * revision whose watcher wants fragments) goes out as the client takes it.
+ * revision whose watcher wants fragments) goes out as the client takes it. The end of the stream overtakes them.
  */
 import type { MessageName } from './api/schema.js';
 import type { LongAnswers } from './long-answers.js';
@@ -54,27 +54,32 @@ export class StreamAnswers<Piece> {
   }
 
   private async work(): Promise<void> {
-    const { outlet } = this;
     this.isAtWork = true;
+    let isTaken = false;
     try {
-      let isTaken = true;
-      while (this.queue.length > 0 && isTaken) {
-        const response = this.queue.shift() as object;
-        if (!this.isLong(response)) isTaken = outlet.write(response);
-        else {
-          const work = outlet.inPieces(response);
-          const pieces = await this.longAnswers.make(work, () => !outlet.isOver);
-          if (pieces === null) return;
-          isTaken = outlet.writePieces(pieces);
-        }
-        if (outlet.isOver) return;
-      }
-      this.isAtWork = false;
-      if (isTaken) outlet.takeMore();
+      isTaken = await this.writeQueue();
     } catch (error) {
-      outlet.fail(error);
-    } finally {
-      this.isAtWork = false;
+      this.outlet.fail(error);
     }
+    // Before more is asked for: that may begin the next one.
+    this.isAtWork = false;
+    if (isTaken && !this.outlet.isOver) this.outlet.takeMore();
+  }
+
+  /** False: the reader has to read first, or there is none any more. */
+  private async writeQueue(): Promise<boolean> {
+    const { outlet } = this;
+    let isTaken = true;
+    while (this.queue.length > 0 && isTaken && !outlet.isOver) {
+      const response = this.queue.shift() as object;
+      if (!this.isLong(response)) isTaken = outlet.write(response);
+      else {
+        const work = outlet.inPieces(response);
+        const pieces = await this.longAnswers.make(work, () => !outlet.isOver);
+        if (pieces === null) return false;
+        isTaken = outlet.writePieces(pieces);
+      }
+    }
+    return isTaken;
   }
 }

@@ -8,8 +8,8 @@
  *
  * Invariants:
  * 1. A revision is never spread over batches.
- * 2. A batch of several revisions keeps to the limits; a single revision may be as large as it is. Such a
- *    one is built a piece at a time (`build`), before its parts are asked for.
+ * 2. A batch of several revisions keeps to the limits; a single revision may be as large as it is. What takes
+ *    long to build is built a piece at a time (`build`), before its parts are asked for.
  */
 import { assert } from '../assert.js';
 import { EventType } from '../event-type.js';
@@ -74,6 +74,7 @@ type Parts = readonly (readonly WatchEvent[])[];
 
 export class Batch {
   readonly revisions: readonly RevisionEvents[];
+  private readonly eventCount: number;
   private readonly limits: BatchLimits;
   private readonly forms: (Parts | undefined)[] = new Array(FORMS);
 
@@ -81,6 +82,9 @@ export class Batch {
     assert(revisions.length > 0, 'a batch has no revision');
     this.revisions = revisions;
     this.limits = limits;
+    let eventCount = 0;
+    for (const { events } of revisions) eventCount += events.length;
+    this.eventCount = eventCount;
   }
 
   get firstRevision(): number {
@@ -98,9 +102,9 @@ export class Batch {
     return rest.length === 0 ? null : new Batch(rest, this.limits);
   }
 
-  /** It is of a single revision, which has more events. */
-  hasRevisionAbove(events: number): boolean {
-    return this.revisions.length === 1 && (this.revisions[0]?.events.length ?? 0) > events;
+  /** To build it for this shape, in events without previous pairs. */
+  costFor(shape: Shape): number {
+    return this.eventCount * costOf(shape);
   }
 
   isBuilt(shape: Shape, fragment: boolean): boolean {
@@ -141,7 +145,7 @@ export class Batch {
     const [first] = this.revisions;
     // Most of all batches, however large: nothing is to be made.
     if (shape === 0 && first !== undefined && this.revisions.length === 1) return [first.events];
-    const cost = (shape & PREVIOUS) === 0 ? 1 : PREVIOUS_COST;
+    const cost = costOf(shape);
     const events: WatchEvent[] = [];
     let left = pieceEvents;
     for (const entry of this.revisions) {
@@ -156,6 +160,10 @@ export class Batch {
     }
     return events.length === 0 ? [] : [events];
   }
+}
+
+function costOf(shape: Shape): number {
+  return (shape & PREVIOUS) === 0 ? 1 : PREVIOUS_COST;
 }
 
 function formOf(shape: Shape, fragment: boolean): number {

@@ -60,6 +60,13 @@ export class Watcher {
     this.group.synced.add(this);
   }
 
+  /** What was on its way to the watcher, from `revision` on, was not given to it. */
+  comeBackTo(revision: number): void {
+    // Of a lagging one the cursor has moved already.
+    this.cursor = revision;
+    this.becomeLagging(revision);
+  }
+
   /** Everything from `revision` on has to be fetched by cursor. */
   becomeLagging(revision: number): void {
     this.cursor = Math.max(this.cursor, revision);

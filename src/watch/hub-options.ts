@@ -17,7 +17,7 @@ export interface HubOptions {
   /** Revisions in one piece of history. */
   readonly historyRevisionsMax: number;
   readonly watchersPerStreamMax: number;
-  /** Events that are handed out at once; those of a larger revision a piece at a time. */
+  /** Events that are handed out at once, or a tenth of it with previous pairs; more of them a piece at a time. */
   readonly pieceEvents: number;
 }
 

@@ -34,6 +34,8 @@ export class HubStream {
   readonly watchers = new Map<Int64, Watcher>();
   readonly lagging = new Set<Watcher>();
   closed = false;
+  /** Requests that wait for work under way in the hub. */
+  waiting = 0;
   private readonly sink: WatchSink;
   private answers: WatchResponse[] = [];
   private full = false;
@@ -69,7 +71,7 @@ export class HubStream {
 
   /** True if the client has piled up more requests than a stream keeps answers for. */
   get isFlooded(): boolean {
-    return this.answers.length >= ANSWERS_MAX;
+    return this.answers.length >= ANSWERS_MAX || this.waiting >= ANSWERS_MAX;
   }
 
   /** The outlet takes answers again, from this moment on. */

@@ -13,7 +13,8 @@
  *
  * A revision may be as large as the store: one request deletes a million keys. To note its events, and to build a
  * list of them, then takes a second, in pieces of a few milliseconds (`goOn`). Until such work is done the hub
- * stands still: whatever it is called for waits, in order.
+ * stands still: whatever it is called for waits, in order, but for the end of streams. So a compaction that passes
+ * meanwhile may take previous pairs from events that are still to be built.
  *
  * Invariants:
  * 1. Each watcher is given every event that it wants from its start on, once, in order, a revision's
@@ -23,8 +24,9 @@
  *    the delivery that is under way (`run`), so no one sees a state in between.
  * 4. Memory does not depend on how far a watcher lags: the recent window has bounds, pending events
  *    are flushed at PENDING_REVISIONS_MAX, a full stream keeps only answers to requests.
- * 5. While work is under way in pieces nothing else is done, and no more than DEFERRED_MAX calls wait for
- *    it: the one beyond them waits for the rest of the work itself.
+ * 5. While work is under way in pieces nothing else is delivered, and what waits for it is bounded: of each stream as
+ *    the requests of one that does not drain, of publishing by its bytes. Who would exceed those waits for the rest
+ *    of the work itself.
  */
 import { assert } from '../assert.js';
 import { KvError } from '../errors.js';
@@ -47,8 +49,16 @@ import { isEmptyRange, WatcherIndex } from './watcher-index.js';
 
 /** Revisions published and not flushed; the next one flushes by itself. */
 const PENDING_REVISIONS_MAX = 1_000;
-/** Calls that wait for work under way: what comes in a second or two. */
-const DEFERRED_MAX = 10_000;
+/** Published while work is under way: what comes in a second or two. */
+const DEFERRED_BYTES_MAX = 64 * 1024 * 1024;
+/** Of the calls that waited, done in one turn. */
+const CALLS_PER_PIECE = 64;
+
+interface Call {
+  readonly run: () => void;
+  /** One that follows it may share its answers. */
+  readonly isShared: boolean;
+}
 
 export interface HubSurroundings {
   readonly pairAt: PairAt;
@@ -81,11 +91,13 @@ export class WatchHub {
   private readonly progressAsked = new Set<HubStream>();
   private busy = false;
   /** Called for while busy, or while work is under way. */
-  private deferred: (() => void)[] = [];
+  private deferred: Call[] = [];
+  private deferredBytes = 0;
   /** Work that takes more than one turn of the event loop. */
   private underWay: Generator<void, void> | null = null;
-  /** Whom to give what when that is built. */
+  /** Whom to give what when that is built, in order; and who they are. */
   private late: { readonly watcher: Watcher; readonly batch: Batch }[] = [];
+  private readonly lateWatchers = new Set<Watcher>();
   private eventsSent = 0;
 
   constructor(
@@ -119,16 +131,14 @@ export class WatchHub {
 
   /** Work is under way in pieces: call `goOn`. */
   get isUnderWay(): boolean {
-    return this.underWay !== null;
+    return this.underWay !== null || this.deferred.length > 0;
   }
 
-  /** Does the next piece of it. True: call again, after a turn of the loop. */
+  /** Does the next piece of it, or of what waited for it. True: call again, after a turn of the loop. */
   goOn(): boolean {
-    if (this.underWay?.next().done === true) {
-      this.underWay = null;
-      this.run(() => undefined);
-    }
-    return this.underWay !== null;
+    if (this.underWay?.next().done === true) this.underWay = null;
+    if (this.underWay === null) this.undisturbed(() => this.work(CALLS_PER_PIECE));
+    return this.isUnderWay;
   }
 
   counts(): HubCounts {
@@ -158,12 +168,16 @@ export class WatchHub {
   /** Everything that happened in one revision, in the order of its operations. */
   publish(revision: number, events: readonly KvEvent[]): void {
     const isLarge = events.length > this.options.pieceEvents;
-    if (isLarge || this.busy || this.underWay !== null) {
-      this.run(() => this.take(revision, events));
+    const mustWait = this.busy || this.isUnderWay;
+    if (!isLarge && !mustWait) {
+      this.take(revision, events);
+      if (this.pendingRevisions >= PENDING_REVISIONS_MAX) this.flush();
       return;
     }
-    this.take(revision, events);
-    if (this.pendingRevisions >= PENDING_REVISIONS_MAX) this.flush();
+    this.run(() => this.take(revision, events), !isLarge);
+    if (!mustWait || isLarge) return;
+    this.deferredBytes += revisionEvents(revision, events).bytes;
+    if (this.deferredBytes > DEFERRED_BYTES_MAX && !this.busy) while (this.goOn());
   }
 
   private take(revision: number, events: readonly KvEvent[]): void {
@@ -171,7 +185,7 @@ export class WatchHub {
       this.underWay = this.publishInPieces(revision, events);
       return;
     }
-    this.remember(revisionEvents(revision, events));
+    this.recent.append(revisionEvents(revision, events));
     this.note(revision, events);
     this.pendingRevisions += 1;
   }
@@ -185,15 +199,9 @@ export class WatchHub {
       this.note(revision, piece);
       yield;
     }
-    this.remember({ revision, events, bytes });
+    this.recent.append({ revision, events, bytes });
     this.undisturbed(() => this.deliverPending());
     yield* this.sendLate();
-  }
-
-  private remember(entry: RevisionEvents): void {
-    const { recent, reserve } = this.options;
-    this.recent.append(entry);
-    this.recent.keepWithin(this.catchingUp.isAnyoneBehind ? recent : reserve);
   }
 
   /** Finds the groups that the events concern. */
@@ -217,16 +225,20 @@ export class WatchHub {
 
   /** Hands published events to the synced watchers. */
   flush(): void {
-    if (this.underWay === null) this.run(() => undefined);
+    if (!this.isUnderWay) this.run(() => undefined);
   }
 
   handle(stream: HubStream, request: WatchRequest): void {
+    stream.waiting += 1;
+    if (stream.isFlooded && !this.busy && !stream.closed) {
+      this.undisturbed(() => this.endFlooded(stream));
+      return;
+    }
     this.run(() => {
+      stream.waiting -= 1;
       if (stream.closed) return;
-      if (stream.isFlooded) {
-        this.drop(stream);
-        stream.end(new KvError('OVERLOADED', 'the client sends requests and reads no answers'));
-      } else if (request.kind === 'create') this.create(stream, request);
+      if (stream.isFlooded) this.endFlooded(stream);
+      else if (request.kind === 'create') this.create(stream, request);
       else if (request.kind === 'cancel') this.cancel(stream, request.watchId);
       else this.progressAsked.add(stream);
     });
@@ -248,15 +260,23 @@ export class WatchHub {
     this.run(() => this.drop(stream));
   }
 
+  private endFlooded(stream: HubStream): void {
+    this.drop(stream);
+    stream.end(new KvError('OVERLOADED', 'the client sends requests and reads no answers'));
+  }
+
   /** Ends the streams that `which` picks, from the member's side. */
   endStreams(error: KvError | null, which: (stream: HubStream) => boolean): void {
-    this.run(() => {
+    const end = (): void => {
       for (const stream of [...this.streams]) {
         if (stream.closed || !which(stream)) continue;
         this.drop(stream);
         stream.end(error);
       }
-    });
+    };
+    // Nobody is to wait for work under way, least of all when the state is damaged.
+    if (this.isUnderWay && !this.busy) this.undisturbed(end);
+    else this.run(end);
   }
 
   /** Revisions below this one are gone, except as previous pairs of what is still there. */
@@ -341,21 +361,28 @@ export class WatchHub {
   }
 
   /** Runs the operation on a settled hub: everything published is delivered before and after. */
-  private run(operation: () => void): void {
-    if (this.busy || this.underWay !== null) {
-      this.defer(operation);
-      return;
-    }
-    this.undisturbed(() => {
-      this.deferred.push(operation);
+  private run(operation: () => void, isShared = false): void {
+    const mustWait = this.busy || this.isUnderWay;
+    this.deferred.push({ run: operation, isShared });
+    if (!mustWait) this.undisturbed(() => this.work(Number.POSITIVE_INFINITY));
+  }
+
+  /** Does what was called for, until there is work that takes longer. */
+  private work(callsMax: number): void {
+    let done = 0;
+    try {
       this.settle();
-      let done = 0;
-      for (; done < this.deferred.length && this.underWay === null; done += 1) {
-        this.deferred[done]?.();
-        this.settle();
+      while (done < this.deferred.length && done < callsMax && this.underWay === null) {
+        const { run, isShared } = this.deferred[done] as Call;
+        done += 1;
+        run();
+        const goesOn = isShared && this.deferred[done]?.isShared === true && done < callsMax;
+        if (!goesOn) this.settle();
       }
+    } finally {
       this.deferred = this.deferred.slice(done);
-    });
+      if (this.deferred.length === 0) this.deferredBytes = 0;
+    }
   }
 
   private undisturbed(operation: () => void): void {
@@ -365,12 +392,6 @@ export class WatchHub {
     } finally {
       this.busy = false;
     }
-  }
-
-  private defer(operation: () => void): void {
-    this.deferred.push(operation);
-    if (this.busy || this.deferred.length < DEFERRED_MAX) return;
-    while (this.goOn());
   }
 
   private settle(): void {
@@ -383,15 +404,11 @@ export class WatchHub {
   }
 
   private deliverPending(): void {
-    if (this.dirty.length === 0) {
-      this.pendingRevisions = 0;
-      return;
-    }
+    this.pendingRevisions = 0;
     const pairs = new PreviousPairs(this.surroundings.pairAt);
     while (this.dirty.length > 0) {
       const groups = this.dirty;
       this.dirty = [];
-      this.pendingRevisions = 0;
       for (const group of groups) {
         const { pending } = group;
         group.pending = [];
@@ -400,6 +417,9 @@ export class WatchHub {
         }
       }
     }
+    // Not before: who could not be given them needs them from there.
+    const { recent, reserve } = this.options;
+    this.recent.keepWithin(this.catchingUp.isAnyoneBehind ? recent : reserve);
   }
 
   private push(watcher: Watcher, batch: Batch, pairs: PreviousPairs): void {
@@ -414,9 +434,11 @@ export class WatchHub {
   }
 
   private sendBatch(watcher: Watcher, batch: Batch, pairs: PreviousPairs): void {
-    const isLarge = batch.hasRevisionAbove(this.options.pieceEvents);
-    if (isLarge && !batch.isBuilt(watcher.shape, watcher.fragment)) {
+    const { shape, fragment } = watcher;
+    const isLarge = batch.costFor(shape) > this.options.pieceEvents;
+    if ((isLarge && !batch.isBuilt(shape, fragment)) || this.lateWatchers.has(watcher)) {
       this.late.push({ watcher, batch });
+      this.lateWatchers.add(watcher);
     } else this.sendParts(watcher, batch, pairs);
   }
 
@@ -425,12 +447,18 @@ export class WatchHub {
     const pairs = new PreviousPairs(this.surroundings.pairAt);
     const { late } = this;
     this.late = [];
+    this.lateWatchers.clear();
+    const notGiven = new Set<Watcher>();
     for (const { watcher, batch } of late) {
-      yield* batch.build(watcher.shape, watcher.fragment, pairs, this.options.pieceEvents);
-      if (watcher.stream.paused) {
+      const { stream, shape, fragment } = watcher;
+      if (notGiven.has(watcher)) continue;
+      if (!stream.paused) yield* batch.build(shape, fragment, pairs, this.options.pieceEvents);
+      if (stream.closed) continue;
+      if (stream.paused) {
         // By an answer to another watcher of the stream.
-        watcher.becomeLagging(batch.firstRevision);
-        this.catchingUp.consider(watcher.stream);
+        notGiven.add(watcher);
+        watcher.comeBackTo(batch.firstRevision);
+        this.catchingUp.consider(stream);
       } else this.undisturbed(() => this.sendParts(watcher, batch, pairs));
     }
   }

@@ -126,7 +126,7 @@ describe('the real disk', () => {
     expect(disk.list(directory)).toEqual([]);
     expect(await removed(`${directory}/file`)).toBeInstanceOf(DiskError);
     expect(String(await removed(`${directory}/file`))).toContain(
-      `unlink ${directory}/file: ENOENT`,
+      `remove ${directory}/file: ENOENT`,
     );
   });
 

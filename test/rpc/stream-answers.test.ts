@@ -14,6 +14,7 @@ interface Rig {
   /** With this answer its reader goes away. */
   endsWith: string;
   failure: unknown;
+  onMore: (() => void) | null;
 }
 
 const PIECES = 5;
@@ -47,12 +48,22 @@ function rig(room = Number.POSITIVE_INFINITY): Rig {
     },
     takeMore: () => {
       state.taken += 1;
+      state.onMore?.();
     },
     fail: (error) => {
       state.failure = error;
     },
   });
-  const state: Rig = { answers, out, room, isOver: false, taken: 0, endsWith: '', failure: null };
+  const state: Rig = {
+    answers,
+    out,
+    room,
+    isOver: false,
+    taken: 0,
+    endsWith: '',
+    failure: null,
+    onMore: null,
+  };
   return state;
 }
 
@@ -91,6 +102,19 @@ it('a reader that does not read gets the next when it has read', async () => {
   answers.drained();
   await waitFor('the rest', 2000, () => state.taken === 1);
   expect(out).toEqual([...['a', 'b', 'c'].map(inPieces), 'd']);
+});
+
+it('a long one that is brought when more is wanted is waited for, too', async () => {
+  const state = rig();
+  const { answers, out } = state;
+  state.onMore = () => {
+    state.onMore = null;
+    answers.send(long('b'));
+    queueMicrotask(() => answers.send(short('c')));
+  };
+  answers.send(long('a'));
+  await waitFor('all of them', 2000, () => out.length === 3);
+  expect(out).toEqual([inPieces('a'), inPieces('b'), 'c']);
 });
 
 it('nothing goes out when the stream ends meanwhile', async () => {

@@ -303,19 +303,23 @@ export class MemoryDisk implements Disk {
 
   remove(path: string): void {
     this.begin('remove', path);
+    this.unlink(path);
+  }
+
+  private unlink(path: string): void {
     this.inodeOf(path);
     this.live.delete(path);
     this.change(path, { set: new Map(), remove: [path] });
   }
 
   removeDurably(path: string, done: Done): void {
-    try {
-      this.remove(path);
-    } catch (error) {
-      this.soon(() => done(error as Error));
-      return;
-    }
-    this.syncDirectory(path.slice(0, path.lastIndexOf('/')), done);
+    const removed: Done = (error) => {
+      if (error !== null) done(error);
+      else this.syncDirectory(folderOf(path), done);
+    };
+    this.complete('remove', path, removed, (succeeded) => {
+      if (succeeded) this.unlink(path);
+    });
   }
 
   syncDirectory(path: string, done: Done): void {

@@ -69,7 +69,7 @@ export class NodeDisk implements Disk {
 
   removeDurably(path: string, done: Done): void {
     fs.unlink(path, (error) => {
-      if (error !== null) done(wrap('unlink', path, error));
+      if (error !== null) done(wrap('remove', path, error));
       else this.syncDirectory(dirname(path), done);
     });
   }

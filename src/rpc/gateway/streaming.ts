@@ -45,7 +45,10 @@ export function streamRoute(
   const encoding: Encoding = {
     encode: (response) =>
       isWatch ? watchEncoder.encode(response) : encodeJson(method.response, response),
-    encodeInPieces: (response) => encodeJsonInPieces(method.response, response),
+    encodeInPieces: (response) =>
+      isWatch
+        ? watchEncoder.encodeInPieces(response)
+        : encodeJsonInPieces(method.response, response),
   };
 
   return (request, reply) => {

@@ -3,24 +3,22 @@
  *
  * The hub shares one list between all watchers that want the same, so its bytes are kept by the identity of the
  * list. `events` is the last field of its message: its bytes follow those of the rest. A list that is too long for
- * one turn is encoded in pieces; whoever else wants it meanwhile has a hand in the same work.
+ * one turn is encoded in pieces, which are shared as well (shared-pieces.ts).
  */
 import { encodeField, encodeProtobuf, encodeProtobufInPieces } from '../api/protobuf.js';
 import type { Encodable } from '../api/schema.js';
+import { SharedPieces } from '../shared-pieces.js';
 import { PREFIX_BYTES } from './message-assembler.js';
 
 type Response = Encodable<'WatchResponse'>;
-
-/** A list that is encoded in pieces. */
-interface LongList {
-  work: Generator<number, Buffer[]> | null;
-  pieces: readonly Buffer[];
-}
+type Events = NonNullable<Response['events']>;
 
 export class WatchAnswers {
   /** Dropped with the lists themselves. */
   private readonly short = new WeakMap<object, Buffer>();
-  private readonly long = new WeakMap<object, LongList>();
+  private readonly long = new SharedPieces<Events>((events) =>
+    encodeProtobufInPieces('WatchResponse', { events }),
+  );
 
   encode(response: Response): Buffer {
     const { events, ...rest } = response;
@@ -36,25 +34,10 @@ export class WatchAnswers {
 
   *encodeInPieces(response: Response): Generator<number, Buffer[]> {
     const { events, ...rest } = response;
-    const list = this.longList(events ?? []);
-    while (list.work !== null) {
-      const step = list.work.next();
-      if (step.done === true) {
-        list.work = null;
-        list.pieces = step.value;
-      } else yield step.value;
-    }
+    const pieces = yield* this.long.of(events ?? []);
     const head = encodeProtobuf('WatchResponse', rest, PREFIX_BYTES);
-    const tailBytes = list.pieces.reduce((sum, { length }) => sum + length, 0);
-    return [prefixed(head, tailBytes), ...list.pieces];
-  }
-
-  private longList(events: NonNullable<Response['events']>): LongList {
-    const known = this.long.get(events);
-    if (known !== undefined) return known;
-    const list = { work: encodeProtobufInPieces('WatchResponse', { events }), pieces: [] };
-    this.long.set(events, list);
-    return list;
+    const tailBytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    return [prefixed(head, tailBytes), ...pieces];
   }
 }
 

@@ -168,7 +168,6 @@ export class WatchService {
     this.timers.clear();
     const error = new KvError('STOPPED', 'the member is stopping; watch another one');
     this.hub.endStreams(error, () => true);
-    while (this.hub.goOn());
   }
 
   private headerAt(revision: number): Header {
