@@ -7,8 +7,8 @@
  * written here, too, a few pieces in a turn of the event loop.
  *
  * A write that ends inside a block whose other bytes the page cache has not any more waits for the device to read
- * them: nine times a second in a load, for up to 40 ms, on a machine that takes back memory early. So a block of
- * zeros is written whole.
+ * them: ten times a second in a load, for up to 15 ms, on a machine that takes back memory early. So a block of zeros
+ * is written whole.
  */
 import * as fs from 'node:fs';
 import { dirname } from 'node:path';
