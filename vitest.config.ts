@@ -16,7 +16,7 @@ export default defineConfig({
           exclude: ['test/cluster/**', 'test/long/**', 'test/interop/**'],
           testTimeout: 60_000,
           hookTimeout: 30_000,
-          maxWorkers: 3,
+          maxWorkers: 2,
         },
       },
       {
