@@ -527,6 +527,24 @@ describe('a revision that is larger than a piece', () => {
     expect(stream.responses.map(({ events }) => events.length)).toEqual([0, 100, 64, 64, 64, 8]);
   });
 
+  it.each([
+    ['before they are built', [true, false]],
+    ['while they are built', [true, true]],
+  ])('loses no revision of a stream that is full %s', (_when, prevKv) => {
+    const world = new HubWorld({ ...PIECES, batch: { ...PIECES.batch, revisionsMax: 1 } });
+    const stream = watch(world, { ...wish, prevKv: prevKv[0] === true }, 2);
+    world.create(stream, { ...wish, prevKv: prevKv[1] === true });
+    world.drain(stream, 1);
+    for (const value of ['x', 'y', 'z']) world.apply(many(4, value));
+    world.hub.flush();
+    while (world.hub.goOn());
+    const meanwhile = stream.responses.length;
+    world.settle();
+
+    expect(meanwhile).toBe(3);
+    world.assertComplete();
+  });
+
   it('does not keep a stream from its end', () => {
     const world = new HubWorld(PIECES);
     const streams = [watch(world, wish), watch(world, { ...wish, prevKv: true })];
