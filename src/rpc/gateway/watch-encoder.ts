@@ -6,7 +6,7 @@
  */
 import { encodeJson, encodeJsonInPieces } from '../api/json.js';
 import type { Encodable } from '../api/schema.js';
-import { SharedPieces } from '../shared-pieces.js';
+import { ListPieces } from '../list-pieces.js';
 
 type Response = Encodable<'WatchResponse'>;
 type Events = NonNullable<Response['events']>;
@@ -14,7 +14,7 @@ type Events = NonNullable<Response['events']>;
 export class WatchEncoder {
   /** Dropped with the list itself. */
   private readonly texts = new WeakMap<object, string>();
-  private readonly long = new SharedPieces<Events>((events) =>
+  private readonly long = new ListPieces<Events>((events) =>
     encodeJsonInPieces('WatchResponse', { events }),
   );
 

@@ -3,11 +3,11 @@
  *
  * The hub shares one list between all watchers that want the same, so its bytes are kept by the identity of the
  * list. `events` is the last field of its message: its bytes follow those of the rest. A list that is too long for
- * one turn is encoded in pieces, which are shared as well (shared-pieces.ts).
+ * one turn is encoded in pieces, which are shared as well (list-pieces.ts).
  */
 import { encodeField, encodeProtobuf, encodeProtobufInPieces } from '../api/protobuf.js';
 import type { Encodable } from '../api/schema.js';
-import { SharedPieces } from '../shared-pieces.js';
+import { ListPieces } from '../list-pieces.js';
 import { PREFIX_BYTES } from './message-assembler.js';
 
 type Response = Encodable<'WatchResponse'>;
@@ -16,7 +16,7 @@ type Events = NonNullable<Response['events']>;
 export class WatchAnswers {
   /** Dropped with the lists themselves. */
   private readonly short = new WeakMap<object, Buffer>();
-  private readonly long = new SharedPieces<Events>((events) =>
+  private readonly long = new ListPieces<Events>((events) =>
     encodeProtobufInPieces('WatchResponse', { events }),
   );
 

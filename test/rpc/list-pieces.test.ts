@@ -1,12 +1,12 @@
 /** Lists that several answers share, encoded once. */
 import { expect, it } from 'vitest';
-import { SharedPieces } from '../../src/rpc/shared-pieces.js';
+import { ListPieces } from '../../src/rpc/list-pieces.js';
 
 const PIECES = 4;
 
 function rig() {
   const counts = { begun: 0, made: 0 };
-  const shared = new SharedPieces<readonly string[]>(function* (list) {
+  const shared = new ListPieces<readonly string[]>(function* (list) {
     counts.begun += 1;
     const pieces: Buffer[] = [];
     for (const text of list) {

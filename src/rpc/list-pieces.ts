@@ -1,14 +1,14 @@
 /**
  * The bytes of lists that many answers share, for lists that are encoded in pieces (long-answers.ts): each is encoded
- * once, by whoever has a turn, and its pieces are kept until the list is dropped. Used for the events of watches by both
- * faces (gateway, gRPC).
+ * once, by whoever has a turn, and its pieces are kept until the list is dropped. Used by both faces (gateway, gRPC)
+ * for the events of watches.
  */
 interface Encoding {
   work: Generator<number, Buffer[]> | null;
   pieces: readonly Buffer[];
 }
 
-export class SharedPieces<List extends object> {
+export class ListPieces<List extends object> {
   private readonly known = new WeakMap<List, Encoding>();
   private readonly encode: (list: List) => Generator<number, Buffer[]>;
 
@@ -16,6 +16,7 @@ export class SharedPieces<List extends object> {
     this.encode = encode;
   }
 
+  /** Yields the bytes made in each step; returns the pieces, which all users of the list share. */
   *of(list: List): Generator<number, readonly Buffer[]> {
     let encoding = this.known.get(list);
     if (encoding === undefined) {
