@@ -19,6 +19,8 @@ export interface HubOptions {
   readonly watchersPerStreamMax: number;
   /** Events that are handed out at once, or a tenth of it with previous pairs; more of them a piece at a time. */
   readonly pieceEvents: number;
+  /** Published while such pieces are under way; with more of it they are finished at once. */
+  readonly deferredBytesMax: number;
 }
 
 export const DEFAULT_HUB_OPTIONS: HubOptions = {
@@ -38,4 +40,6 @@ export const DEFAULT_HUB_OPTIONS: HubOptions = {
   watchersPerStreamMax: 100_000,
   // A few milliseconds.
   pieceEvents: 10_000,
+  // What comes in a second or two.
+  deferredBytesMax: 64 * 1024 * 1024,
 };

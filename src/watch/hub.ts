@@ -49,8 +49,6 @@ import { isEmptyRange, WatcherIndex } from './watcher-index.js';
 
 /** Revisions published and not flushed; the next one flushes by itself. */
 const PENDING_REVISIONS_MAX = 1_000;
-/** Published while work is under way: what comes in a second or two. */
-const DEFERRED_BYTES_MAX = 64 * 1024 * 1024;
 /** Of the calls that waited, done in one turn. */
 const CALLS_PER_PIECE = 64;
 
@@ -177,7 +175,7 @@ export class WatchHub {
     this.run(() => this.take(revision, events), !isLarge);
     if (!mustWait || isLarge) return;
     this.deferredBytes += revisionEvents(revision, events).bytes;
-    if (this.deferredBytes > DEFERRED_BYTES_MAX && !this.busy) while (this.goOn());
+    if (this.deferredBytes > this.options.deferredBytesMax && !this.busy) while (this.goOn());
   }
 
   private take(revision: number, events: readonly KvEvent[]): void {

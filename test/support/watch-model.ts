@@ -25,6 +25,7 @@ export const TINY_HUB: HubOptions = {
   historyRevisionsMax: 4,
   watchersPerStreamMax: 20,
   pieceEvents: 2,
+  deferredBytesMax: 1_000,
 };
 
 export interface Change {

@@ -11,6 +11,7 @@ const ROOMY = {
   reserve: { revisionsMax: 10, bytesMax: 10_000 },
   batch: { revisionsMax: 100, bytesTarget: 100_000, fragmentBytes: 300 },
   pieceEvents: 1_000,
+  deferredBytesMax: 1_000_000,
 };
 
 function worldWith(count: number, options = ROOMY): HubWorld {
@@ -486,16 +487,16 @@ describe('a revision that is larger than a piece', () => {
   });
 
   it('is finished at once when too many bytes wait to be published', () => {
-    const world = new HubWorld(PIECES);
+    const world = new HubWorld({ ...PIECES, deferredBytesMax: 16 * 1024 });
     const stream = watch(world, wish);
     world.apply(many(100, 'x'));
     let waiting = 0;
     for (; world.hub.isUnderWay && waiting < 1_000; waiting += 1) {
-      world.apply([{ key: 'k000', value: 'y'.repeat(1024 * 1024) }]);
+      world.apply([{ key: 'k000', value: 'y'.repeat(1024) }]);
     }
 
-    expect(waiting).toBe(64);
-    expect(stream.responses.flatMap(({ events }) => events)).toHaveLength(164);
+    expect(waiting).toBe(16);
+    expect(stream.responses.flatMap(({ events }) => events)).toHaveLength(100 + waiting);
   });
 
   it('ends the stream whose client piles up requests meanwhile, and no other', () => {
