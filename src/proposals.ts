@@ -15,6 +15,7 @@
  * Invariants: 1. a request id is answered once. 2. `sentTerm` is 0 exactly while queued. 3. at most
  * MAX_WAITING writes of MAX_WAITING_BYTES wait; more are refused as OVERLOADED.
  */
+import { assert } from './assert.js';
 import { KvError } from './errors.js';
 import type { ProposeOutcome, RequestContext } from './node.js';
 
@@ -47,6 +48,8 @@ export class Proposals {
   }
 
   add(requestId: number, payload: Uint8Array, context: RequestContext): Promise<ProposeOutcome> {
+    // The second of two would take the answer of the first, which would wait for ever.
+    assert(!this.waiting.has(requestId), 'a request id is used by two writes');
     if (this.waiting.size >= MAX_WAITING || this.waitingBytes > MAX_WAITING_BYTES) {
       throw new KvError(
         'OVERLOADED',

@@ -2,6 +2,7 @@
  * Writes that wait: when they are sent again, when they end, and what is claimed of their outcome.
  */
 import { describe, expect, test } from 'vitest';
+import { InvariantError } from '../../src/assert.js';
 import type { KvError } from '../../src/errors.js';
 import type { RequestContext } from '../../src/node.js';
 import { Proposals } from '../../src/proposals.js';
@@ -78,6 +79,14 @@ describe('waiting writes', () => {
     });
     expect(await failure(leaderless)).toMatchObject({ code: 'NO_LEADER', outcome: 'not-applied' });
     expect(proposals.count).toBe(0);
+  });
+
+  test('a second write with the id of one that waits is refused: it would take the answer of the first', () => {
+    const proposals = new Proposals();
+    void proposals.add(1, bytes, context());
+
+    expect(() => proposals.add(1, bytes, context())).toThrow(InvariantError);
+    expect(proposals.count).toBe(1);
   });
 
   test('a client that goes away ends its write, and the queue forgets it', async () => {
