@@ -7,10 +7,12 @@
  */
 import { Command, CommanderError } from 'commander';
 import { KVD_VERSION } from '../src/version.js';
+import { addAlarmCommands } from './commands/alarm.js';
 import { addAuthCommands } from './commands/auth.js';
 import { addCertCommands } from './commands/cert.js';
 import { addCompactCommand } from './commands/compact.js';
 import { addCompletionCommand } from './commands/completion.js';
+import { addDefragCommand } from './commands/defrag.js';
 import { addDelCommand } from './commands/del.js';
 import { addElectCommand } from './commands/elect.js';
 import { addEndpointCommands } from './commands/endpoint.js';
@@ -92,6 +94,8 @@ export function addCommands(root: Command, context: CommandContext): void {
   addMemberCommands(root, context);
   addEndpointCommands(root, context);
   addMoveLeaderCommand(root, context);
+  addAlarmCommands(root, context);
+  addDefragCommand(root, context);
   addSnapshotCommands(root, context);
   root.commandsGroup('Users:');
   addUserCommands(root, context);

@@ -16,6 +16,7 @@ export type { KeyValue } from './client/key-value.js';
 export type { LeaseKeeper, LeaseKeeperOptions } from './client/lease-keeper.js';
 export type { HeldLock, Leadership, LockOptions } from './client/lock.js';
 export type {
+  Alarm,
   AuthStatusResponse,
   BytesInput,
   Compare,

@@ -1,20 +1,17 @@
 /**
  * `kvctl endpoint status|health|hashkv`: asks each endpoint by itself, all at once.
  *
- * With --cluster the endpoints are the client addresses of all members. One endpoint that does not
- * answer does not hide the others; it makes the exit code 1, and 5 if none answers.
+ * One endpoint that does not answer does not hide the others (each-endpoint.ts).
  */
 import type { Command } from 'commander';
-import type { CallOptions } from '../../src/client/caller.js';
-import { ClientError } from '../../src/client/client-error.js';
 import { hexInt64 } from '../../src/int64.js';
 import type { CommandContext } from '../context.js';
-import { describeFailure, EXIT } from '../exit.js';
+import { askEach, type EachOptions, exitCodeOf } from '../each-endpoint.js';
+import { EXIT } from '../exit.js';
 import { type JsonFields, sizeText } from '../output.js';
 import { parseCount } from '../values.js';
 
-interface EndpointOptions {
-  readonly cluster?: boolean;
+interface HashOptions extends EachOptions {
   readonly rev?: number;
 }
 
@@ -26,65 +23,17 @@ export function addEndpointCommands(root: Command, context: CommandContext): voi
       .description(description)
       .option('--cluster', 'all members of the cluster');
   add('status', 'version, size, role and progress').action(
-    context.run((options: EndpointOptions) => status(context, options)),
+    context.run((options: EachOptions) => status(context, options)),
   );
   add('health', 'does it answer a linearizable read?').action(
-    context.run((options: EndpointOptions) => health(context, options)),
+    context.run((options: EachOptions) => health(context, options)),
   );
   add('hashkv', 'a hash of all keys up to a revision')
     .option('--rev <revision>', 'the revision; 0 = the newest', parseCount('--rev'))
-    .action(context.run((options: EndpointOptions) => hashKv(context, options)));
+    .action(context.run((options: HashOptions) => hashKv(context, options)));
 }
 
-interface Asked<T> {
-  readonly endpoint: string;
-  /** Null when it failed. */
-  readonly answer: T | null;
-  readonly failure: string;
-  readonly tookMs: number;
-}
-
-async function askEach<T>(
-  context: CommandContext,
-  options: EndpointOptions,
-  ask: (call: CallOptions) => Promise<T>,
-): Promise<Asked<T>[]> {
-  const endpoints = await endpointNames(context, options.cluster === true);
-  return Promise.all(
-    endpoints.map(async (endpoint): Promise<Asked<T>> => {
-      const started = performance.now();
-      const tookMs = (): number => performance.now() - started;
-      try {
-        const answer = await ask({ endpoint });
-        return { endpoint, answer, failure: '', tookMs: tookMs() };
-      } catch (error) {
-        if (!(error instanceof ClientError)) throw error;
-        const { text } = describeFailure(error);
-        return { endpoint, answer: null, failure: text, tookMs: tookMs() };
-      }
-    }),
-  );
-}
-
-/** The given endpoints, or one address of every member. */
-export async function endpointNames(
-  context: CommandContext,
-  cluster: boolean,
-): Promise<readonly string[]> {
-  if (!cluster) return context.settings.endpoints;
-  // Not linearizable: this is how one looks for what is wrong when there is no leader.
-  const { members } = await context.client.listMembers({ serializable: true });
-  return members.flatMap(({ clientUrls }) => clientUrls.slice(0, 1));
-}
-
-function exitCodeOf(context: CommandContext, asked: readonly Asked<unknown>[]): number {
-  const failed = asked.filter(({ answer }) => answer === null);
-  for (const { failure } of failed) context.note(failure);
-  if (failed.length === 0) return EXIT.done;
-  return failed.length === asked.length ? EXIT.unavailable : EXIT.failed;
-}
-
-async function status(context: CommandContext, options: EndpointOptions): Promise<number> {
+async function status(context: CommandContext, options: EachOptions): Promise<number> {
   const asked = await askEach(context, options, (call) => context.client.status(call));
   const rows = asked.flatMap(({ endpoint, answer }) =>
     answer === null
@@ -147,7 +96,7 @@ const STATUS_HEAD = [
   'ERRORS',
 ];
 
-async function health(context: CommandContext, options: EndpointOptions): Promise<number> {
+async function health(context: CommandContext, options: EachOptions): Promise<number> {
   const asked = await askEach(context, options, async (call) => {
     // Not a key of anybody: the read needs a leader and a majority, whatever it finds.
     return context.client.range({ key: 'health' }, call);
@@ -181,7 +130,7 @@ function msText(ms: number): string {
   return `${ms.toFixed(1)} ms`;
 }
 
-async function hashKv(context: CommandContext, options: EndpointOptions): Promise<number> {
+async function hashKv(context: CommandContext, options: HashOptions): Promise<number> {
   const asked = await askEach(context, options, (call) =>
     context.client.hashKv(options.rev ?? 0, call),
   );

@@ -186,6 +186,13 @@ export interface HashKvResponse {
   readonly hashRevision: number;
 }
 
+/** What keeps a member, or all of them, from serving as usual. */
+export interface Alarm {
+  /** Whose alarm it is; 0 = that of no single member. */
+  readonly memberId: Int64;
+  readonly kind: 'NOSPACE' | 'CORRUPT';
+}
+
 /** A candidacy that won: proof for `proclaim` and `resign`. `revision` is the fencing number. */
 export interface LeaderKey {
   readonly name: Uint8Array;

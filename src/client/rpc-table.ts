@@ -76,6 +76,12 @@ export const MEMBER_PROMOTE = rpc(
   'MemberPromoteRequest',
   'MemberPromoteResponse',
 );
+export const ALARM = rpc(`${MAINTENANCE}/Alarm`, 'AlarmRequest', 'AlarmResponse');
+export const DEFRAGMENT = rpc(
+  `${MAINTENANCE}/Defragment`,
+  'DefragmentRequest',
+  'DefragmentResponse',
+);
 export const STATUS = rpc(`${MAINTENANCE}/Status`, 'StatusRequest', 'StatusResponse');
 export const HASH_KV = rpc(`${MAINTENANCE}/HashKV`, 'HashKVRequest', 'HashKVResponse');
 export const SNAPSHOT = rpc(`${MAINTENANCE}/Snapshot`, 'SnapshotRequest', 'SnapshotResponse');

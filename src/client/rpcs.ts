@@ -13,6 +13,7 @@ import type { CallKind } from './client-error.js';
 import type { ClientOptions } from './client-options.js';
 import type { KeyValue } from './key-value.js';
 import type {
+  Alarm,
   AuthStatusResponse,
   BytesInput,
   DeleteResponse,
@@ -225,6 +226,23 @@ export class Rpcs {
 
   async hashKv(revision = 0, options: CallOptions = {}): Promise<HashKvResponse> {
     return await this.ask(rpc.HASH_KV, { revision }, 'read', wire.hashKvIn, options);
+  }
+
+  /** The alarms that stand, of all members. */
+  async alarms(options: CallOptions = {}): Promise<Alarm[]> {
+    return await this.ask(rpc.ALARM, wire.alarmOut('GET', null), 'read', wire.alarmsIn, options);
+  }
+
+  /** Ends an alarm; one whose cause is still there comes back by itself. False: it did not stand. */
+  async disarm(alarm: Alarm, options: CallOptions = {}): Promise<boolean> {
+    const request = wire.alarmOut('DEACTIVATE', alarm);
+    const ended = await this.ask(rpc.ALARM, request, 'idempotent', wire.alarmsIn, options);
+    return ended.length > 0;
+  }
+
+  /** Lets one member give space back to the disk now: give its endpoint. */
+  async defragment(options: CallOptions = {}): Promise<void> {
+    await this.ask(rpc.DEFRAGMENT, {}, 'idempotent', () => null, options);
   }
 
   /** Must be sent to the leader: give its endpoint. */

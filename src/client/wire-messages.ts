@@ -11,6 +11,7 @@ import type { Decoded, Encodable, EnumName } from '../rpc/api/schema.js';
 import { ENUMS } from '../rpc/api/schema.js';
 import { KeyValue } from './key-value.js';
 import type {
+  Alarm,
   AuthStatusResponse,
   BytesInput,
   Compare,
@@ -325,6 +326,27 @@ export function permissionsIn({ perm }: Decoded<'AuthRoleGetResponse'>): Permiss
     key: bytesOfKey(key),
     rangeEnd: bytesOfKey(rangeEnd),
   }));
+}
+
+export function alarmsIn({ alarms }: Decoded<'AlarmResponse'>): Alarm[] {
+  return alarms.map(({ memberID, alarm }) => {
+    const kind = ENUMS.AlarmType[alarm];
+    if (kind !== 'NOSPACE' && kind !== 'CORRUPT') {
+      throw new UnexpectedAnswerError(`an alarm of the unknown kind ${alarm}`);
+    }
+    return { memberId: memberID, kind };
+  });
+}
+
+export function alarmOut(
+  action: (typeof ENUMS.AlarmAction)[number],
+  alarm: Alarm | null,
+): Encodable<'AlarmRequest'> {
+  return {
+    action: ENUMS.AlarmAction.indexOf(action),
+    memberID: alarm?.memberId ?? 0,
+    alarm: ENUMS.AlarmType.indexOf(alarm?.kind ?? 'NONE'),
+  };
 }
 
 export function hashKvIn(answer: Decoded<'HashKVResponse'>): HashKvResponse {

@@ -514,6 +514,40 @@ describe('the cluster', () => {
     expect(result.stderr).toContain('corruption');
   });
 
+  it('lists alarms, and ends each that stands', async () => {
+    const alarms = [
+      { memberID: '254', alarm: 'NOSPACE' },
+      { memberID: '0', alarm: 'CORRUPT' },
+    ];
+    gateway.always('/v3/maintenance/alarm', ({ body, response }) => {
+      // The other one ended by itself meanwhile.
+      const ended = alarms.filter(({ alarm }) => alarm === body['alarm'] && alarm === 'NOSPACE');
+      const answer = body['action'] === 'DEACTIVATE' ? ended : alarms;
+      response.end(JSON.stringify({ header: header(9), alarms: answer }));
+    });
+
+    expect((await kvctl('alarm', 'list')).stdout).toBe('fe, NOSPACE\n0, CORRUPT\n');
+    const ended = await kvctl('alarm', 'disarm', '-w', 'json');
+    expect(JSON.parse(ended.stdout)).toEqual([{ member_id: 'fe', kind: 'NOSPACE' }]);
+    expect(gateway.requests('/v3/maintenance/alarm')).toEqual([
+      {},
+      {},
+      { action: 'DEACTIVATE', memberID: '254', alarm: 'NOSPACE' },
+      { action: 'DEACTIVATE', alarm: 'CORRUPT' },
+    ]);
+  });
+
+  it('lets every member give space back, and says which one did not', async () => {
+    gateway.always('/v3/maintenance/defragment', ok({}));
+    other.always('/v3/maintenance/defragment', failure(13, 'the disk is gone'));
+
+    const result = await kvctl('defrag', '--cluster');
+
+    expect(result.stdout).toBe(`http://${gateway.endpoint} is defragmented\n`);
+    expect(result.stderr).toContain('the disk is gone');
+    expect(result.code).toBe(1);
+  });
+
   it.each(['n1', 'ff'])('asks the leader to hand over to %s', async (target) => {
     other.always('/v3/maintenance/transfer-leadership', ok({}));
 

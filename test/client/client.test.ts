@@ -9,6 +9,7 @@ import { get, put, remove, when, whenExists, whenMissing } from '../../src/clien
 import { ALL_KEYS, fromKey, prefix } from '../../src/client/ranges.js';
 import type { WatchItem } from '../../src/client/watcher.js';
 import { KvError } from '../../src/errors.js';
+import { AlarmType } from '../../src/kv/command.js';
 import { serveGateway } from '../support/gateway-client.js';
 import { serveGrpc } from '../support/grpc-client.js';
 import { LocalNode } from '../support/local-node.js';
@@ -347,6 +348,23 @@ describe.each(['grpc', 'http'] as const)('over %s', (protocol) => {
     expect((await client.listMembers()).header.memberId).toBe(1);
     expect(await client.status()).toMatchObject({ version: '3.6.0', leader: 1 });
     expect((await client.hashKv()).hashRevision).toBe(1);
+  });
+
+  it('shows alarms, ends them, and lets a member give space back', async () => {
+    const full = { memberId: 1, kind: 'NOSPACE' } as const;
+    expect(await client.alarms()).toEqual([]);
+    await node.propose(
+      { kind: 'alarm', action: 'activate', memberId: 1, alarm: AlarmType.NoSpace },
+      node.context(),
+    );
+
+    expect(await client.alarms()).toEqual([full]);
+    expect(await client.disarm({ ...full, kind: 'CORRUPT' })).toBe(false);
+    expect(await client.disarm(full)).toBe(true);
+    expect(await client.disarm(full)).toBe(false);
+    expect(await client.alarms()).toEqual([]);
+    await client.defragment();
+    expect(node.defragmented).toBe(1);
   });
 });
 

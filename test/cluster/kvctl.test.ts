@@ -75,6 +75,9 @@ describe('every command, against one member', () => {
     await expectDone(['endpoint', 'hashkv'], /, \d+, \d+\n$/);
     const alone = await kvctl(['move-leader', 'm1']);
     expect(alone).toMatchObject({ code: 0, stdout: '' });
+    await expectDone(['alarm', 'list'], /^$/);
+    await expectDone(['alarm', 'disarm'], /^$/);
+    await expectDone(['defrag', '--cluster'], /^http:.* is defragmented\n$/);
     await expectDone(['compact', '4'], /^compacted revision 4\n$/);
     expect((await kvctl(['watch', 'a', '--rev', '2'])).stderr).toContain('--rev 4');
     expect((await kvctl(['get', 'a', '--rev', '2'])).stderr).toContain('compacted');

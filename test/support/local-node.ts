@@ -58,6 +58,8 @@ export class LocalNode implements NodeFace {
   /** Ranges in parts that are being read now, and their parts so far. */
   partReaders = 0;
   partsRead = 0;
+  /** How often this was asked for. */
+  defragmented = 0;
   /** Backups that pin something. */
   backups = 0;
   readonly leaderLost = new Set<() => void>();
@@ -292,6 +294,7 @@ export class LocalNode implements NodeFace {
   }
 
   async defragment(): Promise<void> {
+    this.defragmented += 1;
     await Promise.resolve();
   }
 
