@@ -11,6 +11,7 @@
  *   --etcd PATH       another etcd than the one in PATH
  *   --rounds N        of failover, 10 by default
  *   --keys N          of million, puts and stalls, 1,000,000 by default
+ *   --members N       of the cluster of stalls, 3 by default
  *   --minutes N       of soak, 60 by default
  *   --out FOLDER      writes results.json, tables.md and a plot for each family; the plots of a soak
  */
@@ -42,6 +43,7 @@ interface Options {
   readonly what: What;
   readonly rounds: number;
   readonly keys: number;
+  readonly members: number;
   readonly minutes: number;
   readonly pairs: number;
   readonly seconds: number;
@@ -66,6 +68,7 @@ function optionsOf(args: string[]): Options {
         etcd: { type: 'string', default: 'etcd' },
         rounds: { type: 'string' },
         keys: { type: 'string' },
+        members: { type: 'string' },
         minutes: { type: 'string' },
         out: { type: 'string' },
       },
@@ -83,6 +86,7 @@ function optionsOf(args: string[]): Options {
     what,
     rounds: numberOf('rounds', values['rounds'], 10),
     keys: numberOf('keys', values['keys'], 1_000_000),
+    members: numberOf('members', values['members'], 3),
     minutes: numberOf('minutes', values['minutes'], 60),
     pairs: numberOf('pairs', values['pairs'], isQuick ? 1 : 7),
     seconds: numberOf('seconds', values['seconds'], isQuick ? 2 : 5),
@@ -93,7 +97,7 @@ function optionsOf(args: string[]): Options {
   };
 }
 
-const OPTIONS = '--quick --pairs --seconds --only --etcd --rounds --keys --minutes --out';
+const OPTIONS = '--quick --pairs --seconds --only --etcd --rounds --keys --members --minutes --out';
 
 function isWhat(text: string): text is What {
   return (WHAT as readonly string[]).includes(text);
@@ -154,10 +158,11 @@ function machine(): string {
 }
 
 async function main(args: string[]): Promise<void> {
-  const { what, etcd, out, rounds, keys, minutes, ...plan } = optionsOf(args);
+  const { what, etcd, out, rounds, keys, members, minutes, ...plan } = optionsOf(args);
   const both = contestants(etcd);
   const versions = both.map(({ name, version }) => `${name} ${version}`).join(' and ');
-  const about = `${versions}, three members each, ${machine()}`;
+  const size = what === 'stalls' ? members : 3;
+  const about = `${versions}, ${size} members each, ${machine()}`;
   say(about);
   switch (what) {
     case 'failover':
@@ -170,7 +175,7 @@ async function main(args: string[]): Promise<void> {
       for (const each of both) await manyPuts(each, keys, say);
       break;
     case 'stalls':
-      await stalls(both[0], keys, say);
+      await stalls(both[0], keys, members, say);
       break;
     case 'soak':
       drawSoak(await soak(both[0], minutes, say), out);

@@ -49,9 +49,13 @@ export class Site {
   readonly cluster: Cluster;
   private readonly open: Wire[] = [];
 
-  static async start(contestant: Contestant, flags: readonly string[] = []): Promise<Site> {
+  static async start(
+    contestant: Contestant,
+    flags: readonly string[] = [],
+    size = 3,
+  ): Promise<Site> {
     const { command } = contestant;
-    const cluster = await Cluster.start({ size: 3, command, flags });
+    const cluster = await Cluster.start({ size, command, flags });
     return new Site(contestant, cluster);
   }
 
@@ -85,7 +89,7 @@ export class Site {
 
   /** All members have the same history; the revision that they hold. */
   async assertEqual(): Promise<number> {
-    const wires = await this.connect(3, 'all');
+    const wires = await this.connect(this.cluster.members.length, 'all');
     return waitFor('the members to be equal', AGREE_MS, async () => {
       const hashes = await Promise.all(
         wires.map(async (wire) => {

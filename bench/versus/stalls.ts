@@ -4,7 +4,8 @@
  * are written again and what they replaced is compacted away, and one request deletes them all, while a watcher of
  * each member waits for them to go. As the members measure it themselves (src/event-loop.ts): the quantile is of the
  * last one to two minutes, so that of a short step says more of what came before it; the longest turn is that of
- * their whole life, so a step that made it longer shows.
+ * their whole life, so a step that made it longer shows. With one member the machine has a processor left for it, and
+ * what is seen is its own work alone.
  */
 import type { Int64 } from '../../src/int64.js';
 import { decodeProtobuf } from '../../src/rpc/api/protobuf.js';
@@ -28,9 +29,10 @@ const COMPACT = methodHead('/etcdserverpb.KV/Compact');
 export async function stalls(
   contestant: Contestant,
   keyCount: number,
+  memberCount: number,
   say: (text: string) => void,
 ): Promise<void> {
-  const site = await Site.start(contestant);
+  const site = await Site.start(contestant, [], memberCount);
   const { members } = site.cluster;
   try {
     const keys = new KeySpace('stalls');

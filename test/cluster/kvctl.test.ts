@@ -77,7 +77,7 @@ describe('every command, against one member', () => {
     expect(alone).toMatchObject({ code: 0, stdout: '' });
     await expectDone(['alarm', 'list'], /^$/);
     await expectDone(['alarm', 'disarm'], /^$/);
-    await expectDone(['defrag', '--cluster'], /^http:.* is defragmented\n$/);
+    await expectDone(['defrag', '--cluster'], /^https?:.* is defragmented\n$/);
     await expectDone(['compact', '4'], /^compacted revision 4\n$/);
     expect((await kvctl(['watch', 'a', '--rev', '2'])).stderr).toContain('--rev 4');
     expect((await kvctl(['get', 'a', '--rev', '2'])).stderr).toContain('compacted');
