@@ -162,7 +162,7 @@ async function main(args: string[]): Promise<void> {
   const both = contestants(etcd);
   const versions = both.map(({ name, version }) => `${name} ${version}`).join(' and ');
   const size = what === 'stalls' ? members : 3;
-  const about = `${versions}, ${size} members each, ${machine()}`;
+  const about = `${versions}, ${size === 1 ? 'one member' : `${size} members`} each, ${machine()}`;
   say(about);
   switch (what) {
     case 'failover':
