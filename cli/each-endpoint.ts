@@ -1,8 +1,8 @@
 /**
- * Commands that ask each endpoint by itself, all at once: `endpoint`, `defrag`.
+ * Commands that ask each endpoint by itself: `endpoint` all at once, `defrag` one behind the other.
  *
  * With --cluster the endpoints are the client addresses of all members. One endpoint that does not answer does not hide
- * the others; it makes the exit code 1, and 5 if none answers.
+ * the others; it makes the exit code 1, and 5 if none could be reached.
  */
 import type { CallOptions } from '../src/client/caller.js';
 import { ClientError } from '../src/client/client-error.js';
@@ -18,29 +18,49 @@ export interface Asked<T> {
   /** Null when it failed. */
   readonly answer: T | null;
   readonly failure: string;
+  /** It did not answer, or knew no leader: another time it may. */
+  readonly isUnavailable: boolean;
   readonly tookMs: number;
 }
 
+/** All at once. */
 export async function askEach<T>(
   context: CommandContext,
   options: EachOptions,
   ask: (call: CallOptions) => Promise<T>,
 ): Promise<Asked<T>[]> {
   const endpoints = await endpointNames(context, options.cluster === true);
-  return Promise.all(
-    endpoints.map(async (endpoint): Promise<Asked<T>> => {
-      const started = performance.now();
-      const tookMs = (): number => performance.now() - started;
-      try {
-        const answer = await ask({ endpoint });
-        return { endpoint, answer, failure: '', tookMs: tookMs() };
-      } catch (error) {
-        if (!(error instanceof ClientError)) throw error;
-        const { text } = describeFailure(error);
-        return { endpoint, answer: null, failure: text, tookMs: tookMs() };
-      }
-    }),
-  );
+  return Promise.all(endpoints.map((endpoint) => askOne(endpoint, ask)));
+}
+
+/** One behind the other, for what costs a member something: never all members at the same time. */
+export async function askInTurn<T>(
+  context: CommandContext,
+  options: EachOptions,
+  ask: (call: CallOptions) => Promise<T>,
+): Promise<Asked<T>[]> {
+  const asked: Asked<T>[] = [];
+  for (const endpoint of await endpointNames(context, options.cluster === true)) {
+    asked.push(await askOne(endpoint, ask));
+  }
+  return asked;
+}
+
+async function askOne<T>(
+  endpoint: string,
+  ask: (call: CallOptions) => Promise<T>,
+): Promise<Asked<T>> {
+  const started = performance.now();
+  const tookMs = (): number => performance.now() - started;
+  try {
+    const answer = await ask({ endpoint });
+    return { endpoint, answer, failure: '', isUnavailable: false, tookMs: tookMs() };
+  } catch (error) {
+    if (!(error instanceof ClientError)) throw error;
+    const { exitCode, text } = describeFailure(error);
+    const isUnavailable = exitCode === EXIT.unavailable;
+    return { endpoint, answer: null, failure: text, isUnavailable, tookMs: tookMs() };
+  }
 }
 
 /** The given endpoints, or one address of every member. */
@@ -56,7 +76,11 @@ async function endpointNames(
 
 export function exitCodeOf(context: CommandContext, asked: readonly Asked<unknown>[]): number {
   const failed = asked.filter(({ answer }) => answer === null);
-  for (const { failure } of failed) context.note(failure);
+  for (const { endpoint, failure } of failed) {
+    const address = endpoint.replace(/^https?:\/\//, '');
+    context.note(failure.includes(address) ? failure : `${endpoint}: ${failure}`);
+  }
   if (failed.length === 0) return EXIT.done;
-  return failed.length === asked.length ? EXIT.unavailable : EXIT.failed;
+  const isNobodyThere = failed.length === asked.length && failed.every((one) => one.isUnavailable);
+  return isNobodyThere ? EXIT.unavailable : EXIT.failed;
 }

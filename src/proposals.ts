@@ -13,7 +13,7 @@
  * may hold the effect without the entry passing by, so what was in doubt then ends as unknown.
  *
  * Invariants: 1. a request id is answered once. 2. `sentTerm` is 0 exactly while queued. 3. at most
- * MAX_WAITING writes of MAX_WAITING_BYTES wait; more are refused as OVERLOADED.
+ * MAX_WAITING writes of MAX_WAITING_BYTES wait; more are refused as OVERLOADED. 4. no two that wait have one request id.
  */
 import { assert } from './assert.js';
 import { KvError } from './errors.js';

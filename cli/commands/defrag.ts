@@ -1,10 +1,10 @@
 /**
  * `kvctl defrag`: lets members give the space of what compaction has forgotten back to the disk now, instead of bit by
- * bit. They go on serving meanwhile.
+ * bit; one behind the other, because each has work with it, and one of etcd serves nobody meanwhile.
  */
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
-import { askEach, type EachOptions, exitCodeOf } from '../each-endpoint.js';
+import { askInTurn, type EachOptions, exitCodeOf } from '../each-endpoint.js';
 
 export function addDefragCommand(root: Command, context: CommandContext): void {
   root
@@ -15,7 +15,7 @@ export function addDefragCommand(root: Command, context: CommandContext): void {
 }
 
 async function defragment(context: CommandContext, options: EachOptions): Promise<number> {
-  const asked = await askEach(context, options, async (call) => {
+  const asked = await askInTurn(context, options, async (call) => {
     await context.client.defragment(call);
     return true;
   });

@@ -24,9 +24,9 @@
  *    the delivery that is under way (`run`), so no one sees a state in between.
  * 4. Memory does not depend on how far a watcher lags: the recent window has bounds, pending events
  *    are flushed at PENDING_REVISIONS_MAX, a full stream keeps only answers to requests.
- * 5. While work is under way in pieces nothing else is delivered, and what waits for it is bounded: of a stream by the
- *    bound on one that does not drain, which is ended; of publishing by its bytes, and then the rest of the work is
- *    done at once.
+ * 5. While work is under way in pieces nothing else is delivered. What waits for it is bounded: a stream that asks for
+ *    more than one that does not drain may is ended, and beyond so many bytes of small revisions the rest of the work is
+ *    done at once. Large revisions are not counted.
  */
 import { assert } from '../assert.js';
 import { KvError } from '../errors.js';

@@ -1,5 +1,5 @@
 /**
- * kvctl lease, lock, elect, register, services, member, endpoint, move-leader: what they ask the
+ * kvctl lease, lock, elect, register, services, member, endpoint, alarm, defrag, move-leader: what they ask the
  * server for, what their children see, and what happens when a lease is lost under them.
  */
 import { existsSync, readFileSync } from 'node:fs';
@@ -544,8 +544,28 @@ describe('the cluster', () => {
     const result = await kvctl('defrag', '--cluster');
 
     expect(result.stdout).toBe(`http://${gateway.endpoint} is defragmented\n`);
-    expect(result.stderr).toContain('the disk is gone');
+    expect(result.stderr).toContain(`${other.endpoint}: the disk is gone`);
     expect(result.code).toBe(1);
+  });
+
+  it('defragments one member behind the other, and takes a refusal for no outage', async () => {
+    let underWay = 0;
+    let most = 0;
+    for (const each of [gateway, other]) {
+      each.always('/v3/maintenance/defragment', ({ response }) => {
+        underWay += 1;
+        most = Math.max(most, underWay);
+        setTimeout(() => {
+          underWay -= 1;
+          response.end('{}');
+        }, 30);
+      });
+    }
+    expect((await kvctl('defrag', '--cluster')).code).toBe(0);
+    expect(most).toBe(1);
+
+    gateway.always('/v3/maintenance/defragment', failure(7, 'etcdserver: permission denied'));
+    expect((await kvctl('defrag')).code).toBe(1);
   });
 
   it.each(['n1', 'ff'])('asks the leader to hand over to %s', async (target) => {

@@ -1,6 +1,6 @@
 /**
  * Who ran out of space was told to ask `kvctl alarm list`, and the pages of operation told of `kvctl alarm disarm` and
- * `kvctl defrag`: kvctl has none of them, and an operator whose cluster takes no writes learnt that from "unknown
+ * `kvctl defrag`: kvctl had none of them then, and an operator whose cluster takes no writes learnt that from "unknown
  * command". Every command that a page or a message puts in quotes must be one.
  */
 import { readdirSync, readFileSync } from 'node:fs';
