@@ -4,8 +4,8 @@
  * are written again and what they replaced is compacted away, and one request deletes them all, while a watcher of
  * each member waits for them to go. As the members measure it themselves (src/event-loop.ts): the quantile is of the
  * last one to two minutes, so that of a short step says more of what came before it; the longest turn is that of
- * their whole life, so a step that made it longer shows. With one member the machine has a processor left for it, and
- * what is seen is its own work alone.
+ * their whole life, so a step that made it longer shows. With one member, on two
+ * processors, it and the client have one each: what is seen is its own work.
  */
 import type { Int64 } from '../../src/int64.js';
 import { decodeProtobuf } from '../../src/rpc/api/protobuf.js';

@@ -233,7 +233,8 @@ export class Rpcs {
     return await this.ask(rpc.ALARM, wire.alarmOut('GET', null), 'read', wire.alarmsIn, options);
   }
 
-  /** Ends an alarm; one whose cause is still there comes back by itself. False: it did not stand. */
+  /** Ends an alarm; one whose cause is still there comes back by itself. False: it did not stand, or an earlier try of
+   *  this call, whose answer was lost, has ended it. */
   async disarm(alarm: Alarm, options: CallOptions = {}): Promise<boolean> {
     const request = wire.alarmOut('DEACTIVATE', alarm);
     const ended = await this.ask(rpc.ALARM, request, 'idempotent', wire.alarmsIn, options);
