@@ -22,8 +22,13 @@ import type { HashResult, ProposeOutcome, ReadOutcome } from './node.js';
 import type { StateReplica } from './state-replica.js';
 import type { History } from './watch/io/watch-service.js';
 
-/** Keys that a range reads before it lets the event loop turn. */
+/** Keys that a range reads before it lets the event loop turn, at most. */
 export const RANGE_STEP_KEYS = 1000;
+/** A long one looks at the time behind so many of them, and goes on in another turn when TURN_MS are over: where the
+ *  collector had its turn as well, 1000 keys took 15 ms and more. */
+const SLICE_KEYS = 250;
+/** Not less: each turn waits for whatever else the loop has to do, and the deadline counts that, too. */
+const TURN_MS = 2;
 const RANGE_RESTARTS = 3;
 const HASH_STEP_BYTES = 2 ** 20;
 /** Records made into events in one turn: some milliseconds. */
@@ -155,17 +160,28 @@ function beginReading(
   return { store, revision, succeeded, scans, steps, isCount };
 }
 
-/** As far as one turn reaches. A step that is finished is not asked again. */
-export function advance({ steps }: { readonly steps: Step[] }): void {
-  let left = RANGE_STEP_KEYS;
+/** As far as one turn reaches; the bytes that were read. A step that is finished is not asked again. */
+export function advance({ steps }: { readonly steps: Step[] }, keys = RANGE_STEP_KEYS): number {
+  let left = keys;
   let bytes = 0;
   for (let step = steps[0]; step !== undefined; step = steps[0]) {
-    if (left <= 0 || bytes >= STEP_BYTES) return;
+    if (left <= 0 || bytes >= STEP_BYTES) break;
     const isFinished = step.advance(left);
     left -= step.stepKeys;
     bytes += step.stepBytes;
     // Else it may only have come to its second half.
     if (isFinished) steps.shift();
+  }
+  return bytes;
+}
+
+/** As far as TURN_MS and one turn reach. A slice may read STEP_BYTES itself, so none begins behind a quarter of them. */
+function advanceForAWhile(attempt: Attempt, clock: Clock): void {
+  const end = clock.now() + TURN_MS;
+  let bytes = 0;
+  for (let keys = 0; keys < RANGE_STEP_KEYS && attempt.steps.length > 0; keys += SLICE_KEYS) {
+    bytes += advance(attempt, SLICE_KEYS);
+    if (bytes >= STEP_BYTES / 4 || clock.now() >= end) return;
   }
 }
 
@@ -190,7 +206,7 @@ async function readInTurns(
     while (isCurrent() && attempt.steps.length > 0) {
       await new Promise<void>((resolve) => clock.soon(resolve));
       check();
-      if (isCurrent()) advance(attempt);
+      if (isCurrent()) advanceForAWhile(attempt, clock);
     }
     const reading = isCurrent() ? readingOf(attempt) : null;
     if (reading !== null) return reading;

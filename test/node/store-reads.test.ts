@@ -350,3 +350,53 @@ test('a read that is measured first takes the old records that this needs in sev
   // One turn may have both the end of the measure and the first of the read.
   expect(meter.most.bytes).toBeLessThanOrEqual(2 * (STEP_BYTES + 50_100));
 });
+
+test.each([
+  ['where time stands still', 0, 2],
+  ['where 250 keys take a millisecond', 1, 4],
+  ['where 250 keys take longer than a turn may', 3, 8],
+])('a long range %s lets the loop turn in time', async (_where, ms, expected) => {
+  const { machine } = rigWith(3000);
+  let time = 0;
+  let turns = 0;
+  const clock: Clock = {
+    // Asked once in front of what is read, and then behind each 250 keys.
+    now: () => {
+      time += ms;
+      return time;
+    },
+    after: (wait, run) => systemClock.after(wait, run),
+    soon: (run) => {
+      turns += 1;
+      systemClock.soon(run);
+    },
+  };
+  const { response } = await readRange(
+    () => machine,
+    rangeAt(0),
+    clock,
+    () => undefined,
+    whole,
+  );
+  expect(response.kvs).toHaveLength(3000);
+  // The first thousand are read at once.
+  expect(turns).toBe(expected);
+});
+
+test('a long range of values of some KiB reads little more than a step of bytes in a turn', async () => {
+  const rig = new MachineRig();
+  const value = Buffer.alloc(3900);
+  for (let at = 0; at < 2000; at += 1) rig.ok(put(`k${String(at).padStart(5, '0')}`, value));
+  const meter = new ReadMeter(rig);
+
+  const { response } = await readRange(
+    () => rig.machine,
+    rangeOf({ key: 'k', rangeEnd: 'l' }),
+    { ...meter.clock, now: () => 0 },
+    () => undefined,
+    whole,
+  );
+
+  expect(response.kvs).toHaveLength(2000);
+  expect(meter.most.bytes).toBeLessThanOrEqual(1.25 * STEP_BYTES + 4000);
+});
