@@ -72,13 +72,17 @@ export class EventLoopDelay {
   }
 }
 
-function startMonitor(): IntervalHistogram {
+/** One that has begun. */
+export function startMonitor(): IntervalHistogram {
   const monitor = monitorEventLoopDelay({ resolution: STEP_MS });
   monitor.enable();
   return monitor;
 }
 
 /** Seconds behind its time: the monitor counts nanoseconds from one firing to the next. */
-function late(monitor: IntervalHistogram, of: (monitor: IntervalHistogram) => number): number {
+export function late(
+  monitor: IntervalHistogram,
+  of: (monitor: IntervalHistogram) => number,
+): number {
   return monitor.count === 0 ? 0 : Math.max(0, of(monitor) / 1e9 - STEP_MS / 1000);
 }
