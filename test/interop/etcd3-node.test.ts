@@ -384,12 +384,15 @@ describe('watches', () => {
   });
 
   it('below a compaction end with an error', async () => {
-    const { header } = await client.put(`${p}k`).value('1');
-    const later = await client.put(`${p}k`).value('2');
-    await client.kv.compact({ revision: later.header.revision });
-    const watcher = client.watch().key(`${p}k`).startRevision(header.revision).watcher();
+    // A member that has not applied the compaction yet still has the old revision, and shows it.
+    const own = connect({ hosts: hosts()[0] as string });
+    const { header } = await own.put(`${p}k`).value('1');
+    const later = await own.put(`${p}k`).value('2');
+    await own.kv.compact({ revision: later.header.revision });
+    const watcher = own.watch().key(`${p}k`).startRevision(header.revision).watcher();
     const error = await new Promise<Error>((resolve) => watcher.once('error', resolve));
     expect(error.message).toContain('Watcher canceled');
+    own.close();
   });
 
   it('are 5,000 on one connection, made and cancelled', async () => {
