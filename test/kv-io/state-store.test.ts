@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../src/clock.js';
 import { FatalError } from '../../src/errors.js';
+import type { PutOperation } from '../../src/kv/io/backend.js';
 import { LevelBackend } from '../../src/kv/io/level-backend.js';
 import { NodeStateFolders } from '../../src/kv/io/state-folders.js';
 import type { StateStoreOptions } from '../../src/kv/io/state-store.js';
@@ -37,6 +38,10 @@ function names(from: number, to: number): string[] {
   return Array.from({ length: to - from + 1 }, (_, at) => `${from + at}/0`);
 }
 
+function bytesOf(operations: readonly PutOperation[]): number {
+  return operations.reduce((total, { value }) => total + (value?.length ?? 0), 0);
+}
+
 for (const kind of ['LevelDB', 'memory'] as const) {
   describe(`StateStore over ${kind}`, () => {
     it('reads a record from the overlay, from disk and from the cache', async () => {
@@ -51,6 +56,28 @@ for (const kind of ['LevelDB', 'memory'] as const) {
       expect(store.overlayBytes).toBe(0);
       assertRecord(200, 0, store.read(200, 0));
       expect(store.read(200, 0).length).toBe(recordOf(200, 0).length);
+      await store.close();
+    });
+
+    it('copies no more than 128 KiB into a batch, but for a page that is larger', async () => {
+      const options = freshOptions(kind);
+      const backend = kind === 'memory' ? MemoryBackend : LevelBackend;
+      const write = vi.spyOn(backend.prototype, 'write');
+      const store = await StateStore.open(options);
+      const before = write.mock.calls.length;
+      writeRange(store, 1, 20_000);
+      store.write(20_001, 0, Buffer.alloc(MIB));
+      writeRange(store, 20_002, 20_010);
+      await store.flush();
+
+      const batches = write.mock.calls.slice(before).map(([operations]) => operations);
+      write.mockRestore();
+
+      const several = batches.filter(({ length }) => length > 1).map(bytesOf);
+      expect(Math.max(...several)).toBeLessThan(130 * 1024);
+      // Nor much smaller ones, which would be more of them.
+      expect(several.length).toBeLessThan(bytesOf(batches.flat()) / (64 * 1024));
+      expect(Math.max(...batches.map(bytesOf))).toBeGreaterThan(MIB);
       await store.close();
     });
 
