@@ -47,7 +47,9 @@ describe('pages', () => {
           });
           overlay.seal();
 
-          const pages = overlay.oldestSealed(Number.POSITIVE_INFINITY).map(pageValue);
+          const pages = overlay
+            .oldestSealed(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
+            .map(pageValue);
 
           const seen: [number, number][] = [];
           for (const page of pages) {
@@ -72,7 +74,7 @@ describe('pages', () => {
     const overlay = new Overlay();
     for (let at = 1; at <= 5; at += 1) overlay.append(at, 0, recordOf(at, 0, 20));
     overlay.seal();
-    const [page] = overlay.oldestSealed(1).map((each) => pageValue(each).slice());
+    const [page] = overlay.oldestSealed(1, 1).map((each) => pageValue(each).slice());
     if (page === undefined) throw new Error('no page');
 
     for (let bit = 0; bit < page.length * 8; bit += 1) {

@@ -101,13 +101,13 @@ export class Overlay {
     return this.pages[this.head] ?? null;
   }
 
-  /** The oldest sealed pages, in order, up to `bytesMax` but at least one if there is any. */
-  oldestSealed(bytesMax: number): OverlayPage[] {
+  /** The oldest sealed pages, in order, up to both bounds but at least one if there is any. */
+  oldestSealed(pagesMax: number, bytesMax: number): OverlayPage[] {
     const taken: OverlayPage[] = [];
     let bytes = 0;
     for (let index = this.head; index < this.pages.length; index += 1) {
       const page = this.pages[index] as OverlayPage;
-      if (page === this.open) break;
+      if (page === this.open || taken.length >= pagesMax) break;
       bytes += page.end - page.start;
       if (taken.length > 0 && bytes > bytesMax) break;
       taken.push(page);
