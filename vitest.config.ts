@@ -16,7 +16,8 @@ export default defineConfig({
           exclude: ['test/cluster/**', 'test/long/**', 'test/interop/**'],
           testTimeout: 60_000,
           hookTimeout: 30_000,
-          maxWorkers: 2,
+          // Two thirds of the time these wait, too.
+          maxWorkers: 3,
         },
       },
       {

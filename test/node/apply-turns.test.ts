@@ -15,8 +15,8 @@ afterEach(async () => {
 });
 
 it.each([
-  ['large', LARGE, 60, 8],
-  ['small', 'x', 2000, 512],
+  ['large', LARGE, 60, 12],
+  ['small', 'x', 2000, 768],
 ])(
   'makes up for many %s entries a few at a time, so that others have their turns between them',
   async (_name, value, entries, most) => {
@@ -40,7 +40,7 @@ it.each([
     const jumps: number[] = [];
     let seen = from;
     let looking = true;
-    // Two turns may pass between two looks, one in front of it and one behind.
+    // Three turns may pass between two looks: one behind the first, that of a tick, and one in front of the second.
     const look = (): void => {
       const { appliedIndex } = behind.machine;
       if (appliedIndex > seen) jumps.push(appliedIndex - seen);
