@@ -60,7 +60,7 @@ for (const kind of ['LevelDB', 'memory'] as const) {
     });
 
     it.each([
-      ['small records: 32 pages', 20_000, 300, 120 * 1024, 132 * 1024],
+      ['small records: 32 pages', 12_000, 300, 120 * 1024, 132 * 1024],
       ['large records: 512 KiB', 40, 60_000, 400_000, 512 * 1024],
       ['a record that is larger: it goes alone', 3, MIB, MIB, MIB + 100],
     ])(
@@ -80,6 +80,23 @@ for (const kind of ['LevelDB', 'memory'] as const) {
         await store.close();
       },
     );
+
+    it('copies a MiB into a batch while more than 4 MiB wait', async () => {
+      const backend = kind === 'memory' ? MemoryBackend : LevelBackend;
+      const store = await StateStore.open(freshOptions(kind));
+      const write = vi.spyOn(backend.prototype, 'write');
+      for (let main = 1; main <= 20_000; main += 1) store.write(main, 0, Buffer.alloc(300));
+      await store.flush();
+
+      const sizes = write.mock.calls.map(([operations]) => bytesOf(operations));
+      write.mockRestore();
+
+      // Of 6.4 MB three go so, and then less than 4 MiB wait.
+      expect(Math.min(...sizes.slice(0, 3))).toBeGreaterThan(0.9 * MIB);
+      expect(Math.max(...sizes.slice(0, 3))).toBeLessThanOrEqual(1.01 * MIB);
+      expect(Math.max(...sizes.slice(3))).toBeLessThan(132 * 1024);
+      await store.close();
+    });
 
     it('does not keep the memory of the caller', async () => {
       const store = await StateStore.open(freshOptions(kind));

@@ -13,8 +13,7 @@
  */
 import type { Clock } from '../../clock.js';
 import type { Backend, PutOperation } from './backend.js';
-import type { Overlay } from './overlay.js';
-import { pageValue } from './overlay.js';
+import { type Overlay, type OverlayPage, pageValue } from './overlay.js';
 import { pageKey } from './page.js';
 import type { PageDirectory } from './page-directory.js';
 
@@ -27,6 +26,9 @@ const START_BYTES = MIB;
 const BATCH_PAGES = 32;
 /** Large records: with 128 KiB puts of 64 KiB were a fifth slower. */
 const BATCH_BYTES = MIB / 2;
+/** When more than this waits, records come faster than such batches take them, as in a deletion of very many keys: each
+ *  batch keeps a thread and LevelDB busy beside the loop, so there are fewer then, of a MiB. */
+const BACKLOG_BYTES = 4 * MIB;
 
 interface Waiter {
   readonly sealedCount: number;
@@ -107,7 +109,7 @@ export class PageWriter {
   private async run(): Promise<void> {
     try {
       while (this.failed === null && this.hasWork()) {
-        const pages = this.overlay.oldestSealed(BATCH_PAGES, BATCH_BYTES);
+        const pages = this.nextPages();
         const operations: PutOperation[] = pages.map((page) => ({
           key: pageKey(page.firstMain, page.firstSub),
           value: pageValue(page),
@@ -125,6 +127,13 @@ export class PageWriter {
     } finally {
       this.writing = null;
     }
+  }
+
+  private nextPages(): readonly OverlayPage[] {
+    const { overlay } = this;
+    return overlay.sealedBytes > BACKLOG_BYTES
+      ? overlay.oldestSealed(Number.POSITIVE_INFINITY, MIB)
+      : overlay.oldestSealed(BATCH_PAGES, BATCH_BYTES);
   }
 
   private wakeWaiters(): void {
