@@ -125,6 +125,12 @@ const NUMBERS = new RegExp(
   'g',
 );
 
+/**
+ * Members' ids are drawn from 47 bits: one in 128 has fewer than eleven digits. So short a run of digits
+ * alone may be a hash or a revision, and counts as an id only with a letter in it.
+ */
+const IDS = /\b(?:[0-9a-f]{11,16}|(?=\d*[a-f])[0-9a-f]{6,10})\b/g;
+
 /** Ids, addresses, times and sizes: the same word for each, in both. */
 export function masked({ code, out, err }: Told): string {
   const text = (raw: string): string =>
@@ -133,7 +139,7 @@ export function masked({ code, out, err }: Told): string {
       .replace(/(?:http:\/\/)?127\.0\.0\.1:\d+/g, 'ADDRESS')
       .replace(NUMBERS, '"$1"$2N')
       .replace(/\bmemberID:\d+/g, 'memberID:N')
-      .replace(/\b[0-9a-f]{11,16}\b/g, 'ID')
+      .replace(IDS, 'ID')
       .replace(/\b\d+(?:\.\d+)?(?:µs|ms|s)\b/g, 'TIME')
       .replace(/\b\d+(?:\.\d+)? [kM]?B\b/g, 'SIZE')
       .replace(/\b3\.\d+\.\d+\b/g, 'VERSION')
