@@ -3,7 +3,14 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { compareBytes, MalformedBytesError } from '../../src/bytes.js';
 import { Overlay, pageValue } from '../../src/kv/io/overlay.js';
-import { checkPage, eachRecord, findRecord, pageKey, parsePageKey } from '../../src/kv/io/page.js';
+import {
+  checkPage,
+  eachRecord,
+  findRecord,
+  pageKey,
+  pageKeyRoom,
+  parsePageKey,
+} from '../../src/kv/io/page.js';
 import { RecordCache } from '../../src/kv/io/record-cache.js';
 import { checkProperty } from '../support/property.js';
 import { assertRecord, recordOf } from '../support/record-model.js';
@@ -32,6 +39,13 @@ describe('page keys', () => {
 });
 
 describe('pages', () => {
+  it('take keys in one memory outside of the heap of V8, whatever their number', () => {
+    const keys = pageKeyRoom(7).map((room, at) => pageKey(2 ** 40 + at, at, room));
+
+    expect(keys.map(parsePageKey)).toEqual(keys.map((_, at) => ({ main: 2 ** 40 + at, sub: at })));
+    expect(new Set(keys.map(({ buffer }) => buffer)).size).toBe(1);
+  });
+
   it('give back what was appended, record by record and each alone', () => {
     checkProperty(
       fc.property(

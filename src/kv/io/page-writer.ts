@@ -14,7 +14,7 @@
 import type { Clock } from '../../clock.js';
 import type { Backend, PutOperation } from './backend.js';
 import { type Overlay, type OverlayPage, pageValue } from './overlay.js';
-import { pageKey } from './page.js';
+import { pageKey, pageKeyRoom } from './page.js';
 import type { PageDirectory } from './page-directory.js';
 
 const MIB = 1024 * 1024;
@@ -110,8 +110,9 @@ export class PageWriter {
     try {
       while (this.failed === null && this.hasWork()) {
         const pages = this.nextPages();
-        const operations: PutOperation[] = pages.map((page) => ({
-          key: pageKey(page.firstMain, page.firstSub),
+        const keys = pageKeyRoom(pages.length);
+        const operations: PutOperation[] = pages.map((page, at) => ({
+          key: pageKey(page.firstMain, page.firstSub, keys[at]),
           value: pageValue(page),
         }));
         const startedAt = this.clock.now();
