@@ -27,6 +27,7 @@ import {
   readDeleteRange,
   readPut,
   readTxn,
+  roomOfTxn,
   writeDeleteRange,
   writePut,
   writeTxn,
@@ -149,8 +150,7 @@ const HEAD_BYTES = 48;
 
 export function encodeEnvelope(envelope: Envelope): Uint8Array {
   const { command, actor } = envelope;
-  const hint = command.kind === 'put' ? command.key.length + command.value.length : 192;
-  const writer = new ByteWriter(HEAD_BYTES + hint);
+  const writer = new ByteWriter(HEAD_BYTES + roomOf(command));
   const kind = kindOf(command);
   writer.u8(actor === null ? kind : Kind.Acting);
   writer.varint(envelope.origin).varint(envelope.requestId);
@@ -160,6 +160,12 @@ export function encodeEnvelope(envelope: Envelope): Uint8Array {
   }
   writeCommand(writer, command);
   return writer.take();
+}
+
+/** For most of the bytes of a command, so that its writer seldom has to grow. */
+function roomOf(command: Command): number {
+  if (command.kind === 'put') return command.key.length + command.value.length;
+  return command.kind === 'txn' ? roomOfTxn(command) : 192;
 }
 
 /** Null for an unknown kind and for malformed bytes: every member applies both as the same refusal. */

@@ -26,6 +26,9 @@ export const MAX_TXN_DEPTH = 128;
 /** First byte of an operation. Put, delete and txn also begin a command of their own. */
 export const OpKind = { Put: 1, DeleteRange: 2, Txn: 3, Range: 4 } as const;
 
+/** Of an operation without its key and value: kind, flags, a lease and two lengths, seldom more. */
+const OP_BYTES = 24;
+
 const PREV_KV = 1;
 const IGNORE_VALUE = 2;
 const IGNORE_LEASE = 4;
@@ -80,6 +83,20 @@ export function writeTxn(writer: ByteWriter, txn: TxnRequest): void {
     writer.varint(ops.length);
     for (const op of ops) writeOp(writer, op);
   }
+}
+
+/** What its operations take, roughly: a writer that begins with so much seldom has to grow, and growing to 32 KiB by
+ *  doubling makes as much garbage. */
+export function roomOfTxn(txn: TxnRequest): number {
+  let bytes = OP_BYTES * txn.compare.length;
+  for (const op of txn.success) bytes += roomOfOp(op);
+  for (const op of txn.failure) bytes += roomOfOp(op);
+  return bytes;
+}
+
+function roomOfOp(op: RequestOp): number {
+  if (op.kind === 'txn') return OP_BYTES + roomOfTxn(op);
+  return OP_BYTES + op.key.length + (op.kind === 'put' ? op.value.length : op.rangeEnd.length);
 }
 
 export function readTxn(reader: ByteReader, depth = 1): TxnRequest {
