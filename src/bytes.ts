@@ -146,11 +146,30 @@ export class ByteWriter {
     return this.bytes.subarray(0, this.at);
   }
 
+  /** Begins again in the same memory. */
+  clear(): this {
+    this.at = 0;
+    return this;
+  }
+
   private room(count: number): void {
     if (this.at + count <= this.bytes.length) return;
     const larger = buffer(Buffer.allocUnsafe(Math.max(this.bytes.length * 2, this.at + count)));
     this.bytes.copy(larger, 0, 0, this.at);
     this.bytes = larger;
+  }
+}
+
+/** Above this a writer is used once, so that one large record is not kept for good. */
+const SCRATCH_BYTES = 64 * 1024;
+
+/** A writer that is used again and again, where what was written is copied before the next begins. */
+export class ScratchWriter {
+  private readonly writer = new ByteWriter(SCRATCH_BYTES);
+
+  /** An empty writer with room for so many bytes; what the one before it wrote is gone. */
+  begin(bytesMax: number): ByteWriter {
+    return bytesMax > SCRATCH_BYTES ? new ByteWriter(bytesMax) : this.writer.clear();
   }
 }
 

@@ -8,8 +8,8 @@
  */
 
 export interface RecordStore {
-  /** Keeps the bytes; they are never changed afterwards by the caller. */
-  write(main: number, sub: number, record: Uint8Array): void;
+  /** Copies the bytes; what it keeps of them, which never changes and is valid as long as somebody refers to it. */
+  write(main: number, sub: number, record: Uint8Array): Uint8Array;
   /** The record, which must exist: the index never points at a record that was removed. The view is
    *  valid until the next call; copy what must live longer. */
   read(main: number, sub: number): Uint8Array;

@@ -29,6 +29,7 @@ import {
   decodeRecord,
   encodePut,
   encodeTombstone,
+  keptValue,
   NO_VALUE,
   parseRecord,
   recordValue,
@@ -169,7 +170,7 @@ export class Store {
     }
     const revision = { main, sub, bytes: record.bytes.length };
     index.put(key, slot, revision, { create, version, leaseSlot });
-    this.write(main, sub, record);
+    const kept = this.write(main, sub, record);
     this.events.push({
       type: EventType.Put,
       kv: {
@@ -177,7 +178,7 @@ export class Store {
         createRevision: create,
         modRevision: main,
         version,
-        value: record.value,
+        value: keptValue(record, kept),
         lease,
       },
       prevKv: null,
@@ -319,11 +320,11 @@ export class Store {
     });
   }
 
-  private write(main: number, sub: number, record: MadeRecord): void {
-    this.records.write(main, sub, record.bytes);
+  private write(main: number, sub: number, { bytes, crc }: MadeRecord): Uint8Array {
     this.chain.number(main);
     this.chain.word(sub);
-    this.chain.word(record.crc);
+    this.chain.word(crc);
+    return this.records.write(main, sub, bytes);
   }
 
   private readNewest(key: string, slot: number): KeyValue {

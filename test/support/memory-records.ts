@@ -17,11 +17,13 @@ export class MemoryRecords implements RecordStore {
   private lingering: string[] = [];
   private lent: Uint8Array = new Uint8Array(0);
 
-  write(main: number, sub: number, bytes: Uint8Array): void {
+  write(main: number, sub: number, record: Uint8Array): Uint8Array {
     this.takeBack();
     const name = `${main}.${sub}`;
     if (this.records.has(name)) throw new Error(`record ${name} is written twice`);
+    const bytes = new Uint8Array(record);
     this.records.set(name, { main, sub, bytes });
+    return bytes;
   }
 
   read(main: number, sub: number): Uint8Array {

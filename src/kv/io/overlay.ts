@@ -2,8 +2,9 @@
  * Records that are not yet in the byte store, already packed into pages. Used by StateStore only.
  *
  * `append` copies a record once, behind the previous one in a slab, and that is the whole cost of a
- * write on the main thread: no key, no object, no hash entry for each record, and the bytes of the
- * caller (a slice of a log entry) are not kept alive. The writer later hands whole pages on.
+ * write on the main thread: no key, no hash entry for each record, and the bytes of the caller are not
+ * kept alive. The writer later hands whole pages on. Who shows the record to others (an event, a read)
+ * shows a view of the slab.
  *
  *   pages:  [ sealed | sealed | sealed | open ]
  *            ^ head: oldest, next to flush  ^ grows
@@ -63,7 +64,8 @@ export class Overlay {
     this.lastSub = 2 ** 32;
   }
 
-  append(main: number, sub: number, record: Uint8Array): void {
+  /** The record as it is kept, for invariant 2. */
+  append(main: number, sub: number, record: Uint8Array): Uint8Array {
     const ascends = main > this.lastMain || (main === this.lastMain && sub > this.lastSub);
     assert(ascends, `record ${main}/${sub} comes behind ${this.lastMain}/${this.lastSub}`);
     const need = RECORD_HEADER_BYTES + record.length;
@@ -73,6 +75,7 @@ export class Overlay {
       page = null;
     }
     page ??= this.beginPage(main, sub, need);
+    const at = page.end + RECORD_HEADER_BYTES;
     page.end = putRecord(page.slab, page.end, main, sub, record);
     page.count += 1;
     page.lastMain = main;
@@ -80,6 +83,7 @@ export class Overlay {
     this.bytes += need;
     this.lastMain = main;
     this.lastSub = sub;
+    return page.slab.subarray(at, page.end);
   }
 
   /** Ends the open page, so that all that was appended can be flushed. */

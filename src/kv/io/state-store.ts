@@ -176,12 +176,13 @@ export class StateStore implements RecordStore {
     return this.overloaded;
   }
 
-  write(main: number, sub: number, record: Uint8Array): void {
+  write(main: number, sub: number, record: Uint8Array): Uint8Array {
     assert(this.scanned, 'the records were not scanned yet');
     assert(!this.closed, 'the state store is closed');
-    this.overlay.append(main, sub, record);
+    const kept = this.overlay.append(main, sub, record);
     if (this.overlay.bytes > this.overlayBytesMax) this.overloaded = true;
     this.writer.maybeStart();
+    return kept;
   }
 
   read(main: number, sub: number): Uint8Array {
