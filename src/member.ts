@@ -24,11 +24,8 @@ import { Raft, type RaftOptions } from './raft/raft.js';
 import { openReplica, type ReplicaOptions, type StateReplica } from './state-replica.js';
 
 const FIRST_GENERATION = 1;
-/** Applied in one turn of the event loop: some milliseconds where they are puts, also where a start or a member that was
- *  away has thousands of them to make up for. One entry goes whatever its size. What entries touch is not counted here:
- *  one that touches many keys takes turns of its own (kv/steps.ts), many that touch hundreds each do not. */
-const MAX_APPLY_ENTRIES = 256;
-const MAX_APPLY_BYTES = 64 * 1024;
+/** Handed out to be applied, at most: what a turn of the event loop takes of them is a matter of time (ClusterNode.apply). */
+const MAX_APPLY_ENTRIES = 1024;
 
 export type RaftTuning = Partial<
   Pick<RaftOptions, 'maxMessageBytes' | 'maxInflightMessages' | 'maxInflightBytes'>
@@ -173,7 +170,6 @@ function startRaft(
       electionTicks: config.electionTicks,
       heartbeatTicks: config.heartbeatTicks,
       maxApplyEntries: MAX_APPLY_ENTRIES,
-      maxApplyBytes: MAX_APPLY_BYTES,
       ...tuning,
     },
     {

@@ -36,6 +36,8 @@ const WAIT_MS = 15_000;
 /** Time that ends with the life of its member. */
 class LifeClock implements Clock {
   alive = true;
+  /** What else the event loop has to do in each turn, ms. */
+  busyMs = 0;
 
   now(): number {
     return systemClock.now();
@@ -46,9 +48,11 @@ class LifeClock implements Clock {
     });
   }
   soon(run: () => void): void {
-    systemClock.soon(() => {
+    const guarded = (): void => {
       if (this.alive) run();
-    });
+    };
+    if (this.busyMs > 0) systemClock.after(this.busyMs, guarded);
+    else systemClock.soon(guarded);
   }
 }
 
@@ -332,6 +336,13 @@ export class InProcessCluster {
   async stop(): Promise<void> {
     await Promise.all(this.members.map((member) => member.node?.stop()));
     for (const member of this.members) member.node = null;
+  }
+
+  /** From now on the event loop of a member has so much else to do in each turn, until its life ends. */
+  keepBusy(member: InProcessMember, ms: number): void {
+    const clock = this.clocks.get(member.id);
+    if (clock === undefined) throw new Error('the member was not started');
+    clock.busyMs = ms;
   }
 
   cut(member: InProcessMember, others: readonly InProcessMember[] = this.members): void {

@@ -88,7 +88,7 @@ export class Driver {
   private timer: Timer | null = null;
   /** Time up to which ticks were delivered, monotonic ms. */
   private tickedTo = 0;
-  /** Committed entries that the host has not taken yet. */
+  /** Committed entries that the host has not taken yet: at most the core's maxApplyEntries and maxApplyBytes. */
   private unapplied: Entry[] = [];
   /** At most one: the host starts the next checkpoint after the previous one is recorded. */
   private checkpoint: PendingCheckpoint | null = null;
