@@ -1,9 +1,9 @@
 /**
  * Moves pages from the overlay into the byte store, in order, in the background. Part of StateStore.
  *
- * It starts when a megabyte waits or when somebody wants a flush, in a later turn of the event loop,
- * so that a burst of records becomes one batch and no write costs a timer. Nothing hurries it: a
- * record that is lost with the process is in the log.
+ * It starts when a megabyte waits or when somebody wants a flush, in a later turn of the event loop, and
+ * writes until less waits: what was written last is so read from memory. Nothing hurries it: a record that
+ * is lost with the process is in the log.
  *
  * Invariants:
  * 1. One batch is in flight at a time, so batches reach the byte store in the order of the records.
@@ -18,16 +18,18 @@ import { pageKey, pageKeyRoom } from './page.js';
 import type { PageDirectory } from './page-directory.js';
 
 const MIB = 1024 * 1024;
-/** The writer starts when this much waits: fewer, larger batches, and fresh reads from memory. */
+/** The writer writes while so much waits. */
 const START_BYTES = MIB;
-/** Of one batch, 128 KiB where pages are full of small records; a page goes whatever its size. LevelDB's copy of a batch grows
- *  by doubling, in memory that is fresh each time, and where that is slow (12 us for 4 KiB in a virtual machine whose
- *  host gives it only then) a MiB took 12 ms. */
+/**
+ * A batch has so many pages, 128 KiB where they are full of small records, or so many bytes of large ones; a page goes
+ * whatever its size. LevelDB's copy of a batch grows by doubling, in memory that is fresh each time: where that is slow
+ * (12 us for 4 KiB in a virtual machine whose host gives it only then) a MiB took 12 ms. With 128 KiB for large ones, too,
+ * puts of 64 KiB were a fifth slower.
+ */
 const BATCH_PAGES = 32;
-/** Large records: with 128 KiB puts of 64 KiB were a fifth slower. */
 const BATCH_BYTES = MIB / 2;
-/** When more than this waits, records come faster than such batches take them, as in a deletion of very many keys: each
- *  batch keeps a thread and LevelDB busy beside the loop, so there are fewer then, of a MiB. */
+/** When more than this waits, records come faster than such batches take them, as in a deletion of very many keys. Each
+ *  batch keeps a thread and LevelDB busy beside the loop, so until they have made up for it they have a MiB. */
 const BACKLOG_BYTES = 4 * MIB;
 
 interface Waiter {
@@ -53,6 +55,7 @@ export class PageWriter {
   private wantedCount = 0;
   private waiters: Waiter[] = [];
   private writing: Promise<void> | null = null;
+  private hasBacklog = false;
   private failed: Error | null = null;
 
   constructor(
@@ -132,7 +135,9 @@ export class PageWriter {
 
   private nextPages(): readonly OverlayPage[] {
     const { overlay } = this;
-    return overlay.sealedBytes > BACKLOG_BYTES
+    if (overlay.sealedBytes > BACKLOG_BYTES) this.hasBacklog = true;
+    else if (overlay.sealedBytes < START_BYTES) this.hasBacklog = false;
+    return this.hasBacklog
       ? overlay.oldestSealed(Number.POSITIVE_INFINITY, MIB)
       : overlay.oldestSealed(BATCH_PAGES, BATCH_BYTES);
   }
