@@ -87,8 +87,8 @@ export class RangeMeasure {
     this.chosen = areFirst || sortTarget === SortTarget.Value ? 0 : limit;
   }
 
-  /** Goes on over at most `maxKeys` keys, as `stepKeys` counts; true = the answer fits. Throws when it does not. */
-  advance(maxKeys: number): boolean {
+  /** Goes on as a RangeScan; true = the answer fits. Throws when it does not. */
+  advance(maxKeys: number, maxBytes = STEP_BYTES): boolean {
     const { store, request } = this;
     this.stepKeys = 0;
     this.stepBytes = 0;
@@ -98,7 +98,7 @@ export class RangeMeasure {
       this.take(key, slot);
       if (this.pairs >= this.wanted) return false;
       last = key;
-      return this.stepKeys < maxKeys && this.stepBytes < STEP_BYTES;
+      return this.stepKeys < maxKeys && this.stepBytes < maxBytes;
     };
     const { keys } = store.index;
     const isEnded = this.backward

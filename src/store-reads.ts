@@ -160,13 +160,13 @@ function beginReading(
   return { store, revision, succeeded, scans, steps, isCount };
 }
 
-/** As far as one turn reaches; the bytes that were read. A step that is finished is not asked again. */
+/** As far as one turn reaches, STEP_BYTES and a value; the bytes that were read. A step that is finished is not asked again. */
 export function advance({ steps }: { readonly steps: Step[] }, keys = RANGE_STEP_KEYS): number {
   let left = keys;
   let bytes = 0;
   for (let step = steps[0]; step !== undefined; step = steps[0]) {
     if (left <= 0 || bytes >= STEP_BYTES) break;
-    const isFinished = step.advance(left);
+    const isFinished = step.advance(left, STEP_BYTES - bytes);
     left -= step.stepKeys;
     bytes += step.stepBytes;
     // Else it may only have come to its second half.

@@ -108,8 +108,9 @@ export class RangeScan {
     if (request.countOnly && this.countAtHead >= 0) this.phase = 'done';
   }
 
-  /** Goes on over at most `maxKeys` keys, as `stepKeys` counts; true = finished, see `failure` before `response`. */
-  advance(maxKeys: number): boolean {
+  /** Goes on over at most `maxKeys` keys, as `stepKeys` counts, until values of `maxBytes` are read; true = finished, see
+   *  `failure` before `response`. */
+  advance(maxKeys: number, maxBytes = STEP_BYTES): boolean {
     assert(maxKeys > 0, `a step of ${maxKeys} keys`);
     this.stepKeys = 0;
     this.stepBytes = 0;
@@ -121,8 +122,8 @@ export class RangeScan {
       this.letGo();
       return true;
     }
-    if (this.phase === 'walk') this.walk(maxKeys);
-    else this.load(maxKeys);
+    if (this.phase === 'walk') this.walk(maxKeys, maxBytes);
+    else this.load(maxKeys, maxBytes);
     return (this.phase as string) === 'done';
   }
 
@@ -148,7 +149,7 @@ export class RangeScan {
     return this.slot >= 0 && index.versionOf(this.slot) > 0 ? 1 : 0;
   }
 
-  private walk(maxKeys: number): void {
+  private walk(maxKeys: number, maxBytes: number): void {
     const { index } = this.store;
     if (this.slot !== MANY) {
       const where = this.slot < 0 ? NOTHING : index.locate(this.slot, this.pinned);
@@ -165,7 +166,7 @@ export class RangeScan {
       spent += isRead ? 1 : 1 / PASSED_PER_KEY;
       if (this.isSated()) return false;
       last = key;
-      return spent < maxKeys && this.stepBytes < STEP_BYTES;
+      return spent < maxKeys && this.stepBytes < maxBytes;
     };
     const { keys } = index;
     const ended = this.backward
@@ -289,9 +290,9 @@ export class RangeScan {
     this.phase = this.chosen > 0 ? 'load' : 'done';
   }
 
-  private load(maxKeys: number): void {
+  private load(maxKeys: number, maxBytes: number): void {
     const { sorted, hits, kvs, chosen } = this;
-    while (kvs.length < chosen && this.stepKeys < maxKeys && this.stepBytes < STEP_BYTES) {
+    while (kvs.length < chosen && this.stepKeys < maxKeys && this.stepBytes < maxBytes) {
       kvs.push(this.pairOf(sorted === null ? (hits[kvs.length] as Hit) : sorted.takeLast()));
       this.stepKeys += 1;
     }

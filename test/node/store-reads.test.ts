@@ -400,3 +400,26 @@ test('a long range of values of some KiB reads little more than a step of bytes 
   expect(response.kvs).toHaveLength(2000);
   expect(meter.most.bytes).toBeLessThanOrEqual(1.25 * STEP_BYTES + 4000);
 });
+
+test('ranges of one transaction read together as much in a turn as one of them may', async () => {
+  const rig = new MachineRig();
+  const value = Buffer.alloc(3900);
+  for (let at = 0; at < 800; at += 1) rig.ok(put(`k${String(at).padStart(5, '0')}`, value));
+  const meter = new ReadMeter(rig);
+  // Ends little below a step of bytes; the next one begins in the same turn.
+  const success = [
+    rangeOf({ key: 'k', rangeEnd: 'l', limit: 260 }),
+    rangeOf({ key: 'k', rangeEnd: 'l' }),
+  ];
+
+  const { response } = await readTxn(
+    () => rig.machine,
+    { kind: 'txn', compare: [], success, failure: [] } as unknown as ReadTxn,
+    { ...meter.clock, now: () => 0 },
+    () => undefined,
+    whole,
+  );
+
+  expect(response?.kind === 'txn' && response.responses.length).toBe(2);
+  expect(meter.most.bytes).toBeLessThanOrEqual(1.25 * STEP_BYTES + 4000);
+});
