@@ -35,6 +35,9 @@ export async function stalls(
   memberCount: number,
   say: (text: string) => void,
 ): Promise<void> {
+  if (keyCount < RANGE_KEYS) {
+    throw new Error(`stalls reads ranges of ${thousands(RANGE_KEYS)} keys: give it as many --keys`);
+  }
   const watch = new TurnWatch();
   const metered = { ...contestant, command: watch.command(contestant.command) };
   const site = await Site.start(metered, [], memberCount);

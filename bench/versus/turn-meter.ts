@@ -3,7 +3,9 @@
  * (`--import`). It is the instrument of src/event-loop.ts, which shows the same in /metrics; but there the quantiles
  * are of the last one to two minutes, and most steps are shorter than that.
  *
- * At SIGUSR2 it writes what it has seen since the last one, and forgets it.
+ * At SIGUSR2 it writes what it has seen since the last one, and forgets it. A monitor that was reset measures nothing
+ * before it has fired again, and one that is read has not seen the turn that is still late: so both wait for EDGE_MS,
+ * else a turn that is late while one step ends and the next begins would be in neither.
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +20,12 @@ function percentile(percent: number): number {
   return 1000 * late(monitor, (seen) => seen.percentile(percent));
 }
 
-process.on('SIGUSR2', () => {
+/** The monitor fires several times in it. */
+const EDGE_MS = 25;
+
+process.on('SIGUSR2', () => setTimeout(tell, EDGE_MS));
+
+function tell(): void {
   const turns: Turns = {
     samples: monitor.count,
     p99: percentile(99),
@@ -28,7 +35,7 @@ process.on('SIGUSR2', () => {
   monitor.reset();
   written += 1;
   const path = join(folder, `${process.pid}.${written}`);
-  // Whoever waits for it must not find half of it.
+  // The next step begins when this is there, whole.
   writeFileSync(`${path}.new`, JSON.stringify(turns));
-  renameSync(`${path}.new`, path);
-});
+  setTimeout(() => renameSync(`${path}.new`, path), EDGE_MS);
+}
