@@ -35,8 +35,8 @@ export const WASTE_PACE: PaceLimits = {
 };
 /**
  * For work that is cheap to ask for: messages on streams, and what has to be unzipped. 16,000 messages at once, then
- * a quarter of a processor: 10,000 messages a second, or 80 MB. Alone it is all of one: 40,000, or twice as many
- * renewals that a leader has an answer to at once.
+ * a quarter of a processor: 10,000 messages a second, or 80 MB. Alone it is all of one: 40,000, or 280,000 renewals
+ * that a leader has an answer to at once.
  */
 export const WORK_PACE: PaceLimits = {
   burst: 400_000,
