@@ -26,8 +26,8 @@ describe('crc32c', () => {
       7,
       8,
       9,
-      100,
-      ...Array.from({ length: 60 }, (_, at) => 1000 + at),
+      ...Array.from({ length: 80 }, (_, at) => 100 + at),
+      1000,
       65_600,
     ];
     for (const length of lengths) {
@@ -39,6 +39,19 @@ describe('crc32c', () => {
 
         expect(found).toBe(byDefinition(bytes.subarray(3, 3 + length), seed));
       }
+    }
+  });
+
+  it('reads the memory that it is given, whichever it read before and however it ends', () => {
+    const random = new Prng(11);
+    const memories = [401, 402, 403, 404, 1000].map((length) =>
+      Uint8Array.from({ length }, () => random.u32() & 255),
+    );
+    for (let round = 0; round < 40; round += 1) {
+      const memory = memories[random.u32() % memories.length] as Uint8Array;
+      const bytes = memory.subarray(random.u32() % 200);
+
+      expect(crc32c(bytes)).toBe(byDefinition(bytes, 0));
     }
   });
 
