@@ -6,7 +6,7 @@
  * They are made in pieces (api/pieces.ts). All answers under way take turns: one piece in each turn of the loop,
  * whoever it is for.
  */
-import { PIECE_WEIGHT, weightOf } from './api/pieces.js';
+import { PIECE_WEIGHT, type WeighedPair, weightOf, weightOfPairs } from './api/pieces.js';
 import type { MessageName } from './api/schema.js';
 
 /** Of the events of a watch answer, which are more often made than all other long answers: some milliseconds of work
@@ -35,9 +35,10 @@ export class LongAnswers {
       return weightOf(events, EVENTS_WEIGHT) > EVENTS_WEIGHT;
     }
     if (!MAY_BE_LONG.has(name)) return false;
-    const { kvs } = response as { readonly kvs?: readonly object[] };
+    const { kvs } = response as { readonly kvs?: readonly WeighedPair[] };
     // A get, the most frequent call of all. One pair is never cut.
     if (kvs !== undefined && kvs.length <= 1) return false;
+    if (kvs !== undefined) return weightOfPairs(kvs) > PIECE_WEIGHT;
     return weightOf(response) > PIECE_WEIGHT;
   }
 

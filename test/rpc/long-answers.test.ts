@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { encodeJsonInPieces } from '../../src/rpc/api/json.js';
+import { weightOf, weightOfPairs } from '../../src/rpc/api/pieces.js';
 import { encodeProtobufInPieces } from '../../src/rpc/api/protobuf.js';
 import type { Encodable, MessageName } from '../../src/rpc/api/schema.js';
 import { LongAnswers } from '../../src/rpc/long-answers.js';
@@ -28,6 +29,12 @@ it('are answers with many pairs or large ones, however deep, and no others', () 
   // There is nowhere to cut it.
   expect(answers.isLong('RangeResponse', longRange(1, 2_000_000))).toBe(false);
   expect(answers.isLong('RangeResponse', { kvs: [], count: 1_000_000 })).toBe(false);
+});
+
+it('are told by the same weights, the quick way for pairs and the other one', () => {
+  for (const { kvs } of [many, longRange(1000, 256), longRange(3, 0), longRange(0)]) {
+    expect(weightOfPairs(kvs)).toBe(weightOf(kvs));
+  }
 });
 
 describe.each([

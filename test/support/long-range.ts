@@ -11,15 +11,15 @@ export function longRange(pairs = 20_500, valueBytes = 100) {
 
 /** One that nobody sees the end of, and how often somebody looked at its pairs so far. */
 export function endlessRange() {
+  const pair = { key: 'k', value: new Uint8Array(0) };
   const range = {
     looks: 0,
-    kvs: new Proxy([] as { key: string }[], {
+    kvs: new Proxy([] as (typeof pair)[], {
       get: (_target, property) => {
         range.looks += 1;
         if (property === 'length') return 1_000_000_000;
-        if (property !== 'slice') return { key: 'k' };
-        return (from: number, to: number) =>
-          Array.from({ length: to - from }, () => ({ key: 'k' }));
+        if (property !== 'slice') return pair;
+        return (from: number, to: number) => Array.from({ length: to - from }, () => pair);
       },
     }),
   };
