@@ -12,6 +12,7 @@ import type { StateStoreOptions } from '../../src/kv/io/state-store.js';
 import { StateStore } from '../../src/kv/io/state-store.js';
 import { MemoryBackend, MemoryStateFolders } from '../support/memory-backend.js';
 import { assertRecord, markAt, recordOf, scanAll } from '../support/record-model.js';
+import { waitFor } from '../support/wait.js';
 
 const MIB = 1024 * 1024;
 let root = '';
@@ -112,6 +113,26 @@ for (const kind of ['LevelDB', 'memory'] as const) {
       expect(Math.max(...small)).toBeLessThan(132 * 1024);
       const left = small.reduce((total, size) => total + size);
       expect(left).toBeLessThan(1.01 * MIB);
+      await store.close();
+    });
+
+    it('copies little into a batch again when there is no backlog any more', async () => {
+      const backend = kind === 'memory' ? MemoryBackend : LevelBackend;
+      const store = await StateStore.open(freshOptions(kind));
+      let main = 0;
+      const writeBytes = async (bytes: number): Promise<void> => {
+        for (const end = main + bytes / 300; main < end; )
+          store.write(++main, 0, Buffer.alloc(300));
+        await waitFor('less than a MiB to wait', 5000, () => store.overlayBytes < 1.01 * MIB);
+      };
+      await writeBytes(6 * MIB);
+      const write = vi.spyOn(backend.prototype, 'write');
+      await writeBytes(1.2 * MIB);
+      const sizes = write.mock.calls.map(([operations]) => bytesOf(operations));
+      write.mockRestore();
+
+      expect(sizes.length).toBeGreaterThan(0);
+      expect(Math.max(...sizes)).toBeLessThan(132 * 1024);
       await store.close();
     });
 

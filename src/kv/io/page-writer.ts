@@ -13,12 +13,12 @@
  */
 import type { Clock } from '../../clock.js';
 import type { Backend, PutOperation } from './backend.js';
-import { type Overlay, type OverlayPage, pageValue } from './overlay.js';
+import { type Overlay, pageValue } from './overlay.js';
 import { pageKey, pageKeyRoom } from './page.js';
 import type { PageDirectory } from './page-directory.js';
 
 const MIB = 1024 * 1024;
-/** The writer writes while so much waits. */
+/** Less than this stays in memory, where it is read from. */
 const START_BYTES = MIB;
 /**
  * A batch has so many pages, 128 KiB where they are full of small records, or so many bytes of large ones; a page goes
@@ -29,7 +29,7 @@ const START_BYTES = MIB;
 const BATCH_PAGES = 32;
 const BATCH_BYTES = MIB / 2;
 /** When more than this waits, records come faster than such batches take them, as in a deletion of very many keys. Each
- *  batch keeps a thread and LevelDB busy beside the loop, so until they have made up for it they have a MiB. */
+ *  batch keeps a thread and LevelDB busy beside the loop: from then on, until less than START_BYTES waits, it has a MiB. */
 const BACKLOG_BYTES = 4 * MIB;
 
 interface Waiter {
@@ -55,7 +55,6 @@ export class PageWriter {
   private wantedCount = 0;
   private waiters: Waiter[] = [];
   private writing: Promise<void> | null = null;
-  private hasBacklog = false;
   private failed: Error | null = null;
 
   constructor(
@@ -111,8 +110,12 @@ export class PageWriter {
 
   private async run(): Promise<void> {
     try {
+      let hasBacklog = false;
       while (this.failed === null && this.hasWork()) {
-        const pages = this.nextPages();
+        hasBacklog = this.isBehind(hasBacklog);
+        const pages = hasBacklog
+          ? this.overlay.oldestSealed(Number.POSITIVE_INFINITY, MIB)
+          : this.overlay.oldestSealed(BATCH_PAGES, BATCH_BYTES);
         const keys = pageKeyRoom(pages.length);
         const operations: PutOperation[] = pages.map((page, at) => ({
           key: pageKey(page.firstMain, page.firstSub, keys[at]),
@@ -133,13 +136,10 @@ export class PageWriter {
     }
   }
 
-  private nextPages(): readonly OverlayPage[] {
-    const { overlay } = this;
-    if (overlay.sealedBytes > BACKLOG_BYTES) this.hasBacklog = true;
-    else if (overlay.sealedBytes < START_BYTES) this.hasBacklog = false;
-    return this.hasBacklog
-      ? overlay.oldestSealed(Number.POSITIVE_INFINITY, MIB)
-      : overlay.oldestSealed(BATCH_PAGES, BATCH_BYTES);
+  private isBehind(before: boolean): boolean {
+    const { sealedBytes } = this.overlay;
+    if (sealedBytes > BACKLOG_BYTES) return true;
+    return before && sealedBytes >= START_BYTES;
   }
 
   private wakeWaiters(): void {
