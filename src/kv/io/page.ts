@@ -37,7 +37,8 @@ export const PAGES_END: Uint8Array = Uint8Array.of(PAGE_PREFIX + 1);
 /** Keys for so many pages, each to be written into with pageKey, in one piece of memory. A small array of its own lies in
  *  V8's heap, and LevelDB's binding asks for its memory: V8 then moves each out, and takes that for a reason to mark. */
 export function pageKeyRoom(count: number): Uint8Array[] {
-  const bytes = Buffer.allocUnsafeSlow(count * PAGE_KEY_BYTES);
+  // A short Buffer lies in the heap, too.
+  const bytes = new Uint8Array(new ArrayBuffer(count * PAGE_KEY_BYTES));
   return Array.from({ length: count }, (_, at) =>
     bytes.subarray(at * PAGE_KEY_BYTES, (at + 1) * PAGE_KEY_BYTES),
   );

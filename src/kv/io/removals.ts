@@ -22,7 +22,7 @@
  */
 import type { Clock } from '../../clock.js';
 import type { Backend, PutOperation } from './backend.js';
-import { checkPage, pageKey, withoutRecords } from './page.js';
+import { checkPage, pageKey, pageKeyRoom, withoutRecords } from './page.js';
 import type { PageDirectory } from './page-directory.js';
 
 const CHUNK_RECORDS = 2048;
@@ -236,7 +236,8 @@ export class PageCleaner {
       }
       (pages.at(-1) as { end: number }).end = at + 1;
     }
-    const keys = pages.map((page) => pageKey(page.main, page.sub));
+    const room = pageKeyRoom(pages.length);
+    const keys = pages.map((page, at) => pageKey(page.main, page.sub, room[at]));
     const values = await this.backend.getMany(keys);
     const operations: PutOperation[] = [];
     const emptied: { main: number; sub: number }[] = [];
