@@ -36,8 +36,8 @@ const WAIT_MS = 15_000;
 /** Time that ends with the life of its member. */
 class LifeClock implements Clock {
   alive = true;
-  /** What else the event loop has to do in each turn, ms. */
-  busyMs = 0;
+  /** How much later than asked for a turn comes, ms. */
+  delayMs = 0;
 
   now(): number {
     return systemClock.now();
@@ -51,7 +51,7 @@ class LifeClock implements Clock {
     const guarded = (): void => {
       if (this.alive) run();
     };
-    if (this.busyMs > 0) systemClock.after(this.busyMs, guarded);
+    if (this.delayMs > 0) systemClock.after(this.delayMs, guarded);
     else systemClock.soon(guarded);
   }
 }
@@ -338,11 +338,11 @@ export class InProcessCluster {
     for (const member of this.members) member.node = null;
   }
 
-  /** From now on the event loop of a member has so much else to do in each turn, until its life ends. */
-  keepBusy(member: InProcessMember, ms: number): void {
+  /** From now on each turn of a member comes so much later, as if it had much else to do, until its life ends. */
+  delayTurns(member: InProcessMember, ms: number): void {
     const clock = this.clocks.get(member.id);
     if (clock === undefined) throw new Error('the member was not started');
-    clock.busyMs = ms;
+    clock.delayMs = ms;
   }
 
   cut(member: InProcessMember, others: readonly InProcessMember[] = this.members): void {
