@@ -141,12 +141,12 @@ export class ByteWriter {
   }
 
   /** Like `finish`, without the copy: the bytes may share an 8 KiB block with others, so whoever keeps
-   *  them long keeps that too. The writer is not to be used afterwards. */
+   *  them long keeps that too. Nothing more is to be written, unless after `clear`. */
   take(): Uint8Array {
     return this.bytes.subarray(0, this.at);
   }
 
-  /** Begins again in the same memory. */
+  /** Begins again in the same memory: bytes that were taken are overwritten. */
   clear(): this {
     this.at = 0;
     return this;

@@ -175,7 +175,7 @@ export function advance({ steps }: { readonly steps: Step[] }, keys = RANGE_STEP
   return bytes;
 }
 
-/** As far as TURN_MS and one turn reach. A slice may read STEP_BYTES itself, so none begins behind a quarter of them. */
+/** As far as TURN_MS and one turn reach. A slice may read STEP_BYTES in all, so none begins behind a quarter of them. */
 function advanceForAWhile(attempt: Attempt, clock: Clock): void {
   const end = clock.now() + TURN_MS;
   let bytes = 0;

@@ -85,8 +85,8 @@ export function writeTxn(writer: ByteWriter, txn: TxnRequest): void {
   }
 }
 
-/** What its operations take, roughly: a writer that begins with so much seldom has to grow, and growing to 32 KiB by
- *  doubling makes as much garbage. */
+/** What its operations take, roughly (compares without their keys): a writer that begins with so much seldom has to grow,
+ *  and growing to 32 KiB by doubling makes as much garbage. */
 export function roomOfTxn(txn: TxnRequest): number {
   let bytes = OP_BYTES * txn.compare.length;
   for (const op of txn.success) bytes += roomOfOp(op);

@@ -31,7 +31,7 @@ it('are answers with many pairs or large ones, however deep, and no others', () 
   expect(answers.isLong('RangeResponse', { kvs: [], count: 1_000_000 })).toBe(false);
 });
 
-it('are told by the same weights, the quick way for pairs and the other one', () => {
+it('weighs a pair the same, alone or in a list of pairs', () => {
   for (const { kvs } of [many, longRange(1000, 256), longRange(3, 0), longRange(0)]) {
     expect(weightOfPairs(kvs)).toBe(weightOf(kvs));
   }

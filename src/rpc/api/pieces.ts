@@ -29,7 +29,7 @@ export function weightOf(value: unknown, most = PIECE_WEIGHT): number {
   // A pair, as most of all messages in long answers are: a walk over its fields took a tenth of the encoding.
   const { key, value: bytes } = value as { readonly key?: unknown; readonly value?: unknown };
   if (typeof key === 'string' && bytes instanceof Uint8Array) {
-    return weight + key.length + bytes.length;
+    return weightOfPair(key, bytes);
   }
   for (const name in value) {
     weight += weightOf((value as Readonly<Record<string, unknown>>)[name], most);
@@ -49,9 +49,13 @@ export function weightOfPairs(pairs: readonly WeighedPair[], most = PIECE_WEIGHT
   let weight = 0;
   for (let at = 0; at < pairs.length && weight <= most; at += 1) {
     const { key, value } = pairs[at] as WeighedPair;
-    weight += MESSAGE_WEIGHT + key.length + value.length;
+    weight += weightOfPair(key, value);
   }
   return weight;
+}
+
+function weightOfPair(key: string, value: Uint8Array): number {
+  return MESSAGE_WEIGHT + key.length + value.length;
 }
 
 /** The end of the piece that begins with the element `from`; `from` itself when that is more than a piece. */
