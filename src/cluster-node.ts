@@ -99,6 +99,8 @@ const APPLY_MS = 4;
 const APPLY_MS_MAX = 20;
 /** Waiting entries that add a millisecond: with a thousand it is the most. */
 const ENTRIES_PER_MS = 64;
+const usualApplyMs = (waiting: number): number =>
+  Math.min(APPLY_MS_MAX, APPLY_MS + waiting / ENTRIES_PER_MS);
 /** Committed entries that are not applied yet; above it new writes are refused. */
 const MAX_APPLY_LAG = 5000;
 /** Backups under way. Each pins the files of the state as it was. */
@@ -125,6 +127,8 @@ export interface ClusterNodeOptions {
   readonly replicaOptions: ReplicaOptions;
   /** 0 to 1. */
   readonly random: () => number;
+  /** For how long entries are applied in a turn of the event loop, of so many that wait; one is in any case. */
+  readonly applyMsFor?: (waiting: number) => number;
   readonly secrets: Secrets | null;
   /** Of the disk with the data folder. */
   readonly freeBytes: () => number;
@@ -729,8 +733,8 @@ export class ClusterNode implements NodeFace, DriverHost {
     const { store, machine } = this.replica;
     // The store calls `onStateDrained` when its disk has caught up.
     if (store.isOverloaded) return 0;
-    const end =
-      this.clock.now() + Math.min(APPLY_MS_MAX, APPLY_MS + entries.length / ENTRIES_PER_MS);
+    const { applyMsFor = usualApplyMs } = this.options;
+    const end = this.clock.now() + applyMsFor(entries.length);
     let bytes = 0;
     let taken = 0;
     for (const entry of entries) {

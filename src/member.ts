@@ -48,6 +48,8 @@ export interface Surroundings {
   readonly cacheBytes?: number;
   /** Keys that an entry touches in one turn of the event loop; the default is that of the machine. */
   readonly stepKeys?: number;
+  /** As in ClusterNodeOptions: in a simulation the clock stands still in a turn. */
+  readonly applyMsFor?: (waiting: number) => number;
   /** Batch sizes and windows of the core; its defaults suit real networks. */
   readonly tuning?: RaftTuning;
   /** The surroundings failed: stop acknowledging and exit. */
@@ -93,6 +95,7 @@ export async function openMember(config: Config, around: Surroundings): Promise<
     replica,
     replicaOptions,
     random: around.random,
+    ...(around.applyMsFor === undefined ? {} : { applyMsFor: around.applyMsFor }),
     secrets: around.secrets ?? null,
     freeBytes: () => around.disk.freeBytes(config.dataDir),
     onFatal: around.onFatal,

@@ -276,6 +276,8 @@ export class SimMember {
       metrics: NO_METRICS,
       cacheBytes: CACHE_BYTES,
       stepKeys: STEP_KEYS,
+      // Every other life applies one entry in a turn, as one does that is out of time, and the others all that wait.
+      applyMsFor: () => ((this.number + this.starts) % 2 === 0 ? 0 : Number.POSITIVE_INFINITY),
       tuning: this.tuning,
       onFatal: (error) => {
         if (life.alive) this.refuse(error);

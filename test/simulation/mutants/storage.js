@@ -18,6 +18,13 @@ export const storageMutants = [
     replace: 'if (batch.sync && this.outstanding < 0) active.file.sync(this.onSynced);',
   },
   {
+    name: 'backlog-overtaken',
+    rule: 'what was committed later waits behind what waits already',
+    file: 'src/raft/io/driver.ts',
+    find: 'if (isBehind) for (const entry of ready.committed) this.unapplied.push(entry);',
+    replace: 'if (isBehind) this.unapplied.unshift(...ready.committed);',
+  },
+  {
     name: 'sync-error-ignored',
     rule: 'a failed fsync is the end of the process: what it held may be gone',
     file: 'src/raft/io/wal.ts',
