@@ -51,6 +51,8 @@ class Rig implements DriverHost {
   explode: Error | null = null;
   /** Entries that are applied at once. */
   takes = Number.POSITIVE_INFINITY;
+  /** What the core took for applied when it handed out more. */
+  readonly takenForApplied: number[] = [];
 
   constructor() {
     this.raft = new Raft(
@@ -103,6 +105,7 @@ class Rig implements DriverHost {
     this.proposals = [];
   }
   apply(entries: readonly Entry[]): number {
+    this.takenForApplied.push(this.raft.appliedIndex);
     const taken = entries.slice(0, this.takes);
     for (const entry of taken) this.applied.push(entry.index);
     return taken.length;
@@ -196,10 +199,12 @@ describe('the driver', () => {
     for (const text of ['a', 'b', 'c']) propose(text);
     expect([rig.applied, rig.raft.appliedIndex]).toEqual([[1], 1]);
 
-    rig.takes = 2;
+    rig.takes = 1;
+    rig.takenForApplied.length = 0;
     rig.driver.resumeApply();
     rig.clock.settle();
     expect(rig.applied).toEqual([1, 2, 3, 4]);
+    expect(rig.takenForApplied).toEqual([1, 2, 3]);
     expect(rig.raft.appliedIndex).toBe(4);
 
     propose('d');
