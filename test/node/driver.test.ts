@@ -8,10 +8,11 @@ import type { Entry } from '../../src/raft/entry.js';
 import type { DriverHost } from '../../src/raft/io/driver.js';
 import { Driver } from '../../src/raft/io/driver.js';
 import type { LogBatch, LogStore } from '../../src/raft/io/log-store.js';
-import type { Message, SnapshotMeta } from '../../src/raft/message.js';
-import { Raft } from '../../src/raft/raft.js';
+import { type Message, MessageKind, type SnapshotMeta } from '../../src/raft/message.js';
+import type { Raft } from '../../src/raft/raft.js';
 import { Role } from '../../src/raft/ready.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { from, makeCore } from '../support/raft-core.js';
 
 const TICK_MS = 10;
 const configuration = configurationOf([1]);
@@ -50,20 +51,16 @@ class Rig implements DriverHost {
   proposals: Uint8Array[] = [];
   explode: Error | null = null;
   /** Entries that are applied at once. */
-  takes = Number.POSITIVE_INFINITY;
+  takes: number;
   /** What the core took for applied when it handed out more. */
   readonly takenForApplied: number[] = [];
 
-  constructor() {
-    this.raft = new Raft(
-      { id: 1, boot: 1, seed: 1, electionTicks: 5, heartbeatTicks: 1 },
-      {
-        hardState: { term: 0, vote: 0, commit: 0 },
-        base: { index: 0, term: 0, configuration, generation: 1 },
-        before: { index: 0, term: 0 },
-        entries: [],
-      },
-    );
+  constructor(
+    raft = makeCore({ voters: [1], electionTicks: 5, heartbeatTicks: 1 }),
+    takes = Number.POSITIVE_INFINITY,
+  ) {
+    this.raft = raft;
+    this.takes = takes;
     this.driver = new Driver({
       raft: this.raft,
       log: this.log,
@@ -210,6 +207,21 @@ describe('the driver', () => {
     propose('d');
     expect(rig.applied).toEqual([1, 2, 3, 4, 5]);
     expect(rig.raft.appliedIndex).toBe(5);
+  });
+
+  test('entries that wait are forgotten when a snapshot comes that holds them', () => {
+    const rig = new Rig(makeCore({ log: [1, 1, 1, 1], commit: 3, applied: 0 }), 0);
+    expect(rig.takenForApplied).not.toEqual([]);
+
+    rig.driver.step(from(2, MessageKind.Snapshot, 1, { snapshot: markAt(10) }));
+    rig.clock.settle();
+    rig.drain();
+    rig.takes = Number.POSITIVE_INFINITY;
+    rig.driver.resumeApply();
+    rig.clock.settle();
+
+    expect(rig.raft.appliedIndex).toBe(10);
+    expect(rig.applied).toEqual([]);
   });
 
   test('a leader is unfit when a write takes two election timeouts, and not when it takes one and a half', () => {
