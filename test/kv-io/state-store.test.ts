@@ -7,6 +7,8 @@ import { systemClock } from '../../src/clock.js';
 import { FatalError } from '../../src/errors.js';
 import type { PutOperation } from '../../src/kv/io/backend.js';
 import { LevelBackend } from '../../src/kv/io/level-backend.js';
+import { checkPage } from '../../src/kv/io/page.js';
+import { CHUNK_BYTES_MAX } from '../../src/kv/io/snapshot-chunk.js';
 import { NodeStateFolders } from '../../src/kv/io/state-folders.js';
 import type { StateStoreOptions } from '../../src/kv/io/state-store.js';
 import { StateStore } from '../../src/kv/io/state-store.js';
@@ -133,6 +135,29 @@ for (const kind of ['LevelDB', 'memory'] as const) {
 
       expect(sizes.length).toBeGreaterThan(0);
       expect(Math.max(...sizes)).toBeLessThan(132 * 1024);
+      await store.close();
+    });
+
+    it('reads what is pinned in steps of a chunk of a snapshot, and all of it', async () => {
+      const store = await StateStore.open(freshOptions(kind));
+      writeRange(store, 1, 5000);
+      const pages = await store.pin(5000);
+      const steps: number[] = [];
+      const bytes: number[] = [];
+      let records = 0;
+      for (;;) {
+        const entries = await pages.next();
+        if (entries.length === 0) break;
+        for (const [, page] of entries) records += checkPage(page);
+        steps.push(entries.length);
+        bytes.push(entries.reduce((sum, [, { length }]) => sum + length, 0));
+      }
+      await pages.close();
+
+      expect(steps.length).toBeGreaterThan(1);
+      expect(Math.max(...steps)).toBeLessThanOrEqual(64);
+      expect(Math.max(...bytes)).toBeLessThanOrEqual(CHUNK_BYTES_MAX);
+      expect(records).toBe(5000);
       await store.close();
     });
 

@@ -14,6 +14,7 @@ import type {
   Backend,
   BackendIterator,
   GenerationFolder,
+  IterateOptions,
   KeyRange,
   PutOperation,
   StateFolders,
@@ -128,20 +129,21 @@ export class MemoryBackend implements Backend {
     this.medium.settleTo(doneCount);
   }
 
-  iterate(range: KeyRange, options?: { readonly keysOnly: boolean }): BackendIterator {
+  iterate(range: KeyRange, options: IterateOptions = {}): BackendIterator {
+    const { keysOnly = false, entriesMax = CHUNK_ENTRIES } = options;
     this.assertOpen();
     const from = textOf(range.from);
     const to = textOf(range.to);
     const entries: [Uint8Array, Uint8Array][] = [];
     for (const key of this.medium.keys()) {
       if (key < from || key >= to) continue;
-      const value = options?.keysOnly === true ? undefined : this.copyOf(key);
+      const value = keysOnly ? undefined : this.copyOf(key);
       entries.push([Buffer.from(key, 'latin1'), value ?? new Uint8Array(0)]);
     }
     return {
       next: async () => {
         await this.turn();
-        return entries.splice(0, CHUNK_ENTRIES);
+        return entries.splice(0, entriesMax);
       },
       close: async () => {},
     };

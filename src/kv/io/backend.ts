@@ -31,9 +31,16 @@ export interface KeyRange {
   readonly to: Uint8Array;
 }
 
+export interface IterateOptions {
+  /** Gives empty values and reads less. */
+  readonly keysOnly?: boolean;
+  /** Of one step, at most; some hundred unless given. */
+  readonly entriesMax?: number;
+}
+
 /** A view of the store as it was when `iterate` was called. */
 export interface BackendIterator {
-  /** The next entries in key order, some hundred at a time; empty at the end. One call at a time. */
+  /** The next entries in key order; empty at the end. One call at a time. */
   next(): Promise<readonly (readonly [key: Uint8Array, value: Uint8Array])[]>;
   /** Must be called; an open iterator pins disk space. */
   close(): Promise<void>;
@@ -48,8 +55,7 @@ export interface Backend {
   /** Copies keys and values before it returns. */
   write(operations: readonly PutOperation[], options?: WriteOptions): Promise<void>;
   barrier(): Promise<void>;
-  /** `keysOnly` gives empty values and reads less. */
-  iterate(range: KeyRange, options?: { readonly keysOnly: boolean }): BackendIterator;
+  iterate(range: KeyRange, options?: IterateOptions): BackendIterator;
   /** Bytes on disk, of data that left memory already. */
   approximateBytes(range: KeyRange): Promise<number>;
   /** Gives back the space of removed and overwritten values. */

@@ -24,7 +24,14 @@
 import { open, readdir } from 'node:fs/promises';
 import { Level } from 'level';
 import { FatalError } from '../../errors.js';
-import type { Backend, BackendIterator, KeyRange, PutOperation, WriteOptions } from './backend.js';
+import type {
+  Backend,
+  BackendIterator,
+  IterateOptions,
+  KeyRange,
+  PutOperation,
+  WriteOptions,
+} from './backend.js';
 
 export interface LevelOptions {
   /** Snappy. Costs the background thread a little, the main thread nothing. */
@@ -148,8 +155,8 @@ export class LevelBackend implements Backend {
     return (await this.logFiles()).find((number) => number <= newest) ?? null;
   }
 
-  iterate(range: KeyRange, options?: { readonly keysOnly: boolean }): BackendIterator {
-    const keysOnly = options?.keysOnly === true;
+  iterate(range: KeyRange, options: IterateOptions = {}): BackendIterator {
+    const { keysOnly = false, entriesMax = SCAN_CHUNK_ENTRIES } = options;
     const iterator = this.level.iterator({
       gte: range.from,
       lt: range.to,
@@ -161,7 +168,7 @@ export class LevelBackend implements Backend {
     return {
       next: async () => {
         try {
-          const entries = await iterator.nextv(SCAN_CHUNK_ENTRIES);
+          const entries = await iterator.nextv(entriesMax);
           hasRead ||= entries.length > 0;
           return keysOnly ? entries.map(([key]) => [key, EMPTY] as const) : entries;
         } catch (error) {

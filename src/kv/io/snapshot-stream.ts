@@ -12,7 +12,7 @@ import { ByteWriter } from '../../bytes.js';
 import type { SnapshotMeta } from '../../raft/message.js';
 import type { BackendIterator } from './backend.js';
 import { putMark } from './checkpoint-slots.js';
-import { checkPage, eachRecord, withoutRecords } from './page.js';
+import { checkPage, eachPlace, withoutRecords } from './page.js';
 import {
   CHUNK_HEADER_BYTES,
   CHUNK_PAYLOAD_MAX,
@@ -164,7 +164,7 @@ class SnapshotExport implements AsyncIterableIterator<Uint8Array> {
       checkPage(page);
       let count = 0;
       let lastMain = 0;
-      eachRecord(page, (main) => {
+      eachPlace(page, (main) => {
         if (main <= revision) count += 1;
         lastMain = main;
       });

@@ -67,6 +67,9 @@ const REMOVE_BATCH = 1000;
 const DEFRAGMENT_SLICE_PAGES = 2 * 1024;
 const DEFRAGMENT_PAGES_MIN = 1024;
 const SIZE_MAX_AGE_MS = 5000;
+/** Read at a time from what is pinned: 256 KiB where they are full, as much as a chunk of a snapshot takes. Keys and values
+ *  become buffers in one go, and while V8 marks each new buffer has it mark for milliseconds there and then. */
+const PINNED_PAGES = 64;
 
 export class StateStore implements RecordStore {
   readonly generation: number;
@@ -315,7 +318,8 @@ export class StateStore implements RecordStore {
   pin(maxMain: number): Promise<BackendIterator> {
     return this.whileOpen(async () => {
       await this.flush();
-      const pages = this.backend.iterate({ from: pageKey(0, 0), to: pageKey(maxMain + 1, 0) });
+      const range = { from: pageKey(0, 0), to: pageKey(maxMain + 1, 0) };
+      const pages = this.backend.iterate(range, { entriesMax: PINNED_PAGES });
       return { next: () => this.whileOpen(() => pages.next()), close: () => pages.close() };
     });
   }
