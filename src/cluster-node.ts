@@ -92,15 +92,14 @@ const REGRESSED_TELL_MS = 60_000;
  * entries or bytes: with 64 KiB a turn a member whose turns took 20 ms fell behind without bound, and 200 deletions of 900 keys
  * in one turn took 600 ms. An entry that has begun goes on to its end or to that of its step (kv/steps.ts).
  *
- * Who has much to make up for takes longer: with 4 ms in each turn of 20 a follower had a sixth of a processor to keep
- * up with its leader, which waits for nobody.
+ * Who is far behind takes longer: with 4 ms in each turn of 20 a follower had a sixth of a processor to keep up with its
+ * leader, which waits for nobody. What clients have in flight is not far: a thousand puts that commit together.
  */
 const APPLY_MS = 4;
 const APPLY_MS_MAX = 20;
-/** Waiting entries that add a millisecond: with a thousand it is the most. */
-const ENTRIES_PER_MS = 64;
-const usualApplyMs = (waiting: number): number =>
-  Math.min(APPLY_MS_MAX, APPLY_MS + waiting / ENTRIES_PER_MS);
+const FAR_BEHIND = 1024;
+/** Entries beyond FAR_BEHIND that add a millisecond: with 5,000 behind it is the most. */
+const ENTRIES_PER_MS = 256;
 /** Committed entries that are not applied yet; above it new writes are refused. */
 const MAX_APPLY_LAG = 5000;
 /** Backups under way. Each pins the files of the state as it was. */
@@ -127,8 +126,9 @@ export interface ClusterNodeOptions {
   readonly replicaOptions: ReplicaOptions;
   /** 0 to 1. */
   readonly random: () => number;
-  /** For how long entries are applied in a turn of the event loop, of so many that wait; one is in any case. */
-  readonly applyMsFor?: (waiting: number) => number;
+  /** For how long entries are applied in a turn of the event loop, by a member that is so many behind what is committed;
+   *  one is in any case. */
+  readonly applyMsFor?: (behind: number) => number;
   readonly secrets: Secrets | null;
   /** Of the disk with the data folder. */
   readonly freeBytes: () => number;
@@ -734,7 +734,7 @@ export class ClusterNode implements NodeFace, DriverHost {
     // The store calls `onStateDrained` when its disk has caught up.
     if (store.isOverloaded) return 0;
     const { applyMsFor = usualApplyMs } = this.options;
-    const end = this.clock.now() + applyMsFor(entries.length);
+    const end = this.clock.now() + applyMsFor(this.raft.commitIndex - machine.appliedIndex);
     let bytes = 0;
     let taken = 0;
     for (const entry of entries) {
@@ -1253,4 +1253,9 @@ export class ClusterNode implements NodeFace, DriverHost {
 
 function hexOf(id: number): string {
   return id.toString(16);
+}
+
+function usualApplyMs(behind: number): number {
+  const more = Math.max(0, behind - FAR_BEHIND) / ENTRIES_PER_MS;
+  return Math.min(APPLY_MS_MAX, APPLY_MS + more);
 }

@@ -49,7 +49,7 @@ export interface Surroundings {
   /** Keys that an entry touches in one turn of the event loop; the default is that of the machine. */
   readonly stepKeys?: number;
   /** As in ClusterNodeOptions: in a simulation the clock stands still in a turn. */
-  readonly applyMsFor?: (waiting: number) => number;
+  readonly applyMsFor?: (behind: number) => number;
   /** Batch sizes and windows of the core; its defaults suit real networks. */
   readonly tuning?: RaftTuning;
   /** The surroundings failed: stop acknowledging and exit. */
