@@ -39,8 +39,8 @@ describe('page keys', () => {
 });
 
 describe('pages', () => {
-  it.each([1, 7])('take %i keys in one piece of memory', (count) => {
-    const keys = pageKeyRoom(count).map((room, at) => pageKey(2 ** 40 + at, at, room));
+  it('take keys in one piece of memory', () => {
+    const keys = pageKeyRoom(7).map((room, at) => pageKey(2 ** 40 + at, at, room));
 
     expect(keys.map(parsePageKey)).toEqual(keys.map((_, at) => ({ main: 2 ** 40 + at, sub: at })));
     expect(new Set(keys.map(({ buffer }) => buffer)).size).toBe(1);

@@ -67,7 +67,7 @@ const REMOVE_BATCH = 1000;
 const DEFRAGMENT_SLICE_PAGES = 2 * 1024;
 const DEFRAGMENT_PAGES_MIN = 1024;
 const SIZE_MAX_AGE_MS = 5000;
-/** Read at a time from what is pinned: 256 KiB where they are full, as much as a chunk of a snapshot takes. Keys and values
+/** Read at a time from what is pinned: 256 KiB where they are full, about as much as a chunk of a snapshot takes. Keys and values
  *  become buffers in one go, and while V8 marks each new buffer has it mark for milliseconds there and then. */
 const PINNED_PAGES = 64;
 
