@@ -8,12 +8,11 @@
  * A signature is checked once: a token that was found good is known by its digest until it ends. Whose
  * rights have changed since is found by the revision, not here.
  *
- * The only file that names `jose`, and the only one of the machine's that asks for the time of day: `exp`
- * is one.
+ * The only file that names `jose`, which is loaded with the first token (few members have any, and it takes 26 ms of
+ * a start), and the only one of the machine's that asks for the time of day: `exp` is one.
  */
 import { createHash, createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { jwtVerify, SignJWT } from 'jose';
 import { KvError } from '../../errors.js';
 import type { JwtAlgorithm, JwtOptions } from './jwt-options.js';
 import type { KnownToken } from './simple-tokens.js';
@@ -67,6 +66,7 @@ export class JwtTokens {
         'this member checks tokens and makes none; ask whoever has the private key',
       );
     }
+    const { SignJWT } = await import('jose');
     return await new SignJWT({ username: user, revision: authRevision })
       .setProtectedHeader({ alg: this.algorithm, typ: 'JWT' })
       .setExpirationTime(Math.floor((Date.now() + this.ttlMs) / 1000))
@@ -86,6 +86,7 @@ export class JwtTokens {
   /** Null for a token that was not signed by the key, has ended, or says too little. */
   async verify(token: string): Promise<KnownToken | null> {
     if (token.length > TOKEN_CHARS_MAX) return null;
+    const { jwtVerify } = await import('jose');
     try {
       const { payload } = await jwtVerify(token, this.verifyKey, {
         algorithms: [this.algorithm],
