@@ -50,6 +50,12 @@ export function isVoter(configuration: Configuration, member: NodeId): boolean {
   return configuration.voters.includes(member) || configuration.votersOutgoing.includes(member);
 }
 
+/** Its vote alone decides. */
+export function isSoleVoter(configuration: Configuration, member: NodeId): boolean {
+  const { voters, votersOutgoing } = configuration;
+  return votersOutgoing.length === 0 && voters.length === 1 && voters[0] === member;
+}
+
 export function isMember(configuration: Configuration, member: NodeId): boolean {
   return isVoter(configuration, member) || configuration.learners.includes(member);
 }

@@ -44,7 +44,7 @@ import {
 } from './message.js';
 import { Outbox } from './outbox.js';
 import type { Progress } from './progress.js';
-import { isVoter, quorumValue } from './quorum.js';
+import { isSoleVoter, isVoter, quorumValue } from './quorum.js';
 import { ForwardedReads, LeaderReads } from './reads.js';
 import { type HardState, type Persist, type RaftEvent, type Ready, Role } from './ready.js';
 import { finishSnapshot } from './snapshot-install.js';
@@ -514,7 +514,9 @@ export class Raft {
 
   drawElectionTimeout(): void {
     const { electionTicks } = this.options;
-    this.electionTimeout = electionTicks + this.prng.below(electionTicks);
+    const drawn = electionTicks + this.prng.below(electionTicks);
+    // A sole voter has no leader to wait for, and nobody whose vote it could split.
+    this.electionTimeout = isSoleVoter(this.configuration, this.id) ? 1 : drawn;
   }
 
   // ---------------------------------------------------------------- inside

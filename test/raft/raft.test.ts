@@ -2,6 +2,7 @@
  * The rules that all roles share: terms, ticks, the gate of durability, the hand-out of output.
  */
 import { describe, expect, it } from 'vitest';
+import { configurationOf } from '../../src/raft/configuration.js';
 import { MessageKind, makeMessage } from '../../src/raft/message.js';
 import { Role } from '../../src/raft/ready.js';
 import {
@@ -252,6 +253,30 @@ describe('step', () => {
 });
 
 describe('the election timer', () => {
+  it('does not let the only voter wait for a leader that cannot be', () => {
+    const raft = makeCore({ voters: [1], log: [1, 1] });
+
+    tick(raft, 1);
+    flush(raft);
+
+    expect([raft.role, raft.term]).toEqual([Role.Leader, 2]);
+  });
+
+  it('runs in full where another vote counts, of the half that goes, too, and where the only vote is that of another', () => {
+    const joint = {
+      voters: [1],
+      votersOutgoing: [1, 2],
+      learners: [],
+      learnersNext: [],
+      autoLeave: true,
+    };
+    const learner = { ...configurationOf([2]), learners: [1] };
+    for (const configuration of [joint, learner, configurationOf([1, 2])]) {
+      const raft = makeCore({ configuration });
+      expect(raft.electionTimeout).toBeGreaterThanOrEqual(10);
+    }
+  });
+
   it('is reset by the leader of the term', () => {
     const raft = makeCore({ log: [1] });
     for (let count = 0; count < 10; count += 1) {
