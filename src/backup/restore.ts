@@ -37,8 +37,6 @@ import { BackupError } from './backup-error.js';
 import type { BackupHead } from './format.js';
 import { eachRetained, type VerifiedBackup, verifyBackup } from './verify.js';
 
-/** What etcd's guides recommend: more revisions than a busy cluster makes in a week. */
-export const DEFAULT_BUMP = 1_000_000_000;
 /** Half of what pages can name, so that there is as much to come. */
 const REVISION_MAX = 2 ** 47;
 const FIRST_GENERATION = 1;

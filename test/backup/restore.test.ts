@@ -6,9 +6,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { DEFAULT_BUMP } from '../../cli/commands/snapshot.js';
 import { type AuthCommand, PermissionType } from '../../src/auth/auth-command.js';
 import { BackupError } from '../../src/backup/backup-error.js';
-import { DEFAULT_BUMP } from '../../src/backup/restore.js';
 import { settleIdentity } from '../../src/joining.js';
 import { AlarmType } from '../../src/kv/command.js';
 import type { PutRequest } from '../../src/kv/request.js';
