@@ -228,7 +228,7 @@ export class Raft {
     }
     this.failReads(this.forwardedReads.takeExpired(this.now - this.options.electionTicks));
     this.electionElapsed += 1;
-    if (this.electionElapsed < this.electionTimeout) return;
+    if (this.electionElapsed < this.electionTimeout && !this.waitsForNobody()) return;
     if (this.canCampaign()) {
       campaign(this);
       return;
@@ -514,12 +514,20 @@ export class Raft {
 
   drawElectionTimeout(): void {
     const { electionTicks } = this.options;
-    const drawn = electionTicks + this.prng.below(electionTicks);
-    // A sole voter has no leader to wait for, and nobody whose vote it could split.
-    this.electionTimeout = isSoleVoter(this.configuration, this.id) ? 1 : drawn;
+    this.electionTimeout = electionTicks + this.prng.below(electionTicks);
   }
 
   // ---------------------------------------------------------------- inside
+
+  /**
+   * The only voter has no leader to wait for, and nobody whose vote it could split. A candidate has itself to wait
+   * for: with a new term each tick, a disk that is slower than a tick would never catch up with the vote. And who
+   * hears a leader is not alone, whatever the configuration that it has applied so far.
+   */
+  private waitsForNobody(): boolean {
+    if (this.role !== Role.Follower || this.leader !== NO_NODE) return false;
+    return isSoleVoter(this.configuration, this.id);
+  }
 
   private hasUnwritten(): boolean {
     if (this.term !== this.handedOut.term || this.vote !== this.handedOut.vote) return true;

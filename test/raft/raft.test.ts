@@ -262,7 +262,17 @@ describe('the election timer', () => {
     expect([raft.role, raft.term]).toEqual([Role.Leader, 2]);
   });
 
-  it('runs in full where another vote counts, of the half that goes, too, and where the only vote is that of another', () => {
+  it('gives the disk of the only voter its time: a new term with each tick would outrun it', () => {
+    const raft = makeCore({ voters: [1] });
+
+    tick(raft, 9);
+    expect([raft.role, raft.term]).toEqual([Role.Candidate, 1]);
+    flush(raft);
+
+    expect([raft.role, raft.term]).toEqual([Role.Leader, 1]);
+  });
+
+  it('runs in full where another vote counts, that of the half that goes, too, and where the only vote is that of another', () => {
     const joint = {
       voters: [1],
       votersOutgoing: [1, 2],
@@ -273,8 +283,18 @@ describe('the election timer', () => {
     const learner = { ...configurationOf([2]), learners: [1] };
     for (const configuration of [joint, learner, configurationOf([1, 2])]) {
       const raft = makeCore({ configuration });
-      expect(raft.electionTimeout).toBeGreaterThanOrEqual(10);
+      tick(raft, 9);
+      expect(raft.role).toBe(Role.Follower);
     }
+  });
+
+  it('runs in full where the only voter hears the leader of a change that it has yet to learn of', () => {
+    const raft = makeCore({ voters: [1], log: [1] });
+    step(raft, from(2, K.Heartbeat, 1));
+
+    tick(raft, 9);
+
+    expect([raft.role, raft.leader]).toEqual([Role.Follower, 2]);
   });
 
   it('is reset by the leader of the term', () => {
