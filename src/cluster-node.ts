@@ -856,7 +856,7 @@ export class ClusterNode implements NodeFace, DriverHost {
       return;
     this.regressedToldAt.set(member, now);
     this.logger.error(
-      { member: member.toString(16), index, match },
+      { peer: member.toString(16), index, match },
       'a member has lost entries that it had acknowledged: remove it and add it anew',
     );
   }
@@ -1246,7 +1246,9 @@ export class ClusterNode implements NodeFace, DriverHost {
     try {
       await this.transferLeadership(best.id, this.context(2 * this.options.config.electionMs));
     } catch (error) {
-      this.logger.warn({ err: error }, 'leadership was not handed over; the others will elect');
+      // All members may be told to stop at once: no stack for what is nobody's fault.
+      const about = error instanceof KvError ? { reason: error.message } : { err: error };
+      this.logger.warn(about, 'leadership was not handed over; the others will elect');
     }
   }
 }

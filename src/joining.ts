@@ -87,7 +87,7 @@ export async function settleIdentity(
     );
   }
   logger.info(
-    { member: hexOf(self.id), cluster: hexOf(answer.clusterId) },
+    { memberId: hexOf(self.id), cluster: hexOf(answer.clusterId) },
     'joining a running cluster',
   );
   return {

@@ -18,6 +18,7 @@ export interface LogOutput {
   flush(): void;
 }
 
+/** `bindings` are in each line: no line may use one of their names, or JSON has the name twice. */
 export function openLog(level: string, bindings: Readonly<Record<string, string>>): LogOutput {
   let dropped = 0;
   /** It took nothing when it was written to last. */

@@ -170,7 +170,7 @@ export async function startServer(
     {
       clientPorts,
       ...(clientSockets.length > 0 ? { clientSockets } : {}),
-      member: config.memberId.toString(16),
+      memberId: config.memberId.toString(16),
       cluster: config.clusterId.toString(16),
     },
     'ready to serve client requests',

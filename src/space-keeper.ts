@@ -128,7 +128,7 @@ export class SpaceKeeper {
     const gone = [...this.silent].find(([, looks]) => looks >= SILENT_LOOKS);
     if (gone === undefined) return null;
     const [member] = gone;
-    const about = { member: member.toString(16) };
+    const about = { peer: member.toString(16) };
     return {
       command: { kind: 'report', memberId: member, finding: 'disk-free' },
       tell: () => logger.warn(about, 'a member with a full disk is gone; going on'),

@@ -112,7 +112,7 @@ export class StateCheck {
     for (const member of differing) {
       if (machine().isCorrupt(member)) continue;
       logger.error(
-        { member: member.toString(16) },
+        { peer: member.toString(16) },
         'the state of a member differs from that of most others: it serves no clients any more; replace it',
       );
       await propose({ kind: 'report', memberId: member, finding: 'state-differs' });

@@ -1,8 +1,9 @@
 /**
  * Ties clusters to the life of a vitest file: what a test started is stopped when the test ends, and
- * when it failed the last log lines of all members are printed first.
+ * when it failed the last log lines of all members are printed first. Behind each test the lines are
+ * looked at.
  */
-import { afterAll, afterEach } from 'vitest';
+import { afterAll, afterEach, expect } from 'vitest';
 import { Cluster, type ClusterOptions, type ServerProcess } from './cluster-processes.js';
 import { removeTempFolders } from './temp-folder.js';
 
@@ -29,8 +30,10 @@ export function useClusters(): ClusterFixture {
     }
     await Promise.all([...clusters].map((cluster) => cluster.stop()));
     await Promise.all([...processes].map((single) => single.kill()));
+    const all = [...[...clusters].flatMap(({ members }) => members), ...processes];
     clusters.clear();
     processes.clear();
+    expect(all.flatMap(({ logs }) => linesThatSayANameTwice(logs))).toEqual([]);
   });
 
   afterAll(removeTempFolders);
@@ -50,4 +53,17 @@ export function useClusters(): ClusterFixture {
       return single;
     },
   };
+}
+
+/** Who reads such a line as JSON has one of the two values, and which one is up to the reader. */
+function linesThatSayANameTwice(logs: string): string[] {
+  return logs.split('\n').filter((line) => {
+    if (!line.startsWith('{"level":')) return false;
+    try {
+      return JSON.stringify(JSON.parse(line)) !== line;
+    } catch {
+      // What a killed process had not written to its end.
+      return false;
+    }
+  });
 }
