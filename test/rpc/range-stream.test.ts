@@ -108,7 +108,6 @@ describe('RangeStream', () => {
 
   it.each<[Wish, number, string]>([
     [{ ...ALL, sortOrder: 2 }, UNIMPLEMENTED, 'RangeStream does not support custom sort orders'],
-    [{ ...ALL, sortTarget: 1 }, UNIMPLEMENTED, 'RangeStream does not support custom sort orders'],
     [
       { ...ALL, sortTarget: 3, sortOrder: 1 },
       UNIMPLEMENTED,
@@ -136,6 +135,34 @@ describe('RangeStream', () => {
   ])('of %o is refused', async (wish, status, text) => {
     expect(await open(wish).outcome).toMatchObject({ status, text, messages: [] });
   });
+
+  it.each<[string, Wish]>([
+    ['all', { ...ALL, sortTarget: 4 }],
+    ['the first few', { ...ALL, sortTarget: 2, limit: 3 }],
+    ['this member alone', { ...ALL, sortTarget: 3, serializable: true }],
+  ])('is Range for a short list with a sort target and no order: %s', async (_what, wish) => {
+    fill(300, 100);
+    node.rig.ok(put('k00000', Buffer.from('again')));
+    const outcome = await open(wish).outcome;
+    expect(outcome.status).toBe(0);
+    const parts = partsOf(outcome);
+    expect(parts.map(plain)).toEqual([plain(await range(wish))]);
+    const keys = parts[0]?.kvs.map(({ key }) => key) ?? [];
+    if (wish.limit === undefined)
+      expect(keys).not.toEqual(keys.toSorted((a, b) => (a < b ? -1 : 1)));
+  });
+
+  it.each([{}, { serializable: true }])(
+    'refuses a sort target for a list that no single turn reads: %o',
+    async (how) => {
+      fill(3000, 1);
+      expect(await open({ ...ALL, ...how, sortTarget: 4 }).outcome).toMatchObject({
+        status: UNIMPLEMENTED,
+        text: expect.stringContaining('for long lists: use Range'),
+        messages: [],
+      });
+    },
+  );
 
   it('is linearizable unless it says otherwise', async () => {
     node.hasLeader = false;

@@ -6,8 +6,9 @@
  * few parts, and a client that does not read holds up nobody but itself.
  *
  * Only the order of keys can be walked part by part: other orders and filters of revisions are not served.
- * etcd lets a sort target without an order pass and then orders each part by itself, which is no order;
- * here that is refused like any other.
+ * But etcd lets a sort target without an order pass, and sorts each part by itself: a list that fits into
+ * one part is in order, a longer one is in none and lacks keys. Here the short one is that of Range, and
+ * the longer one is refused.
  */
 import { asError, KvError } from '../../errors.js';
 import { type RangeRequest, SortOrder, SortTarget } from '../../kv/request.js';
@@ -64,7 +65,7 @@ class RangeStream implements StreamSession<Request> {
 
   private async answer(range: RangeRequest, serializable: boolean): Promise<void> {
     try {
-      for await (const part of this.node.rangeParts(range, serializable, this.context)) {
+      for await (const part of this.parts(range, serializable)) {
         if (this.over) return;
         const isTaken = this.sink.send({ rangeResponse: this.response(part) });
         if (!isTaken && !this.over) {
@@ -80,6 +81,21 @@ class RangeStream implements StreamSession<Request> {
     }
   }
 
+  private async *parts(range: RangeRequest, serializable: boolean): AsyncIterable<RangePart> {
+    if (range.sortTarget === SortTarget.Key) {
+      yield* this.node.rangeParts(range, serializable, this.context);
+      return;
+    }
+    const { signal, requireLeader, actor } = this.context;
+    const context = {
+      ...this.node.context(undefined, signal, requireLeader, actor),
+      mayBeLong: refuseLong,
+    };
+    const { revision, response } = await this.node.range(range, serializable, context);
+    const { kvs, more, count } = response;
+    yield { kvs, end: { revision, more, count } };
+  }
+
   private response({ kvs, end }: RangePart): Encodable<'RangeResponse'> {
     if (end === null) return { kvs };
     const { revision, more, count } = end;
@@ -87,8 +103,16 @@ class RangeStream implements StreamSession<Request> {
   }
 }
 
+function refuseLong(): never {
+  throw new KvError(
+    'UNIMPLEMENTED',
+    'RangeStream does not support custom sort orders for long lists: use Range, or no sort target',
+  );
+}
+
 function refuseUnordered(request: Request, { sortOrder, sortTarget }: RangeRequest): void {
-  if (sortTarget !== SortTarget.Key || sortOrder === SortOrder.Descend) {
+  const isSorted = sortTarget !== SortTarget.Key && sortOrder !== SortOrder.None;
+  if (isSorted || sortOrder === SortOrder.Descend) {
     throw new KvError('UNIMPLEMENTED', 'RangeStream does not support custom sort orders');
   }
   const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
