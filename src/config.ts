@@ -165,6 +165,7 @@ function build(values: ReadonlyMap<string, string>, { problems, warnings }: Find
     'initial-advertise-peer-urls',
     problems,
   );
+  checkPorts([...listenClient, ...listenMetrics, ...listenPeer], problems);
   const token = text('initial-cluster-token');
   const join = text('join') === '' ? [] : urls(text('join'), 'join', problems);
   const members = initialMembers(
@@ -482,6 +483,18 @@ export function addressOf(url: string): {
     port: parsed.port === '' ? (secure ? 443 : 80) : Number(parsed.port),
     secure,
   };
+}
+
+/** etcd tells TLS from plain text on one port; a second listener here would find the port in use by the first. */
+function checkPorts(listeners: readonly ClientAddress[], problems: string[]): void {
+  const urls = new Map<string, string>();
+  for (const listener of listeners) {
+    if ('path' in listener || listener.port === 0) continue;
+    const key = `${listener.host} ${listener.port}`;
+    const other = urls.get(key);
+    if (other === undefined) urls.set(key, listener.url);
+    else problems.push(`${other} and ${listener.url} are the same port: each needs one of its own`);
+  }
 }
 
 function initialMembers(list: string, token: string, problems: string[]): InitialMember[] {

@@ -176,6 +176,11 @@ describe('configuration', () => {
     [['--initial-cluster', 'a=http://x:1,b=http://x:1', '--name', 'a'], 'both have http://x:1'],
     [['--initial-cluster', 'http://x:1'], 'not of the form NAME=URL'],
     [['--initial-cluster-state', 'old'], '"new" or "existing"'],
+    [
+      ['--listen-client-urls', 'http://10.0.0.1:7,https://10.0.0.1:7', '--auto-tls'],
+      'http://10.0.0.1:7 and https://10.0.0.1:7 are the same port',
+    ],
+    [['--listen-metrics-urls', 'http://127.0.0.1:2380'], 'http://127.0.0.1:2380 are the same port'],
     [['--config-file', '/nowhere/kvd.yaml'], 'does not exist'],
     [['--name'], 'needs a value'],
     [['stray'], 'unexpected argument "stray"'],
