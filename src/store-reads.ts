@@ -13,7 +13,7 @@ import { crc32c } from './crc32c.js';
 import { type ErrorCode, KvError } from './errors.js';
 import type { KvEvent } from './kv/event.js';
 import { type RangeScan, STEP_BYTES } from './kv/range-scan.js';
-import { decodeRecord } from './kv/record.js';
+import { decodeRecord, HISTORY_HASH_SEED } from './kv/record.js';
 import type { RangeRequest } from './kv/request.js';
 import type { StateMachine } from './kv/state-machine.js';
 import { eventFromRecord, type RangeAnswer, type Store } from './kv/store.js';
@@ -256,7 +256,7 @@ export async function hashStore(
   const { compactRevision } = store;
   if (hashRevision > store.revision) throw readError('FUTURE_REVISION', replica.machine);
   if (hashRevision < compactRevision) throw readError('COMPACTED', replica.machine);
-  let hash = 0;
+  let hash = HISTORY_HASH_SEED;
   for (let from = 0; from <= hashRevision; ) {
     const page = await replica.store.readRevisions(from, hashRevision, HASH_STEP_BYTES);
     if (store.compactRevision !== compactRevision) {

@@ -9,7 +9,7 @@ import { crc32c } from '../crc32c.js';
 import { FatalError } from '../errors.js';
 import type { OnRecord } from '../kv/io/page.js';
 import type { SnapshotHead } from '../kv/io/snapshot-parser.js';
-import { decodeRecord } from '../kv/record.js';
+import { decodeRecord, HISTORY_HASH_SEED } from '../kv/record.js';
 import type { RecordStore } from '../kv/record-store.js';
 import type { Restore } from '../kv/restore.js';
 import { StateMachine } from '../kv/state-machine.js';
@@ -74,7 +74,7 @@ export async function eachRetained(
 
 /** The hash that `kvctl endpoint hashkv` shows of the same history (store-reads.ts). */
 export async function hashOf(backup: VerifiedBackup): Promise<number> {
-  let hash = 0;
+  let hash = HISTORY_HASH_SEED;
   await eachRetained(backup, (_main, _sub, bytes) => {
     hash = crc32c(bytes, 0, bytes.length, hash);
   });

@@ -26,6 +26,9 @@ const OVERHEAD_BYTES = 56;
 
 export const NO_VALUE = new Uint8Array(0);
 
+/** What the hash of a history begins with: 0, that of none, would be left out of an answer in JSON. */
+export const HISTORY_HASH_SEED = 1;
+
 export interface StoredRecord {
   readonly tombstone: boolean;
   readonly create: number;
