@@ -1,9 +1,10 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * Four projects, chosen by `--project`: `unit` (pure code and single files, seconds), `cluster` (real
- * processes, files and sockets, two files at a time), `long` (the same for minutes; `.ci/run` only) and
- * `interop` (clients of other people, needs packages that `.ci/run` installs).
+ * Five projects, chosen by `--project`: `unit` (pure code and single files, seconds), `cluster` (real
+ * processes, files and sockets, two files at a time), `long` (the same for minutes; `.ci/run` only),
+ * `interop` (clients of other people, needs packages that `.ci/run` installs) and `robustness` (judged by
+ * etcd's model; by hand, needs Go).
  */
 export default defineConfig({
   test: {
@@ -13,7 +14,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/cluster/**', 'test/long/**', 'test/interop/**'],
+          exclude: ['test/cluster/**', 'test/long/**', 'test/interop/**', 'test/robustness/**'],
           testTimeout: 60_000,
           hookTimeout: 30_000,
           // Two thirds of the time these wait, too.
@@ -48,6 +49,15 @@ export default defineConfig({
           hookTimeout: 60_000,
           // As the cluster tests; one file alone needs a port of its own.
           maxWorkers: 2,
+        },
+      },
+      {
+        test: {
+          name: 'robustness',
+          include: ['test/robustness/**/*.test.ts'],
+          testTimeout: 400_000,
+          hookTimeout: 60_000,
+          maxWorkers: 1,
         },
       },
     ],
