@@ -83,7 +83,7 @@ const IGNORED: readonly Group[] = [
   {
     names: 'initial-election-tick-advance!',
     reason:
-      'a member that starts waits for one election timeout, half a second by default; the only voter of a cluster never waits',
+      'a member that starts waits for one to two election timeouts, half a second to a second by default; the only voter of a cluster does not wait',
   },
   {
     names: 'raft-read-timeout raft-write-timeout',

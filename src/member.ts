@@ -4,6 +4,7 @@
  * server.ts gives it the real disk, clock and network; a simulator gives it its own. Nothing here
  * listens yet: `node.start()` is the caller's next step.
  */
+import { loadJwt } from './auth/io/jwt-tokens.js';
 import type { Secrets } from './authority.js';
 import type { Clock } from './clock.js';
 import { ClusterNode } from './cluster-node.js';
@@ -62,6 +63,7 @@ export interface OpenedMember {
 }
 
 export async function openMember(config: Config, around: Surroundings): Promise<OpenedMember> {
+  if (config.authToken.kind === 'jwt') await loadJwt();
   const configuration = configurationOf(config.initialMembers.map(({ id }) => id));
   const { wal, recovered } = openLog(config, around, configuration);
   const genesis = keepGenesis(config, around.disk);

@@ -113,9 +113,10 @@ function readFile(path: string, problems: string[]): Values {
     problems.push(`--config-file ${path} does not exist`);
     return values;
   }
+  const yaml = loadYaml();
   let content: unknown;
   try {
-    content = loadYaml().parse(readFileSync(path, 'utf8'));
+    content = yaml.parse(readFileSync(path, 'utf8'));
   } catch (error) {
     problems.push(`--config-file ${path} is not YAML: ${(error as Error).message.split('\n')[0]}`);
     return values;

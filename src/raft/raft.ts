@@ -451,7 +451,9 @@ export class Raft {
     assert(this.canCampaign(), `member ${this.id} must not campaign`);
     this.enter(Role.PreCandidate, this.term, NO_NODE);
     this.electionElapsed = 0;
-    this.tell({ kind: 'role', role: this.role, term: this.term, reason: 'leader is silent' });
+    const isAlone = isSoleVoter(this.configuration, this.id);
+    const reason = isAlone ? 'has the only vote' : 'leader is silent';
+    this.tell({ kind: 'role', role: this.role, term: this.term, reason });
   }
 
   becomeCandidate(reason: string): void {

@@ -4,7 +4,14 @@
 import { describe, expect, it } from 'vitest';
 import type { Configuration } from '../../src/raft/configuration.js';
 import { configurationOf } from '../../src/raft/configuration.js';
-import { isMember, isVoter, membersOf, quorumValue, voteResult } from '../../src/raft/quorum.js';
+import {
+  isMember,
+  isSoleVoter,
+  isVoter,
+  membersOf,
+  quorumValue,
+  voteResult,
+} from '../../src/raft/quorum.js';
 
 function joint(voters: number[], votersOutgoing: number[], learners: number[] = []): Configuration {
   return { voters, votersOutgoing, learners, learnersNext: [], autoLeave: false };
@@ -187,5 +194,18 @@ describe('members', () => {
       true,
       false,
     ]);
+  });
+});
+
+describe('isSoleVoter', () => {
+  it('is so where no other vote counts, in neither of the two halves of a joint configuration', () => {
+    const withLearners = { ...configurationOf([1]), learners: [2, 3] };
+    expect(isSoleVoter(configurationOf([1]), 1)).toBe(true);
+    expect(isSoleVoter(withLearners, 1)).toBe(true);
+    expect(isSoleVoter(withLearners, 2)).toBe(false);
+    expect(isSoleVoter(configurationOf([2]), 1)).toBe(false);
+    expect(isSoleVoter(configurationOf([1, 2]), 1)).toBe(false);
+    expect(isSoleVoter(joint([1], [1, 2, 3]), 1)).toBe(false);
+    expect(isSoleVoter(joint([1, 2], [1]), 1)).toBe(false);
   });
 });

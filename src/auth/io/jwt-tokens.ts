@@ -8,8 +8,8 @@
  * A signature is checked once: a token that was found good is known by its digest until it ends. Whose
  * rights have changed since is found by the revision, not here.
  *
- * The only file that names `jose`, which is loaded with the first token (few members have any, and it takes 26 ms of
- * a start), and the only one of the machine's that asks for the time of day: `exp` is one.
+ * The only file that names `jose`, which is loaded by members that have such tokens (it takes 26 ms of a start), and
+ * the only one of the machine's that asks for the time of day: `exp` is one.
  */
 import { createHash, createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -24,6 +24,11 @@ interface Verified extends KnownToken {
 const KNOWN_MAX = 10_000;
 const TOKEN_CHARS_MAX = 8192;
 const HMAC_BYTES_MIN = 32;
+
+/** Before the member serves: not in the turn of the first token, and what is missing is found at the start. */
+export async function loadJwt(): Promise<void> {
+  await import('jose');
+}
 
 export class JwtTokens {
   private readonly algorithm: JwtAlgorithm;
