@@ -181,6 +181,7 @@ describe('the rules', () => {
     ['src/kv/store.ts', "import { Level } from 'level';", 'packages'],
     ['src/server.ts', "import { Level } from 'level';", 'packages'],
     ['src/server.ts', "import fastify from 'fastify';", 'packages'],
+    ['src/server.ts', "createRequire(import.meta.url)('fastify');", 'packages'],
     ['src/rpc/gateway/app.ts', "import { pack } from 'msgpackr';", 'packages'],
     ['src/client/client.ts', "import { Command } from 'commander';", 'packages'],
     ['src/cluster-node.ts', "import { pino } from 'pino';", 'packages'],

@@ -4,7 +4,12 @@
  * looked at.
  */
 import { afterAll, afterEach, expect } from 'vitest';
-import { Cluster, type ClusterOptions, type ServerProcess } from './cluster-processes.js';
+import {
+  Cluster,
+  type ClusterOptions,
+  READY_TEXT,
+  type ServerProcess,
+} from './cluster-processes.js';
 import { removeTempFolders } from './temp-folder.js';
 
 export interface ClusterFixture {
@@ -34,6 +39,11 @@ export function useClusters(): ClusterFixture {
     clusters.clear();
     processes.clear();
     expect(all.flatMap(({ logs }) => linesThatSayANameTwice(logs))).toEqual([]);
+    // Else nothing was looked at.
+    const ready = all.filter(({ logs }) => logs.includes(READY_TEXT));
+    expect(ready.filter(({ logs }) => logLines(logs).length === 0).map(({ name }) => name)).toEqual(
+      [],
+    );
   });
 
   afterAll(removeTempFolders);
@@ -57,8 +67,7 @@ export function useClusters(): ClusterFixture {
 
 /** Who reads such a line as JSON has one of the two values, and which one is up to the reader. */
 function linesThatSayANameTwice(logs: string): string[] {
-  return logs.split('\n').filter((line) => {
-    if (!line.startsWith('{"level":')) return false;
+  return logLines(logs).filter((line) => {
     try {
       return JSON.stringify(JSON.parse(line)) !== line;
     } catch {
@@ -66,4 +75,8 @@ function linesThatSayANameTwice(logs: string): string[] {
       return false;
     }
   });
+}
+
+function logLines(logs: string): string[] {
+  return logs.split('\n').filter((line) => line.startsWith('{"level":'));
 }

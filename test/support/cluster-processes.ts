@@ -29,7 +29,7 @@ import { tempFolder } from './temp-folder.js';
 import { makeTestCertificates, TLS_BY_DEFAULT } from './test-certificates.js';
 import { GiveUp, waitFor } from './wait.js';
 
-const READY_TEXT = 'ready to serve client requests';
+export const READY_TEXT = 'ready to serve client requests';
 /** Limits of waits that end much earlier on an idle machine. */
 const START_MS = 40_000;
 const AGREE_MS = 30_000;

@@ -205,6 +205,11 @@ export function importsOf(text: string): Import[] {
   for (const [, from] of text.matchAll(/\bimport\s*\(?\s*['"]([^'"]+)['"]/g)) {
     found.push({ from: from as string, typeOnly: false });
   }
+  for (const [, from] of text.matchAll(
+    /\b(?:require|createRequire\([^)]*\))\(['"]([^'"]+)['"]\)/g,
+  )) {
+    found.push({ from: from as string, typeOnly: false });
+  }
   return found;
 }
 
