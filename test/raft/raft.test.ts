@@ -257,9 +257,10 @@ describe('the election timer', () => {
     const raft = makeCore({ voters: [1], log: [1, 1] });
 
     tick(raft, 1);
-    flush(raft);
+    const { events } = flush(raft);
 
     expect([raft.role, raft.term]).toEqual([Role.Leader, 2]);
+    expect(events).toContainEqual(expect.objectContaining({ reason: 'has the only vote' }));
   });
 
   it('gives the disk of the only voter its time: a new term with each tick would outrun it', () => {
